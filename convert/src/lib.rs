@@ -1,0 +1,1 @@
+//! Packs a checkpoint into one GGUF.

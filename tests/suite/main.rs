@@ -1,0 +1,2 @@
+//! The integration tests: the real binary, real files, the models' own figures.
+#![allow(clippy::unwrap_used)]

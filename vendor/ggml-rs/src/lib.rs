@@ -1,0 +1,1 @@
+//! ggml behind safe Rust.
