@@ -1,2 +1,4 @@
 //! The integration tests: the real binary, real files, the models' own figures.
 #![allow(clippy::unwrap_used)]
+
+mod arrows;
