@@ -1,2 +1,5 @@
 //! owlet: answers questions about pictures on the computer you already have.
+pub mod error;
 pub mod token;
+
+pub use error::{Error, Result};
