@@ -1,0 +1,5 @@
+//! The GGUF container.
+
+mod strings;
+
+pub use strings::Strings;
