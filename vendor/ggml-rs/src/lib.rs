@@ -1,1 +1,18 @@
-//! ggml behind safe Rust.
+//! ggml behind safe Rust: tensors, graphs and the arithmetic of a network, without knowing any network.
+//!
+//! A [`Backend`] owns the threads. [`Weights`] are read-only tensors in shared bytes, [`Memory`] are tensors
+//! that outlive a graph. A [`GraphBuilder`] borrows both, makes nodes and ends in a [`Graph`], which an
+//! [`Executor`] allocates and computes, as often as wanted.
+//!
+//! Invariants: no argument makes a safe function misbehave; what ggml would end the process for is an
+//! [`Error`] when it can come from data and an assertion with op, names and shapes when only our own graph
+//! code can cause it; no panic crosses C; types of C never leave this crate; shapes are ggml's `ne`,
+//! innermost first.
+
+mod dtype;
+mod error;
+pub mod quantize;
+mod sys;
+
+pub use dtype::DType;
+pub use error::{Error, Result};

@@ -1,0 +1,85 @@
+#include "shim.h"
+
+#include "ggml-backend.h"
+#include "ggml-impl.h"
+#include "tiled/tiled.h"
+
+#include <new>
+
+size_t owlet_tensor_bytes(void) {
+    return sizeof(owlet_tensor);
+}
+
+void owlet_tensor_facts(ggml_tensor * tensor, owlet_tensor * facts) {
+    for (int i = 0; i < 4; i++) {
+        facts->ne[i] = tensor->ne[i];
+        facts->nb[i] = tensor->nb[i];
+    }
+    facts->n_bytes   = ggml_nbytes(tensor);
+    facts->view_offs = tensor->view_offs;
+    facts->root      = tensor->view_src ? tensor->view_src : tensor;
+    facts->data      = tensor->data;
+    facts->type      = tensor->type;
+    facts->flags     = tensor->flags;
+}
+
+int owlet_graph_n_leafs(ggml_cgraph * graph) {
+    return graph->n_leafs;
+}
+
+size_t owlet_graph_work_bytes(ggml_cgraph * graph, int n_threads, ggml_threadpool * threadpool) {
+    return ggml_graph_plan(graph, n_threads, threadpool).work_size;
+}
+
+ggml_threadpool * owlet_threadpool_new(int n_threads) {
+    ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
+    // Idle threads sleep: spinning would take cores from the program's other threads between two graphs.
+    params.poll = 0;
+    return ggml_threadpool_new(&params);
+}
+
+ggml_backend_sched_t owlet_sched_new(ggml_backend_t cpu, size_t n_tensors) {
+    try {
+        return ggml_backend_sched_new(&cpu, nullptr, 1, n_tensors, false, false);
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+int owlet_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph) {
+    try {
+        ggml_backend_sched_reset(sched);
+        return ggml_backend_sched_alloc_graph(sched, graph) ? OWLET_OK : OWLET_NO_MEMORY;
+    } catch (...) {
+        return OWLET_FAILED;
+    }
+}
+
+int owlet_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph) {
+    try {
+        switch (ggml_backend_sched_graph_compute(sched, graph)) {
+            case GGML_STATUS_SUCCESS: return OWLET_OK;
+            case GGML_STATUS_ABORTED: return OWLET_ABORTED;
+            case GGML_STATUS_ALLOC_FAILED: return OWLET_NO_MEMORY;
+            default: return OWLET_FAILED;
+        }
+    } catch (...) {
+        return OWLET_FAILED;
+    }
+}
+
+// ggml's tiled matrix product sums the blocks of a row in another order than its dot products and starts at
+// eight columns, so that a column's bits would depend on how many others ride along. It is never built;
+// these answers send every product to the dot products.
+size_t ggml_tiled_wdata_size(int, ggml_tensor *) {
+    return 0;
+}
+
+bool ggml_compute_forward_mul_mat_tiled(const ggml_compute_params *, ggml_tensor *) {
+    return false;
+}
+
+bool ggml_compute_forward_mul_mat_id_tiled(const ggml_compute_params *, ggml_tensor *, int64_t, int64_t,
+                                           const int32_t *, char *) {
+    return false;
+}

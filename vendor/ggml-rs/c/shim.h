@@ -1,0 +1,44 @@
+// What Rust needs of ggml beyond its public headers. C owns the layout of ggml's structs; Rust sees only
+// `owlet_tensor`, whose twin is `sys::TensorFacts`.
+#pragma once
+
+#include "ggml-cpu.h"
+#include "ggml.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct owlet_tensor {
+    int64_t ne[4];                    // elements, innermost first
+    size_t nb[4];                     // strides in bytes
+    size_t n_bytes;                   // from the first byte to one past the last
+    size_t view_offs;                 // bytes into root
+    struct ggml_tensor * root;        // the tensor whose memory this one shows; itself when it has its own
+    const void * data;                // NULL while not allocated
+    int32_t type;
+    int32_t flags;
+};
+
+size_t owlet_tensor_bytes(void);
+void owlet_tensor_facts(struct ggml_tensor * tensor, struct owlet_tensor * facts);
+
+int owlet_graph_n_leafs(struct ggml_cgraph * graph);
+// Bytes that the CPU backend will ask for, beyond tensors, to compute `graph`.
+size_t owlet_graph_work_bytes(struct ggml_cgraph * graph, int n_threads, struct ggml_threadpool * threadpool);
+
+struct ggml_threadpool * owlet_threadpool_new(int n_threads);
+
+// ggml's C++ allocates with `new`; nothing that it throws may cross into Rust.
+ggml_backend_sched_t owlet_sched_new(ggml_backend_t cpu, size_t n_tensors);
+int owlet_sched_alloc(ggml_backend_sched_t sched, struct ggml_cgraph * graph);
+int owlet_sched_compute(ggml_backend_sched_t sched, struct ggml_cgraph * graph);
+
+#define OWLET_OK 0
+#define OWLET_ABORTED 1
+#define OWLET_NO_MEMORY 2
+#define OWLET_FAILED 3
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,30 @@
+//! What can go wrong, by whose fault.
+
+/// Everything that a call into this crate can report. The text is lower case and has the place, what was
+/// expected and what was found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller's data or shapes: nothing was computed.
+    #[error("{0}")]
+    Request(String),
+    /// A number beyond a fixed limit.
+    #[error("{what}: at most {max} possible, found {found}")]
+    Limit { what: &'static str, max: u64, found: u64 },
+    /// This processor, this build or this type cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The system gave no memory.
+    #[error("out of memory: {what} needs {bytes} bytes")]
+    Memory { what: String, bytes: u64 },
+    /// The system gave no thread.
+    #[error("cannot start {n_threads} threads: {source}")]
+    Threads { n_threads: usize, source: std::io::Error },
+    /// [`crate::Cancel`] was raised while a graph was computed.
+    #[error("cancelled")]
+    Cancelled,
+    /// ggml gave up on a graph. The backend that says so computes nothing any more.
+    #[error("ggml could not compute the graph")]
+    Compute,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
