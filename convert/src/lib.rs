@@ -1,1 +1,6 @@
 //! Packs a checkpoint into one GGUF.
+
+pub mod checkpoint;
+mod error;
+
+pub use error::{Error, Result};

@@ -1,0 +1,201 @@
+//! The weights of a checkpoint directory as named tensors with places in files.
+//!
+//! In: safetensors or torch's zip files, one file or shards with an index. Out: each tensor's type, shape in
+//! PyTorch order, and f32 or raw rows by position. Not known here: what a tensor is for.
+
+pub mod dtype;
+pub mod file;
+pub mod pickle;
+mod rows;
+pub mod safetensors;
+pub mod torch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub use dtype::SourceType;
+use file::SourceFile;
+
+use crate::error::{Error, Result};
+
+pub(crate) const N_TENSORS_MAX: usize = 100_000;
+const INDEX_BYTES_MAX: u64 = 64 << 20;
+
+/// A tensor's place. Sizes and strides count elements, outermost first as PyTorch has them.
+#[derive(Debug, Clone)]
+pub struct SourceTensor {
+    /// Which of the checkpoint's files.
+    pub file: usize,
+    pub dtype: SourceType,
+    pub shape: Vec<u64>,
+    /// Byte in the file where its first element lies.
+    pub offset: u64,
+    /// `None`: row-major without gaps.
+    pub strides: Option<Vec<u64>>,
+}
+
+impl SourceTensor {
+    /// Elements of the tensor; the readers checked that the count fits.
+    pub fn n_elements(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    pub fn n_bytes(&self) -> u64 {
+        self.n_elements() * self.dtype.n_bytes()
+    }
+}
+
+/// How the weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightFormat {
+    Safetensors,
+    Torch,
+}
+
+/// All weights of a directory, headers read and checked.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub dir: PathBuf,
+    pub format: WeightFormat,
+    pub files: Vec<SourceFile>,
+    pub tensors: BTreeMap<String, SourceTensor>,
+}
+
+/// Index, single file and format, in the order of preference; safetensors first, as transformers prefers them.
+const LAYOUTS: [(&str, &str, WeightFormat); 2] = [
+    ("model.safetensors.index.json", "model.safetensors", WeightFormat::Safetensors),
+    ("pytorch_model.bin.index.json", "pytorch_model.bin", WeightFormat::Torch),
+];
+
+impl Checkpoint {
+    /// Finds the weights of `dir` and reads every header.
+    ///
+    /// # Errors
+    /// Without weights, with a shard or a tensor missing or twice, and for every header that lies.
+    pub fn open(dir: &Path) -> Result<Checkpoint> {
+        for (index, single, format) in LAYOUTS {
+            if dir.join(index).is_file() {
+                return Checkpoint::sharded(dir, &dir.join(index), format);
+            }
+            if dir.join(single).is_file() {
+                let mut checkpoint = Checkpoint::empty(dir, format);
+                checkpoint.add(&dir.join(single))?;
+                return Ok(checkpoint);
+            }
+        }
+        let names = LAYOUTS.map(|(index, single, _)| format!("{single}, {index}")).join(", ");
+        Err(Error::format(dir.display(), format!("expected weights in one of {names}; found none of them")))
+    }
+
+    fn empty(dir: &Path, format: WeightFormat) -> Checkpoint {
+        Checkpoint { dir: dir.to_path_buf(), format, files: Vec::new(), tensors: BTreeMap::new() }
+    }
+
+    fn sharded(dir: &Path, index: &Path, format: WeightFormat) -> Result<Checkpoint> {
+        let shard_of = read_index(index)?;
+        let shards: BTreeSet<&String> = shard_of.values().collect();
+        let mut checkpoint = Checkpoint::empty(dir, format);
+        for shard in shards {
+            let path = dir.join(shard);
+            if !path.is_file() {
+                let what = format!("expected shard {shard} beside it, found no such file");
+                return Err(Error::format(index.display(), what));
+            }
+            checkpoint.add(&path)?;
+        }
+        for (name, shard) in &shard_of {
+            let found = checkpoint.tensors.get(name).map(|t| checkpoint.files[t.file].path());
+            if found.and_then(Path::file_name).is_none_or(|file| file != shard.as_str()) {
+                let place = format!("{}: tensor {name}", dir.join(shard).display());
+                return Err(Error::format(
+                    place,
+                    format!("expected in this shard by {}, not found", name_of(index)),
+                ));
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let file = SourceFile::open(path)?;
+        let index = self.files.len();
+        let tensors = match self.format {
+            WeightFormat::Safetensors => safetensors::read(&file, index)?,
+            WeightFormat::Torch => torch::read(&file, index)?,
+        };
+        for (name, tensor) in tensors {
+            if let Some(first) = self.tensors.insert(name.clone(), tensor) {
+                let first = self.files.get(first.file).unwrap_or(&file).label();
+                return Err(Error::format(
+                    format!("{}: tensor {name}", file.label()),
+                    format!("also in {first}"),
+                ));
+            }
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    /// The file and the name, as error texts name a tensor.
+    pub fn place(&self, name: &str) -> String {
+        match self.tensors.get(name) {
+            Some(tensor) => format!("{}: tensor {name}", self.files[tensor.file].label()),
+            None => format!("{}: tensor {name}", self.dir.display()),
+        }
+    }
+}
+
+/// The index's `weight_map`: tensor name to file name.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
+    let bytes = file::read_small(path, INDEX_BYTES_MAX)?;
+    let json: Value =
+        serde_json::from_slice(&bytes).map_err(|e| Error::format(path.display(), e.to_string()))?;
+    let Some(map) = json.get("weight_map").and_then(Value::as_object) else {
+        return Err(Error::format(path.display(), "expected an object weight_map, found none"));
+    };
+    let mut shard_of = BTreeMap::new();
+    for (name, shard) in map {
+        let plain = shard.as_str().filter(|s| !s.is_empty() && !s.contains(['/', '\\']) && *s != "..");
+        let Some(shard) = plain else {
+            let place = format!("{}: weight_map.{name}", path.display());
+            return Err(Error::format(
+                place,
+                format!("expected the name of a file beside it, found {shard}"),
+            ));
+        };
+        shard_of.insert(name.clone(), shard.to_string());
+    }
+    Ok(shard_of)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Product of the sizes, `None` beyond 2^64.
+pub(crate) fn n_elements(shape: &[u64]) -> Option<u64> {
+    // a zero anywhere makes the product zero, whatever the others multiply to
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    shape.iter().try_fold(1u64, |n, size| n.checked_mul(*size))
+}
+
+/// PyTorch order is printed in round brackets; ggml's order has the square ones.
+pub(crate) fn shape_text(shape: &[u64]) -> String {
+    let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
+    format!("({})", sizes.join(", "))
+}
+
+/// A repository cloned without git-lfs has small text files in place of its weights.
+fn refuse_pointer_file(file: &SourceFile, start: &[u8]) -> Result<()> {
+    if start.starts_with(b"version ") && file.n_bytes() < 1024 {
+        return Err(Error::format(
+            file.label(),
+            "a git-lfs pointer and not the weights: fetch them with git lfs pull",
+        ));
+    }
+    Ok(())
+}

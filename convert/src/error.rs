@@ -1,0 +1,47 @@
+//! What can go wrong, by whose fault. Each error is one line: place, expected, found.
+
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system would not read or write.
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// A file of the checkpoint is not what it says it is. `place` is the path and, where known, the spot inside.
+    #[error("{place}: {what}")]
+    Format { place: String, what: String },
+    /// The checkpoint is sound, and of a kind that is not known here.
+    #[error("{place}: {what}")]
+    Unsupported { place: String, what: String },
+    /// The caller asked for something that can't be.
+    #[error("{0}")]
+    Request(String),
+    /// A size beyond what a sound checkpoint has.
+    #[error("{place}: {what} beyond the limit of {max}")]
+    Limit { place: String, what: String, max: u64 },
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Error {
+        Error::Io { path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn format(place: impl Display, what: impl Into<String>) -> Error {
+        Error::Format { place: place.to_string(), what: what.into() }
+    }
+
+    pub(crate) fn unsupported(place: impl Display, what: impl Into<String>) -> Error {
+        Error::Unsupported { place: place.to_string(), what: what.into() }
+    }
+
+    pub(crate) fn limit(place: impl Display, what: impl Into<String>, max: u64) -> Error {
+        Error::Limit { place: place.to_string(), what: what.into(), max }
+    }
+}
