@@ -1,9 +1,21 @@
 //! What is in an owlet model file.
+//!
+//! `container` reads and writes GGUF and knows no model; `schema` says which keys and tensors a model has, and is
+//! the one place that reads or writes a hyper-parameter. Both take a file for hostile: what comes out of
+//! [`Gguf::open`], [`ModelConfig::read`] and [`ModelConfig::check`] can be computed with, without further
+//! checks of counts, shapes, types or ids.
 
 mod container;
+mod error;
+mod lost_maps;
 mod schema;
 
-pub use container::Strings;
+pub use container::{
+    Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Encoder, Gguf, Limits, Metadata, Shape, Strings, TensorInfo,
+    TensorPlan, Value, ValueType, Writer, Written,
+};
+pub use error::{Error, Result};
+pub use lost_maps::report_lost_maps;
 pub use schema::{
     Activation, Fit, GenerationConfig, ImageConfig, ModelConfig, NormKind, ProjectorConfig, ProjectorKind,
     PromptConfig, Provenance, QkNorm, Shuffle, Template, TextConfig, TokenKind, TokenizerConfig,

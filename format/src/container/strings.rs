@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::size::Size;
+
 /// An immutable list of strings; cloning shares it.
 ///
 /// A `Vec<String>` takes 24 bytes and an allocation for what is 8 bytes in a file, so a hostile file could
@@ -9,7 +11,7 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Strings(Arc<Inner>);
 
-#[derive(PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 struct Inner {
     text: String,
     /// Where each string ends in `text`; it begins where the one before ends.
@@ -17,16 +19,6 @@ struct Inner {
 }
 
 impl Strings {
-    /// `None` where the text is longer than `u32` counts or an end is no character boundary.
-    pub(crate) fn from_parts(text: String, ends: Vec<u32>) -> Option<Self> {
-        let mut start = 0;
-        for &end in &ends {
-            text.get(start..end as usize)?;
-            start = end as usize;
-        }
-        (start == text.len()).then(|| Self(Arc::new(Inner { text, ends })))
-    }
-
     pub fn len(&self) -> usize {
         self.0.ends.len()
     }
@@ -58,13 +50,33 @@ impl Strings {
 /// Where the strings together are longer than 4 GiB.
 impl<S: AsRef<str>> FromIterator<S> for Strings {
     fn from_iter<I: IntoIterator<Item = S>>(strings: I) -> Self {
-        let (mut text, mut ends) = (String::new(), Vec::new());
+        let mut builder = StringsBuilder::default();
         for string in strings {
-            text.push_str(string.as_ref());
-            assert!(u32::try_from(text.len()).is_ok(), "strings of more than 4 GiB");
-            ends.push(text.len() as u32);
+            assert!(builder.push(string.as_ref()).is_some(), "strings of more than 4 GiB");
         }
-        Self(Arc::new(Inner { text, ends }))
+        builder.finish()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct StringsBuilder(Inner);
+
+impl StringsBuilder {
+    pub fn with_capacity(n_strings: Size, n_text: Size) -> Self {
+        let ends = Vec::with_capacity(n_strings.index().unwrap_or(0));
+        Self(Inner { text: String::with_capacity(n_text.index().unwrap_or(0)), ends })
+    }
+
+    /// `None` where the text becomes longer than `u32` counts.
+    pub fn push(&mut self, string: &str) -> Option<()> {
+        let end = Size::of(self.0.text.as_bytes()).plus(Size::of(string.as_bytes()))?;
+        self.0.ends.push(u32::try_from(end.0).ok()?);
+        self.0.text.push_str(string);
+        Some(())
+    }
+
+    pub fn finish(self) -> Strings {
+        Strings(Arc::new(self.0))
     }
 }
 

@@ -1,0 +1,143 @@
+//! A model file in memory: its checked header, and its bytes, shared and never copied.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::cursor::Place;
+use super::header::{self, Header};
+use super::size::Size;
+use super::{Metadata, TensorInfo, map};
+use crate::error::{Error, Result};
+
+/// What a header may ask for. The defaults fit every model that is known; lower them for files of strangers.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub n_tensors: u64,
+    pub n_keys: u64,
+    /// A string of the metadata.
+    pub string_bytes: u64,
+    /// Everything in front of the tensor data.
+    pub metadata_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { n_tensors: 65_536, n_keys: 16_384, string_bytes: 16 << 20, metadata_bytes: 256 << 20 }
+    }
+}
+
+/// A GGUF whose header was checked against its bytes.
+#[derive(Debug)]
+pub struct Gguf {
+    bytes: Bytes,
+    header: Header,
+    /// Indices of the tensors, sorted by name.
+    by_name: Vec<u32>,
+}
+
+impl Gguf {
+    /// Maps the file at `path`. It must not be changed in place as long as the result or a share of its
+    /// bytes lives: where it is cut short, the next read of what is gone ends the program (by
+    /// [`crate::report_lost_maps`] in one line).
+    ///
+    /// # Errors
+    /// Where there is no regular file to be read at `path`, or it is no sound GGUF.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_within(path, Limits::default())
+    }
+
+    /// As [`Gguf::open`], with limits of the caller's.
+    pub fn open_within(path: &Path, limits: Limits) -> Result<Self> {
+        Self::from_bytes_within(map::map(path)?, &path.display().to_string(), limits)
+    }
+
+    /// Reads a GGUF that is in memory; messages call it `label`.
+    ///
+    /// # Errors
+    /// Where it is no sound GGUF.
+    pub fn from_bytes(bytes: Bytes, label: &str) -> Result<Self> {
+        Self::from_bytes_within(bytes, label, Limits::default())
+    }
+
+    /// As [`Gguf::from_bytes`], for bytes in the program itself.
+    pub fn from_static(bytes: &'static [u8], label: &str) -> Result<Self> {
+        Self::from_bytes(Bytes::from_static(bytes), label)
+    }
+
+    /// As [`Gguf::from_bytes`], with limits of the caller's.
+    pub fn from_bytes_within(bytes: Bytes, label: &str, limits: Limits) -> Result<Self> {
+        let header = header::parse(&bytes, label, limits)?;
+        let by_name = sorted_by_name(&header.tensors, label)?;
+        Ok(Self { bytes, header, by_name })
+    }
+
+    /// What messages call this file: its path.
+    pub fn label(&self) -> &str {
+        self.header.metadata.label()
+    }
+
+    /// Version of the container, 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.header.version
+    }
+
+    /// What every tensor's offset is a multiple of.
+    pub fn alignment(&self) -> u32 {
+        self.header.alignment
+    }
+
+    pub fn metadata(&self) -> &Metadata {
+        &self.header.metadata
+    }
+
+    /// The tensors, in the order of their data.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.header.tensors
+    }
+
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let info = |index: u32| &self.header.tensors[index as usize];
+        let at = self.by_name.binary_search_by(|&index| info(index).name.as_str().cmp(name)).ok()?;
+        Some(info(self.by_name[at]))
+    }
+
+    /// The bytes of a tensor of this file, in ggml's block layout.
+    ///
+    /// # Panics
+    /// Where `tensor` is of another file, a longer one.
+    pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
+        let range = Size(tensor.offset).index().zip(Size(tensor.n_bytes).index());
+        let bytes = range.and_then(|(start, n_bytes)| self.bytes.get(start..)?.get(..n_bytes));
+        match bytes {
+            Some(bytes) => bytes,
+            None => panic!("tensor {} lies outside of {}", tensor.name, self.label()),
+        }
+    }
+
+    /// The whole file, shared; [`TensorInfo::offset`] counts from its start.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
+    /// Bytes behind the last tensor and its padding, which nothing accounts for.
+    pub fn n_trailing_bytes(&self) -> u64 {
+        let end = Size(self.header.data_end);
+        let padded = end.padded(Size(self.header.alignment.into())).unwrap_or(end);
+        Size::of(&self.bytes).minus(padded).map_or(0, |size| size.0)
+    }
+}
+
+/// # Errors
+/// Where two tensors have one name.
+fn sorted_by_name(tensors: &[TensorInfo], label: &str) -> Result<Vec<u32>> {
+    let name_of = |index: u32| tensors[index as usize].name.as_str();
+    let mut sorted: Vec<u32> = (0u32..).take(tensors.len()).collect();
+    sorted.sort_by(|&a, &b| name_of(a).cmp(name_of(b)));
+    match sorted.windows(2).find(|pair| name_of(pair[0]) == name_of(pair[1])) {
+        Some(twins) => {
+            Err(Error::format(label, Place::Tensor(name_of(twins[0])), "expected once, found twice"))
+        }
+        None => Ok(sorted),
+    }
+}
