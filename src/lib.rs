@@ -2,4 +2,6 @@
 pub mod error;
 pub mod token;
 
+pub mod engine;
+
 pub use error::{Error, Result};
