@@ -2,5 +2,6 @@
 
 pub mod checkpoint;
 mod error;
+pub mod hf;
 
 pub use error::{Error, Result};
