@@ -72,7 +72,7 @@ mod tests {
         if !text.is_empty() {
             std::fs::write(dir.path().join("preprocessor_config.json"), text).unwrap();
         }
-        read(&ConfigFiles::read(dir.path(), &[]).unwrap(), 448)
+        read(&ConfigFiles::read(dir.path(), &[])?, 448)
     }
 
     #[test]

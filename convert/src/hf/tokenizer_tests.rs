@@ -64,7 +64,8 @@ fn tokenizer_config_says_what_is_special_and_legacy() {
 #[test]
 fn refuses_what_contradicts() {
     let config = "tokenizer_config.json";
-    let cases: Vec<(Vec<(&str, &str)>, u32, &str)> = vec![
+    type Files = Vec<(&'static str, &'static str)>;
+    let cases: Vec<(Files, u32, &str)> = vec![
         (
             vec![],
             259,
