@@ -17,7 +17,7 @@ pub use container::{
 pub use error::{Error, Result};
 pub use lost_maps::report_lost_maps;
 pub use schema::{
-    Activation, Fit, GenerationConfig, ImageConfig, ModelConfig, NormKind, ProjectorConfig, ProjectorKind,
-    PromptConfig, Provenance, QkNorm, Shuffle, Template, TextConfig, TokenKind, TokenizerConfig,
-    VisionConfig,
+    Activation, Fit, GenerationConfig, ImageConfig, ModelConfig, NormKind, Part, ProjectorConfig,
+    ProjectorKind, PromptConfig, Provenance, QkNorm, Role, Shuffle, Template, TensorSpec, TextConfig,
+    TokenKind, TokenizerConfig, VisionConfig,
 };

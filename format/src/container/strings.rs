@@ -8,7 +8,7 @@ use super::size::Size;
 ///
 /// A `Vec<String>` takes 24 bytes and an allocation for what is 8 bytes in a file, so a hostile file could
 /// triple itself; this takes 4 bytes and the text.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Strings(Arc<Inner>);
 
 #[derive(Default, PartialEq, Eq)]

@@ -57,6 +57,18 @@ impl Shape {
     }
 }
 
+/// # Panics
+/// Where a side is 0. Sides that come from a file go through [`Shape::new`].
+impl<const N: usize> From<[u32; N]> for Shape {
+    fn from(dims: [u32; N]) -> Self {
+        const { assert!(N >= 1 && N <= Self::MAX_DIMS) }
+        match Self::new(&dims.map(u64::from)) {
+            Some(shape) => shape,
+            None => panic!("a shape of {dims:?}"),
+        }
+    }
+}
+
 impl PartialEq for Shape {
     fn eq(&self, other: &Self) -> bool {
         self.ne == other.ne

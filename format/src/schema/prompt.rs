@@ -1,5 +1,9 @@
 //! How a conversation becomes tokens.
 
+use super::{TextConfig, check_id, id_in};
+use crate::error::Shown;
+use crate::{Metadata, Result};
+
 /// The conversation's form, with the tokens that it places itself. Text never turns into them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Template {
@@ -15,4 +19,63 @@ pub struct PromptConfig {
     pub system: String,
     /// Tokens that end an answer; at least one.
     pub stop_ids: Vec<u32>,
+}
+
+const TEMPLATE: &str = "owlet.prompt.template";
+const INTERNVL_ZH: &str = "internvl_zh";
+const HUMAN_ID: &str = "owlet.prompt.human_id";
+const BOT_ID: &str = "owlet.prompt.bot_id";
+const IMAGE_BEGIN_ID: &str = "owlet.prompt.image_begin_id";
+const IMAGE_END_ID: &str = "owlet.prompt.image_end_id";
+const SYSTEM: &str = "owlet.prompt.system";
+const STOP_IDS: &str = "owlet.prompt.stop_ids";
+const MAX_SYSTEM_BYTES: usize = 65_536;
+const MAX_STOP_IDS: usize = 64;
+
+impl PromptConfig {
+    /// # Errors
+    /// Where a key is missing, of another type or out of its range, or an id is outside of the vocabulary.
+    pub(super) fn read(metadata: &Metadata, text: &TextConfig) -> Result<Self> {
+        let template = match metadata.str(TEMPLATE)? {
+            INTERNVL_ZH => Template::InternVlZh {
+                human_id: id_in(metadata, HUMAN_ID, text)?,
+                bot_id: id_in(metadata, BOT_ID, text)?,
+                image_begin_id: id_in(metadata, IMAGE_BEGIN_ID, text)?,
+                image_end_id: id_in(metadata, IMAGE_END_ID, text)?,
+            },
+            other => {
+                return Err(
+                    metadata.wrong(TEMPLATE, format!("expected {INTERNVL_ZH}, found {}", Shown(other)))
+                );
+            }
+        };
+        let system = metadata.str(SYSTEM)?;
+        if system.len() > MAX_SYSTEM_BYTES {
+            let problem = format!("expected at most {MAX_SYSTEM_BYTES} bytes, found {}", system.len());
+            return Err(metadata.wrong(SYSTEM, problem));
+        }
+        let stop_ids = metadata.u32s(STOP_IDS)?;
+        if !(1..=MAX_STOP_IDS).contains(&stop_ids.len()) {
+            let problem = format!("expected 1 to {MAX_STOP_IDS} ids, found {}", stop_ids.len());
+            return Err(metadata.wrong(STOP_IDS, problem));
+        }
+        for &id in stop_ids {
+            check_id(metadata, STOP_IDS, id, text)?;
+        }
+        Ok(Self { template, system: system.to_owned(), stop_ids: stop_ids.to_vec() })
+    }
+
+    pub(super) fn write(&self, metadata: &mut Metadata) {
+        match self.template {
+            Template::InternVlZh { human_id, bot_id, image_begin_id, image_end_id } => {
+                metadata.put(TEMPLATE, INTERNVL_ZH);
+                metadata.put(HUMAN_ID, human_id);
+                metadata.put(BOT_ID, bot_id);
+                metadata.put(IMAGE_BEGIN_ID, image_begin_id);
+                metadata.put(IMAGE_END_ID, image_end_id);
+            }
+        }
+        metadata.put(SYSTEM, self.system.as_str());
+        metadata.put(STOP_IDS, self.stop_ids.clone());
+    }
 }

@@ -1,6 +1,25 @@
 //! Enums that a file stores as a word. One row a variant gives the type, its word and the way back,
 //! so that a word can be neither written nor read in two spellings.
 
+use crate::error::Shown;
+use crate::{Metadata, Result};
+
+/// An enum that [`words`] declared.
+pub(crate) trait Word: Sized {
+    const WORDS: &'static [&'static str];
+
+    fn from_word(word: &str) -> Option<Self>;
+}
+
+/// # Errors
+/// Where `key` is missing or holds no word of this enum.
+pub(crate) fn read<T: Word>(metadata: &Metadata, key: &str) -> Result<T> {
+    let word = metadata.str(key)?;
+    T::from_word(word).ok_or_else(|| {
+        metadata.wrong(key, format!("expected {}, found {}", T::WORDS.join(" or "), Shown(word)))
+    })
+}
+
 /// Declares an enum with `ALL`, `word` and `from_word`.
 macro_rules! words {
     ($(#[$doc:meta])* pub enum $name:ident { $($(#[$row:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -20,6 +39,14 @@ macro_rules! words {
             /// The variant that `word` stands for.
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl $crate::schema::words::Word for $name {
+            const WORDS: &'static [&'static str] = &[$($word,)+];
+
+            fn from_word(word: &str) -> Option<Self> {
+                Self::from_word(word)
             }
         }
 
