@@ -15,14 +15,16 @@ const PACKAGE: &str = "llama-cpp-sys-2";
 const BASE_C: &[&str] = &["ggml.c", "ggml-alloc.c", "ggml-quants.c"];
 const BASE_CXX: &[&str] = &["ggml-backend.cpp", "ggml-backend-meta.cpp", "ggml-threading.cpp"];
 
-/// CMake's list for ggml-cpu, less repack and tiled: both add the blocks of a row in an order that depends on
-/// how many columns ride along, and the bits of a column must not. `c/shim.cpp` stands in for tiled.
+/// CMake's list for ggml-cpu, less repack (a second copy of the weights) and llamafile (sums in an order that
+/// depends on how many columns ride along).
 const CPU_C: &[&str] = &["ggml-cpu/ggml-cpu.c", "ggml-cpu/quants.c"];
 const CPU_CXX: &[&str] = &[
     "ggml-cpu/ggml-cpu.cpp",
     "ggml-cpu/traits.cpp",
     "ggml-cpu/amx/amx.cpp",
     "ggml-cpu/amx/mmq.cpp",
+    "ggml-cpu/tiled/tiled.cpp",
+    "ggml-cpu/tiled/tiled-kernel.cpp",
     "ggml-cpu/binary-ops.cpp",
     "ggml-cpu/unary-ops.cpp",
     "ggml-cpu/vec.cpp",

@@ -2,9 +2,6 @@
 
 #include "ggml-backend.h"
 #include "ggml-impl.h"
-#include "tiled/tiled.h"
-
-#include <new>
 
 size_t owlet_tensor_bytes(void) {
     return sizeof(owlet_tensor);
@@ -55,6 +52,16 @@ int owlet_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph) {
     }
 }
 
+size_t owlet_sched_bytes(ggml_backend_sched_t sched, ggml_cgraph * graph) {
+    try {
+        size_t bytes = 0;
+        ggml_backend_sched_reserve_size(sched, graph, &bytes);
+        return bytes;
+    } catch (...) {
+        return 0;
+    }
+}
+
 int owlet_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph) {
     try {
         switch (ggml_backend_sched_graph_compute(sched, graph)) {
@@ -66,20 +73,4 @@ int owlet_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph) {
     } catch (...) {
         return OWLET_FAILED;
     }
-}
-
-// ggml's tiled matrix product sums the blocks of a row in another order than its dot products and starts at
-// eight columns, so that a column's bits would depend on how many others ride along. It is never built;
-// these answers send every product to the dot products.
-size_t ggml_tiled_wdata_size(int, ggml_tensor *) {
-    return 0;
-}
-
-bool ggml_compute_forward_mul_mat_tiled(const ggml_compute_params *, ggml_tensor *) {
-    return false;
-}
-
-bool ggml_compute_forward_mul_mat_id_tiled(const ggml_compute_params *, ggml_tensor *, int64_t, int64_t,
-                                           const int32_t *, char *) {
-    return false;
 }

@@ -32,6 +32,8 @@ struct ggml_threadpool * owlet_threadpool_new(int n_threads);
 // ggml's C++ allocates with `new`; nothing that it throws may cross into Rust.
 ggml_backend_sched_t owlet_sched_new(ggml_backend_t cpu, size_t n_tensors);
 int owlet_sched_alloc(ggml_backend_sched_t sched, struct ggml_cgraph * graph);
+// Bytes that the tensors of `graph` need, after they could not be had.
+size_t owlet_sched_bytes(ggml_backend_sched_t sched, struct ggml_cgraph * graph);
 int owlet_sched_compute(ggml_backend_sched_t sched, struct ggml_cgraph * graph);
 
 #define OWLET_OK 0

@@ -9,10 +9,28 @@
 //! code can cause it; no panic crosses C; types of C never leave this crate; shapes are ggml's `ne`,
 //! innermost first.
 
+mod arena;
+mod backend;
+mod builder;
+mod cancel;
+mod cpu;
 mod dtype;
 mod error;
+mod executor;
+mod memory;
+mod ops;
 pub mod quantize;
 mod sys;
+mod weights;
 
+pub use arena::{Tensor, TensorInfo};
+pub use backend::Backend;
+pub use builder::{Graph, GraphBuilder};
+pub use cancel::Cancel;
+pub use cpu::{BuildInfo, build_info, check_cpu};
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use executor::Executor;
+pub use memory::Memory;
+pub use ops::{Rope, RopeMode};
+pub use weights::{TensorSpec, Weights};

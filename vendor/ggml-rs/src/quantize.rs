@@ -139,11 +139,13 @@ fn with_aligned(src: &[u8], read: impl FnOnce(&[u8])) {
 fn check_values(dtype: DType, src: &[f32]) -> Result<()> {
     const F16_MAX: f32 = 65504.0;
     let max = if matches!(dtype, DType::F32 | DType::BF16) { f32::MAX } else { F16_MAX };
-    // NaN fails the comparison, too. First the whole slice without an index: this runs over every weight.
-    if src.iter().all(|value| value.abs() <= max) {
+    // NaN is not within, either. The first pass has no index: it runs over every weight of a model.
+    let within = |value: &f32| value.abs() <= max;
+    if src.iter().all(within) {
         return Ok(());
     }
-    let (i, value) = src.iter().enumerate().find(|(_, v)| !(v.abs() <= max)).unwrap_or((0, &0.0));
+    let i = src.iter().position(|value| !within(value)).unwrap_or(0);
+    let value = src[i];
     Err(Error::Request(format!(
         "{dtype}: expected finite values up to {max:?}, found {value} at element {i}"
     )))

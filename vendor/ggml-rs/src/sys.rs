@@ -21,10 +21,8 @@ opaque! {
     ggml_backend_buffer_type ggml_backend_sched
 }
 
-pub const GGML_TYPE_COUNT: u32 = 43;
-
 /// `enum ggml_unary_op`
-pub const GGML_UNARY_OP_GELU_QUICK: c_int = 9;
+pub const GGML_UNARY_OP_SIGMOID: c_int = 7;
 pub const GGML_UNARY_OP_SILU: c_int = 10;
 pub const GGML_UNARY_OP_GELU_ERF: c_int = 16;
 
@@ -84,6 +82,190 @@ unsafe extern "C" {
     pub fn ggml_set_abort_callback(callback: Option<FatalCallback>) -> Option<FatalCallback>;
     pub fn ggml_log_set(callback: Option<LogCallback>, user_data: *mut c_void);
 
+    // ggml.h: contexts, tensors, graphs
+    pub fn ggml_init(params: ggml_init_params) -> *mut ggml_context;
+    pub fn ggml_free(context: *mut ggml_context);
+    pub fn ggml_tensor_overhead() -> usize;
+    pub fn ggml_new_tensor(
+        context: *mut ggml_context,
+        dtype: c_int,
+        n_dims: c_int,
+        ne: *const i64,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_get_name(tensor: *const ggml_tensor) -> *const c_char;
+    pub fn ggml_set_name(tensor: *mut ggml_tensor, name: *const c_char) -> *mut ggml_tensor;
+    pub fn ggml_set_input(tensor: *mut ggml_tensor);
+    pub fn ggml_set_output(tensor: *mut ggml_tensor);
+    pub fn ggml_graph_overhead_custom(size: usize, grads: bool) -> usize;
+    pub fn ggml_new_graph_custom(context: *mut ggml_context, size: usize, grads: bool) -> *mut ggml_cgraph;
+    pub fn ggml_build_forward_expand(graph: *mut ggml_cgraph, tensor: *mut ggml_tensor);
+    pub fn ggml_graph_n_nodes(graph: *mut ggml_cgraph) -> c_int;
+
+    // ggml.h: operations
+    pub fn ggml_add(context: *mut ggml_context, a: *mut ggml_tensor, b: *mut ggml_tensor)
+    -> *mut ggml_tensor;
+    pub fn ggml_sub(context: *mut ggml_context, a: *mut ggml_tensor, b: *mut ggml_tensor)
+    -> *mut ggml_tensor;
+    pub fn ggml_mul(context: *mut ggml_context, a: *mut ggml_tensor, b: *mut ggml_tensor)
+    -> *mut ggml_tensor;
+    pub fn ggml_div(context: *mut ggml_context, a: *mut ggml_tensor, b: *mut ggml_tensor)
+    -> *mut ggml_tensor;
+    pub fn ggml_scale(context: *mut ggml_context, a: *mut ggml_tensor, factor: f32) -> *mut ggml_tensor;
+    pub fn ggml_unary(context: *mut ggml_context, a: *mut ggml_tensor, op: c_int) -> *mut ggml_tensor;
+    pub fn ggml_swiglu_split(
+        context: *mut ggml_context,
+        gate: *mut ggml_tensor,
+        up: *mut ggml_tensor,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_norm(context: *mut ggml_context, a: *mut ggml_tensor, eps: f32) -> *mut ggml_tensor;
+    pub fn ggml_rms_norm(context: *mut ggml_context, a: *mut ggml_tensor, eps: f32) -> *mut ggml_tensor;
+    pub fn ggml_mul_mat(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        b: *mut ggml_tensor,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_get_rows(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        ids: *mut ggml_tensor,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_set_rows(
+        context: *mut ggml_context,
+        destination: *mut ggml_tensor,
+        rows: *mut ggml_tensor,
+        ids: *mut ggml_tensor,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_soft_max_ext(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        mask: *mut ggml_tensor,
+        scale: f32,
+        max_bias: f32,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_flash_attn_ext(
+        context: *mut ggml_context,
+        q: *mut ggml_tensor,
+        k: *mut ggml_tensor,
+        v: *mut ggml_tensor,
+        mask: *mut ggml_tensor,
+        scale: f32,
+        max_bias: f32,
+        logit_softcap: f32,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_flash_attn_ext_set_prec(attention: *mut ggml_tensor, precision: c_int);
+    pub fn ggml_rope_ext(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        positions: *mut ggml_tensor,
+        freq_factors: *mut ggml_tensor,
+        n_dims: c_int,
+        mode: c_int,
+        n_ctx_orig: c_int,
+        freq_base: f32,
+        freq_scale: f32,
+        ext_factor: f32,
+        attn_factor: f32,
+        beta_fast: f32,
+        beta_slow: f32,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_reshape_4d(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        ne0: i64,
+        ne1: i64,
+        ne2: i64,
+        ne3: i64,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_view_4d(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        ne0: i64,
+        ne1: i64,
+        ne2: i64,
+        ne3: i64,
+        nb1: usize,
+        nb2: usize,
+        nb3: usize,
+        offset: usize,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_permute(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        axis0: c_int,
+        axis1: c_int,
+        axis2: c_int,
+        axis3: c_int,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_cont(context: *mut ggml_context, a: *mut ggml_tensor) -> *mut ggml_tensor;
+    pub fn ggml_cpy(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        destination: *mut ggml_tensor,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_cast(context: *mut ggml_context, a: *mut ggml_tensor, dtype: c_int) -> *mut ggml_tensor;
+    pub fn ggml_concat(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        b: *mut ggml_tensor,
+        dim: c_int,
+    ) -> *mut ggml_tensor;
+    pub fn ggml_repeat(
+        context: *mut ggml_context,
+        a: *mut ggml_tensor,
+        like: *mut ggml_tensor,
+    ) -> *mut ggml_tensor;
+
+    // ggml-backend.h
+    pub fn ggml_backend_free(backend: *mut ggml_backend);
+    pub fn ggml_backend_cpu_buffer_type() -> *mut ggml_backend_buffer_type;
+    pub fn ggml_backend_buft_alloc_buffer(
+        buffer_type: *mut ggml_backend_buffer_type,
+        size: usize,
+    ) -> *mut ggml_backend_buffer;
+    pub fn ggml_backend_cpu_buffer_from_ptr(data: *mut c_void, size: usize) -> *mut ggml_backend_buffer;
+    pub fn ggml_backend_buffer_free(buffer: *mut ggml_backend_buffer);
+    pub fn ggml_backend_buffer_get_base(buffer: *mut ggml_backend_buffer) -> *mut c_void;
+    pub fn ggml_backend_buffer_set_usage(buffer: *mut ggml_backend_buffer, usage: c_int);
+    pub fn ggml_backend_buffer_clear(buffer: *mut ggml_backend_buffer, value: u8);
+    pub fn ggml_backend_tensor_alloc(
+        buffer: *mut ggml_backend_buffer,
+        tensor: *mut ggml_tensor,
+        address: *mut c_void,
+    ) -> c_int;
+    pub fn ggml_backend_tensor_set(tensor: *mut ggml_tensor, data: *const c_void, offset: usize, size: usize);
+    pub fn ggml_backend_tensor_get(tensor: *const ggml_tensor, data: *mut c_void, offset: usize, size: usize);
+    pub fn ggml_backend_sched_free(sched: *mut ggml_backend_sched);
+    pub fn ggml_backend_sched_get_buffer_size(
+        sched: *mut ggml_backend_sched,
+        backend: *mut ggml_backend,
+    ) -> usize;
+
+    // ggml-cpu.h
+    pub fn ggml_backend_cpu_init() -> *mut ggml_backend;
+    pub fn ggml_backend_cpu_set_n_threads(backend: *mut ggml_backend, n_threads: c_int);
+    pub fn ggml_backend_cpu_set_threadpool(backend: *mut ggml_backend, threadpool: *mut ggml_threadpool);
+    pub fn ggml_backend_cpu_set_abort_callback(
+        backend: *mut ggml_backend,
+        callback: Option<AbortCallback>,
+        data: *mut c_void,
+    );
+    pub fn ggml_backend_cpu_set_use_ref(backend: *mut ggml_backend, use_ref: bool);
+    pub fn ggml_threadpool_free(threadpool: *mut ggml_threadpool);
+
+    // c/shim.h
+    pub fn owlet_tensor_facts(tensor: *mut ggml_tensor, facts: *mut TensorFacts);
+    pub fn owlet_graph_n_leafs(graph: *mut ggml_cgraph) -> c_int;
+    pub fn owlet_graph_work_bytes(
+        graph: *mut ggml_cgraph,
+        n_threads: c_int,
+        threadpool: *mut ggml_threadpool,
+    ) -> usize;
+    pub fn owlet_threadpool_new(n_threads: c_int) -> *mut ggml_threadpool;
+    pub fn owlet_sched_new(cpu: *mut ggml_backend, n_tensors: usize) -> *mut ggml_backend_sched;
+    pub fn owlet_sched_alloc(sched: *mut ggml_backend_sched, graph: *mut ggml_cgraph) -> c_int;
+    pub fn owlet_sched_bytes(sched: *mut ggml_backend_sched, graph: *mut ggml_cgraph) -> usize;
+    pub fn owlet_sched_compute(sched: *mut ggml_backend_sched, graph: *mut ggml_cgraph) -> c_int;
+
     // ggml.h: types
     pub fn ggml_get_type_traits(dtype: c_int) -> *const ggml_type_traits;
     pub fn ggml_quantize_chunk(
@@ -98,9 +280,22 @@ unsafe extern "C" {
 }
 
 #[cfg(test)]
+pub const GGML_TYPE_COUNT: u32 = 43;
+
+#[cfg(test)]
 unsafe extern "C" {
+    pub fn owlet_tensor_bytes() -> usize;
     pub fn ggml_type_name(dtype: c_int) -> *const c_char;
     pub fn ggml_blck_size(dtype: c_int) -> i64;
     pub fn ggml_type_size(dtype: c_int) -> usize;
     pub fn ggml_is_quantized(dtype: c_int) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn tensor_facts_have_one_layout() {
+        // SAFETY: a constant of the shim.
+        assert_eq!(size_of::<super::TensorFacts>(), unsafe { super::owlet_tensor_bytes() });
+    }
 }

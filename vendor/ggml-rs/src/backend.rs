@@ -1,0 +1,217 @@
+//! The processor that graphs run on: ggml's CPU backend with one pool of threads that lives as long as it.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::Write;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+
+use crate::{Cancel, Error, Result, check_cpu, sys};
+
+/// Where graphs run. Clones share the threads; graphs of all clones run one after another.
+#[derive(Clone)]
+pub struct Backend(Arc<Inner>);
+
+struct Inner {
+    raw: NonNull<sys::ggml_backend>,
+    threadpool: NonNull<sys::ggml_threadpool>,
+    n_threads: usize,
+    state: Mutex<State>,
+}
+
+// SAFETY: a backend and its pool have no tie to a thread; what changes them runs under `state`.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+/// What only one computation at a time may touch; holding it is the right to compute.
+pub(crate) struct State {
+    /// Scratch that the backend has already got beyond tensors, in bytes.
+    work_bytes: usize,
+    /// ggml threw in the middle of a graph: its own pointers may dangle, so nothing runs or is freed.
+    broken: bool,
+}
+
+impl Backend {
+    /// The CPU with `n_threads` threads, the caller's among them. Idle threads sleep.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when this CPU lacks what ggml was built for, [`Error::Limit`] beyond four
+    /// threads a core, [`Error::Threads`] when the system gives none.
+    pub fn cpu(n_threads: usize) -> Result<Backend> {
+        check_cpu()?;
+        install_callbacks();
+        let max = max_threads();
+        if n_threads == 0 || n_threads > max {
+            return Err(Error::Limit { what: "threads", max: max as u64, found: n_threads as u64 });
+        }
+        try_threads(n_threads - 1).map_err(|source| Error::Threads { n_threads, source })?;
+        let memory = || Error::Memory { what: "the cpu backend".into(), bytes: 1 << 16 };
+        // SAFETY: no arguments; the CPU was checked.
+        let raw = NonNull::new(unsafe { sys::ggml_backend_cpu_init() }).ok_or_else(memory)?;
+        // SAFETY: n_threads is in 1..=512.
+        let Some(threadpool) = NonNull::new(unsafe { sys::owlet_threadpool_new(n_threads as c_int) }) else {
+            // SAFETY: made above, used by no one.
+            unsafe { sys::ggml_backend_free(raw.as_ptr()) };
+            return Err(memory());
+        };
+        // SAFETY: both are alive, and Inner frees the backend before the pool.
+        unsafe {
+            sys::ggml_backend_cpu_set_n_threads(raw.as_ptr(), n_threads as c_int);
+            sys::ggml_backend_cpu_set_threadpool(raw.as_ptr(), threadpool.as_ptr());
+        }
+        let state = Mutex::new(State { work_bytes: 0, broken: false });
+        Ok(Backend(Arc::new(Inner { raw, threadpool, n_threads, state })))
+    }
+
+    pub fn n_threads(&self) -> usize {
+        self.0.n_threads
+    }
+
+    pub(crate) fn is(&self, other: &Backend) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn raw(&self) -> *mut sys::ggml_backend {
+        self.0.raw.as_ptr()
+    }
+
+    /// Waits for the computation that runs now and keeps the next one out.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held left nothing half done: State changes in single steps.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes sure that ggml will get the scratch memory that `graph` needs, since it does not survive
+    /// getting none.
+    ///
+    /// # Safety
+    /// `graph` is alive and allocated.
+    pub(crate) unsafe fn reserve_work(&self, graph: *mut sys::ggml_cgraph) -> Result<()> {
+        let mut state = self.lock();
+        // SAFETY: the graph is alive; the pool, too.
+        let bytes = unsafe {
+            sys::owlet_graph_work_bytes(graph, self.0.n_threads as c_int, self.0.threadpool.as_ptr())
+        };
+        if bytes > state.work_bytes {
+            let mut probe: Vec<u8> = Vec::new();
+            probe
+                .try_reserve_exact(bytes)
+                .map_err(|_| Error::Memory { what: "scratch of a graph".into(), bytes: bytes as u64 })?;
+            state.work_bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// Computes an allocated graph. `reproducible` makes the bits of a column independent of how many columns
+    /// ride along.
+    ///
+    /// # Safety
+    /// `graph` is allocated in `sched`, which runs on this backend, and everything it reads and writes is
+    /// alive and touched by no one else while the backend is locked.
+    pub(crate) unsafe fn compute(
+        &self,
+        sched: *mut sys::ggml_backend_sched,
+        graph: *mut sys::ggml_cgraph,
+        reproducible: bool,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let mut state = self.lock();
+        if state.broken {
+            return Err(Error::Compute);
+        }
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let flag = std::ptr::from_ref(cancel.flag()).cast_mut().cast();
+        // SAFETY: the flag outlives the computation, after which the callback is taken back; the caller
+        // vouches for the rest.
+        let status = unsafe {
+            sys::ggml_backend_cpu_set_abort_callback(self.raw(), Some(is_cancelled), flag);
+            sys::ggml_backend_cpu_set_use_ref(self.raw(), reproducible);
+            let status = sys::owlet_sched_compute(sched, graph);
+            sys::ggml_backend_cpu_set_abort_callback(self.raw(), None, null_mut());
+            status
+        };
+        match status {
+            sys::OWLET_OK => Ok(()),
+            sys::OWLET_ABORTED => Err(Error::Cancelled),
+            _ => {
+                state.broken = true;
+                Err(Error::Compute)
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let broken = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).broken;
+        if broken {
+            return;
+        }
+        // SAFETY: the last clone is gone, so nothing runs; the backend goes before the pool it points to.
+        unsafe {
+            sys::ggml_backend_free(self.raw.as_ptr());
+            sys::ggml_threadpool_free(self.threadpool.as_ptr());
+        }
+    }
+}
+
+/// Threads that spin on each other's barriers without a core of their own only wait: a few a core at most,
+/// and never more than ggml has room for.
+fn max_threads() -> usize {
+    let n_cores = thread::available_parallelism().map_or(1, |n| n.get());
+    n_cores.saturating_mul(4).clamp(16, 512)
+}
+
+/// Starts `n` threads at once and lets them end. ggml ends the process when the system gives it no thread;
+/// this asks first.
+fn try_threads(n: usize) -> std::io::Result<()> {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock();
+    let mut threads = Vec::new();
+    let mut result = Ok(());
+    for _ in 0..n {
+        let gate = Arc::clone(&gate);
+        match thread::Builder::new().spawn(move || drop(gate.lock())) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    drop(closed);
+    for thread in threads {
+        // These threads do nothing that could panic.
+        let _ = thread.join();
+    }
+    result
+}
+
+fn install_callbacks() {
+    static ONCE: Once = Once::new();
+    // SAFETY: both functions live forever and do not unwind.
+    ONCE.call_once(|| unsafe {
+        sys::ggml_set_abort_callback(Some(on_fatal));
+        sys::ggml_log_set(Some(on_log), null_mut());
+    });
+}
+
+/// ggml's last words, in one line; it ends the process afterwards.
+unsafe extern "C" fn on_fatal(message: *const c_char) {
+    // SAFETY: ggml passes a string that ends with 0.
+    let message = unsafe { CStr::from_ptr(message) };
+    // Nobody is left to tell that stderr is gone.
+    let _ = writeln!(std::io::stderr(), "ggml: {}", message.to_string_lossy().trim_end());
+}
+
+/// What ggml logs (allocations that failed, mostly) comes back as an error and is not printed twice.
+unsafe extern "C" fn on_log(_level: c_int, _text: *const c_char, _data: *mut c_void) {}
+
+unsafe extern "C" fn is_cancelled(flag: *mut c_void) -> bool {
+    // SAFETY: `Backend::compute` passes a flag that outlives the call.
+    unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
+}

@@ -1,0 +1,250 @@
+//! Runs graphs: allocates them, takes their inputs, computes them and hands out their outputs.
+//!
+//! Graphs go through ggml's scheduler, which places each node on a backend. Today there is one, the CPU.
+
+use std::ptr::NonNull;
+
+use crate::arena;
+use crate::builder::{MAX_NODES, MAX_SOURCES};
+use crate::{Backend, Cancel, DType, Error, Graph, Result, Tensor, sys};
+
+/// Computes one graph at a time, as often as wanted. Its buffers grow to the largest graph and are used
+/// again by the next one.
+pub struct Executor {
+    backend: Backend,
+    /// None after an allocation failed: ggml's allocator would take the same graph for allocated next time.
+    sched: Option<Sched>,
+    max_nodes: usize,
+    reproducible: bool,
+    loaded: Option<Graph>,
+}
+
+impl Executor {
+    /// For graphs of up to `max_nodes` nodes, by ggml's fastest code: the bits of a column may depend on how
+    /// many columns ride along and on the number of threads.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    ///
+    /// # Panics
+    /// When `max_nodes` is zero or beyond 65536.
+    pub fn new(backend: &Backend, max_nodes: usize) -> Result<Executor> {
+        Executor::with(backend, max_nodes, false)
+    }
+
+    /// As [`Executor::new`], by code that adds in one fixed order: the bits of a column of a matrix product
+    /// or of attention depend on nothing but the column.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn reproducible(backend: &Backend, max_nodes: usize) -> Result<Executor> {
+        Executor::with(backend, max_nodes, true)
+    }
+
+    fn with(backend: &Backend, max_nodes: usize, reproducible: bool) -> Result<Executor> {
+        assert!(
+            (1..=MAX_NODES).contains(&max_nodes),
+            "executor: expected 1 to {MAX_NODES} nodes, found {max_nodes}"
+        );
+        let sched = Some(Sched::new(backend, max_nodes)?);
+        Ok(Executor { backend: backend.clone(), sched, max_nodes, reproducible, loaded: None })
+    }
+
+    /// Makes `graph` the one that is computed from now on. Its inputs are not set yet.
+    ///
+    /// # Errors
+    /// [`Error::Memory`]; no graph is loaded then.
+    ///
+    /// # Panics
+    /// When the graph belongs to another backend or has more nodes than this executor was made for.
+    pub fn load(&mut self, graph: Graph) -> Result<()> {
+        assert!(graph.backend.is(&self.backend), "load: expected a graph of the same backend");
+        let max = max_tensors(self.max_nodes);
+        assert!(graph.n_tensors <= max, "load: at most {max} tensors, found {}", graph.n_tensors);
+        self.loaded = None;
+        let sched = match self.sched.take() {
+            Some(sched) => sched,
+            None => Sched::new(&self.backend, self.max_nodes)?,
+        };
+        // SAFETY: the graph is alive and was never allocated; the scheduler has room for it.
+        match unsafe { sys::owlet_sched_alloc(sched.raw.as_ptr(), graph.raw) } {
+            sys::OWLET_OK => {}
+            sys::OWLET_NO_MEMORY => {
+                // SAFETY: as above; this computes sizes and allocates nothing.
+                let bytes = unsafe { sys::owlet_sched_bytes(sched.raw.as_ptr(), graph.raw) };
+                return Err(Error::Memory { what: "compute buffers".into(), bytes: bytes as u64 });
+            }
+            _ => return Err(Error::Compute),
+        }
+        // SAFETY: alive and allocated.
+        unsafe { self.backend.reserve_work(graph.raw) }?;
+        self.sched = Some(sched);
+        self.loaded = Some(graph);
+        Ok(())
+    }
+
+    /// Sets a f32 input of the loaded graph.
+    ///
+    /// # Panics
+    /// When `input` is none of the loaded graph, of another type or of another number of elements.
+    pub fn set_f32(&mut self, input: Tensor, values: &[f32]) {
+        self.input(input, DType::F32, values.len());
+        self.write(input, values);
+    }
+
+    /// Sets a f16 input from its bits. Panics as [`Executor::set_f32`].
+    pub fn set_f16(&mut self, input: Tensor, bits: &[u16]) {
+        self.input(input, DType::F16, bits.len());
+        self.write(input, bits);
+    }
+
+    /// Sets an i32 input. Panics as [`Executor::set_f32`].
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a row number beyond the rows that it looks up.
+    pub fn set_i32(&mut self, input: Tensor, values: &[i32]) -> Result<()> {
+        let n_rows = self.input(input, DType::I32, values.len());
+        check_rows(input, values.iter().map(|&value| value.into()), n_rows)?;
+        self.write(input, values);
+        Ok(())
+    }
+
+    /// Sets an i64 input. Panics as [`Executor::set_f32`].
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a row number beyond the rows that it looks up.
+    pub fn set_i64(&mut self, input: Tensor, values: &[i64]) -> Result<()> {
+        let n_rows = self.input(input, DType::I64, values.len());
+        check_rows(input, values.iter().copied(), n_rows)?;
+        self.write(input, values);
+        Ok(())
+    }
+
+    /// Computes the loaded graph. Waits while another executor of the backend computes.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when `cancel` is raised before or while it runs: outputs and memory then hold
+    /// whatever was done. [`Error::Compute`] when ggml gave up.
+    ///
+    /// # Panics
+    /// When no graph is loaded or an input was never set.
+    pub fn compute(&mut self, cancel: &Cancel) -> Result<()> {
+        let (Some(graph), Some(sched)) = (&self.loaded, &self.sched) else {
+            panic!("compute: expected a loaded graph");
+        };
+        for (tensor, input) in &graph.inputs {
+            assert!(input.is_set, "compute: input {} was never set", arena::name(*tensor));
+        }
+        // SAFETY: loaded means allocated in this scheduler. The graph owns its tensors and keeps weights and
+        // memory alive; memory is of this backend, whose lock keeps others away from it.
+        unsafe { self.backend.compute(sched.raw.as_ptr(), graph.raw, self.reproducible, cancel) }
+    }
+
+    /// Copies a f32 output of the last computation.
+    ///
+    /// # Panics
+    /// When `output` is none of the loaded graph, not contiguous f32 or of another number of elements.
+    pub fn read_f32(&self, output: Tensor, values: &mut [f32]) {
+        let Some(graph) = &self.loaded else { panic!("read: expected a loaded graph") };
+        assert!(
+            graph.outputs.contains(&output),
+            "read: expected an output of the loaded graph, found {output:?}"
+        );
+        let facts = arena::facts(output);
+        let n_elements = facts.shape().iter().product::<u64>();
+        assert!(
+            facts.dtype() == DType::F32 && facts.is_contiguous() && n_elements == values.len() as u64,
+            "read: expected {} values of contiguous f32, found {} {} {:?}",
+            values.len(),
+            arena::name(output),
+            facts.dtype(),
+            facts.shape()
+        );
+        // SAFETY: allocated, and exactly as long; no one computes, since that takes &mut.
+        unsafe {
+            let bytes = size_of_val(values);
+            sys::ggml_backend_tensor_get(output.raw.as_ptr(), values.as_mut_ptr().cast(), 0, bytes);
+        }
+    }
+
+    /// Bytes of the buffers that nodes live in, after the largest graph so far.
+    pub fn compute_buffer_bytes(&self) -> u64 {
+        let Some(sched) = &self.sched else { return 0 };
+        // SAFETY: both are alive, and the scheduler runs on this backend.
+        unsafe { sys::ggml_backend_sched_get_buffer_size(sched.raw.as_ptr(), self.backend.raw()) as u64 }
+    }
+
+    /// Checks an input about to be written and marks it as set. Yields the limit of its row numbers.
+    fn input(&mut self, tensor: Tensor, dtype: DType, n_elements: usize) -> Option<u64> {
+        let input = self.loaded.as_mut().and_then(|graph| graph.inputs.get_mut(&tensor));
+        let Some(input) = input else {
+            panic!("set: expected an input of the loaded graph, found {tensor:?}")
+        };
+        assert!(
+            input.dtype == dtype && input.n_elements == n_elements,
+            "set {}: expected {} values of {}, found {n_elements} of {dtype}",
+            arena::name(tensor),
+            input.n_elements,
+            input.dtype
+        );
+        input.is_set = true;
+        input.n_rows
+    }
+
+    /// Only for numbers, after [`Executor::input`].
+    fn write<T: Copy>(&mut self, tensor: Tensor, values: &[T]) {
+        // SAFETY: an input of the loaded graph, so it is allocated and contiguous, of this type and length.
+        unsafe {
+            let bytes = size_of_val(values);
+            sys::ggml_backend_tensor_set(tensor.raw.as_ptr(), values.as_ptr().cast(), 0, bytes);
+        }
+    }
+}
+
+fn check_rows(tensor: Tensor, values: impl Iterator<Item = i64>, n_rows: Option<u64>) -> Result<()> {
+    let Some(n_rows) = n_rows else { return Ok(()) };
+    for value in values {
+        if u64::try_from(value).is_err() || value as u64 >= n_rows {
+            let name = arena::name(tensor);
+            return Err(Error::Request(format!("{name}: expected a row below {n_rows}, found {value}")));
+        }
+    }
+    Ok(())
+}
+
+/// Nodes and other tensors of the largest graph.
+fn max_tensors(max_nodes: usize) -> usize {
+    2 * (max_nodes + MAX_SOURCES)
+}
+
+struct Sched {
+    raw: NonNull<sys::ggml_backend_sched>,
+    /// The scheduler points to it.
+    _backend: Backend,
+}
+
+// SAFETY: a scheduler has no tie to a thread.
+unsafe impl Send for Sched {}
+
+impl Sched {
+    fn new(backend: &Backend, max_nodes: usize) -> Result<Sched> {
+        let n_tensors = max_tensors(max_nodes);
+        // ggml does not look whether it got what it asks for here: up to 60 tensor headers a node, though
+        // with one backend it touches none of them.
+        let bytes = n_tensors * 60 * 512;
+        let memory = || Error::Memory { what: "the scheduler".into(), bytes: bytes as u64 };
+        let mut probe: Vec<u8> = Vec::new();
+        probe.try_reserve_exact(bytes).map_err(|_| memory())?;
+        drop(probe);
+        // SAFETY: the backend is alive and stays so as long as the scheduler.
+        let raw = unsafe { sys::owlet_sched_new(backend.raw(), n_tensors) };
+        Ok(Sched { raw: NonNull::new(raw).ok_or_else(memory)?, _backend: backend.clone() })
+    }
+}
+
+impl Drop for Sched {
+    fn drop(&mut self) {
+        // SAFETY: made by ggml, freed once.
+        unsafe { sys::ggml_backend_sched_free(self.raw.as_ptr()) }
+    }
+}

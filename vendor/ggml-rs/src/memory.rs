@@ -1,0 +1,154 @@
+//! Tensors that graphs read and write and that outlive them: the KV cache.
+
+use std::collections::HashMap;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::arena::{self, Arena, ArenaId, shape_bytes};
+use crate::{Backend, DType, Error, Result, Tensor, TensorInfo, sys};
+
+/// Read-write tensors of one backend, zero at first. Clones share them. Graphs of the backend run one after
+/// another, and reading and writing from outside waits for them.
+#[derive(Clone)]
+pub struct Memory(Arc<Inner>);
+
+struct Inner {
+    backend: Backend,
+    by_name: HashMap<String, Tensor>,
+    arena: Arena,
+    buffer: NonNull<sys::ggml_backend_buffer>,
+}
+
+// SAFETY: the data is touched only under the backend's lock; all else never changes.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
+
+const ALIGNMENT: u64 = 64;
+
+impl Memory {
+    /// One tensor for each (name, type, shape padded with 1).
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a size of zero, rows of no whole blocks or a name twice; [`Error::Memory`].
+    pub fn new(backend: &Backend, specs: &[(&str, DType, [u64; 4])]) -> Result<Memory> {
+        let mut offsets = Vec::with_capacity(specs.len());
+        let mut total = 0u64;
+        for (name, dtype, ne) in specs {
+            let fail = || Error::Request(format!("memory {name}: expected whole rows, found {dtype} {ne:?}"));
+            let bytes = shape_bytes(*dtype, *ne).ok_or_else(fail)?;
+            offsets.push(total);
+            total = total.checked_add(bytes.next_multiple_of(ALIGNMENT)).ok_or_else(fail)?;
+        }
+        let mut arena = Arena::new(specs.len(), 0)?;
+        let memory = || Error::Memory { what: "the memory of a session".into(), bytes: total };
+        let size = usize::try_from(total.max(ALIGNMENT)).map_err(|_| memory())?;
+        // SAFETY: the buffer type is static; too little memory gives null.
+        let buffer =
+            unsafe { sys::ggml_backend_buft_alloc_buffer(sys::ggml_backend_cpu_buffer_type(), size) };
+        let buffer = NonNull::new(buffer).ok_or_else(memory)?;
+        // SAFETY: as large as asked for, and written before anyone reads it.
+        let base = unsafe {
+            sys::ggml_backend_buffer_clear(buffer.as_ptr(), 0);
+            sys::ggml_backend_buffer_get_base(buffer.as_ptr()).cast::<u8>()
+        };
+        let mut by_name = HashMap::with_capacity(specs.len());
+        for ((name, dtype, ne), offset) in specs.iter().zip(offsets) {
+            // ggml would give a tensor without a name one of its own, while others read it.
+            let tensor = arena.tensor(if name.is_empty() { "memory" } else { name }, *dtype, *ne);
+            // SAFETY: the offsets add up to at most the size of the buffer.
+            unsafe {
+                let address = base.add(offset as usize).cast();
+                sys::ggml_backend_tensor_alloc(buffer.as_ptr(), tensor.raw.as_ptr(), address);
+            }
+            by_name.insert((*name).to_owned(), tensor);
+        }
+        let inner = Inner { backend: backend.clone(), by_name, arena, buffer };
+        if inner.by_name.len() != specs.len() {
+            return Err(Error::Request("memory: expected names that differ, found one twice".into()));
+        }
+        Ok(Memory(Arc::new(inner)))
+    }
+
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        self.0.by_name.get(name).copied()
+    }
+
+    /// # Panics
+    /// When `tensor` is not one of these.
+    pub fn info(&self, tensor: Tensor) -> TensorInfo {
+        self.check(tensor);
+        let facts = arena::facts(tensor);
+        TensorInfo { name: arena::name(tensor), dtype: facts.dtype(), ne: facts.shape() }
+    }
+
+    /// Copies the bytes of `tensor` from byte `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for bytes beyond the tensor.
+    ///
+    /// # Panics
+    /// When `tensor` is not one of these.
+    pub fn read(&self, tensor: Tensor, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.check_range(tensor, offset, bytes.len())?;
+        let _lock = self.0.backend.lock();
+        // SAFETY: the range lies in the tensor, and no graph runs while the lock is held.
+        unsafe {
+            sys::ggml_backend_tensor_get(tensor.raw.as_ptr(), bytes.as_mut_ptr().cast(), offset, bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Replaces the bytes of `tensor` from byte `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for bytes beyond the tensor.
+    ///
+    /// # Panics
+    /// When `tensor` is not one of these.
+    pub fn write(&self, tensor: Tensor, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.check_range(tensor, offset, bytes.len())?;
+        let _lock = self.0.backend.lock();
+        // SAFETY: the range lies in the tensor, and no graph runs while the lock is held.
+        unsafe {
+            sys::ggml_backend_tensor_set(tensor.raw.as_ptr(), bytes.as_ptr().cast(), offset, bytes.len());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn arena_id(&self) -> ArenaId {
+        self.0.arena.id()
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
+    /// Whether `root`, the owner of some tensor's data, is one of these.
+    pub(crate) fn owns(&self, root: *mut sys::ggml_tensor) -> bool {
+        self.0.by_name.values().any(|tensor| tensor.raw.as_ptr() == root)
+    }
+
+    fn check(&self, tensor: Tensor) {
+        assert!(tensor.arena == self.arena_id(), "memory: this tensor belongs to another arena");
+    }
+
+    fn check_range(&self, tensor: Tensor, offset: usize, len: usize) -> Result<()> {
+        self.check(tensor);
+        let n_bytes = arena::facts(tensor).n_bytes;
+        if offset.checked_add(len).is_none_or(|end| end > n_bytes) {
+            return Err(Error::Request(format!(
+                "memory {}: expected a range within {n_bytes} bytes, found {len} at {offset}",
+                arena::name(tensor)
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // SAFETY: made by ggml, freed once. Graphs that use it hold a clone, so none is left.
+        unsafe { sys::ggml_backend_buffer_free(self.buffer.as_ptr()) }
+    }
+}

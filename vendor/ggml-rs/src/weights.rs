@@ -1,0 +1,184 @@
+//! Read-only tensors that lie where the file's bytes lie: in a map, in static bytes or in memory.
+
+use std::collections::HashMap;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::arena::{self, Arena, ArenaId, shape_bytes};
+use crate::{Backend, DType, Error, Result, Tensor, TensorInfo, sys};
+
+/// Where a tensor lies in the bytes of a file. `ne` is padded with 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    pub name: String,
+    pub dtype: DType,
+    pub ne: [u64; 4],
+    /// From the first byte of the file.
+    pub offset: u64,
+}
+
+/// Read-only tensors in shared bytes. Clones share them; nothing is copied (see [`Weights::new`]).
+#[derive(Clone)]
+pub struct Weights(Arc<Inner>);
+
+struct Inner {
+    arena: Arena,
+    by_name: HashMap<String, Tensor>,
+    // Fields drop in this order: first what points into the bytes, then the bytes.
+    _buffer: Buffer,
+    _bytes: Aligned,
+}
+
+/// Every tensor of a CPU backend begins at a multiple of this.
+const ALIGNMENT: usize = 32;
+/// Every block struct of ggml may be read at a multiple of this.
+const TENSOR_ALIGNMENT: u64 = 8;
+
+impl Weights {
+    /// The tensors that `specs` describe in `bytes`, which stay alive as long as any clone or any graph that
+    /// uses them. Bytes that begin at a multiple of 32, as pages and the built-in model do, are used where
+    /// they are; others are copied once.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a tensor beyond the bytes, not on a multiple of 8, with a size of zero, of no
+    /// whole blocks, without a name or with another's name; [`Error::Memory`].
+    pub fn new(backend: &Backend, bytes: Bytes, specs: &[TensorSpec]) -> Result<Weights> {
+        let _ = backend;
+        for spec in specs {
+            check(spec, bytes.len() as u64)?;
+        }
+        let bytes = Aligned::new(bytes)?;
+        let mut arena = Arena::new(specs.len(), 0)?;
+        let buffer = Buffer::over(bytes.as_slice())?;
+        let mut by_name = HashMap::with_capacity(specs.len());
+        for spec in specs {
+            let tensor = arena.tensor(&spec.name, spec.dtype, spec.ne);
+            // SAFETY: the offset was checked against the bytes, which the buffer spans.
+            unsafe {
+                let address = bytes.as_slice().as_ptr().add(spec.offset as usize);
+                sys::ggml_backend_tensor_alloc(
+                    buffer.0.as_ptr(),
+                    tensor.raw.as_ptr(),
+                    address.cast_mut().cast(),
+                );
+            }
+            if by_name.insert(spec.name.clone(), tensor).is_some() {
+                return Err(Error::Request(format!(
+                    "tensor {}: expected one of this name, found two",
+                    spec.name
+                )));
+            }
+        }
+        Ok(Weights(Arc::new(Inner { arena, by_name, _buffer: buffer, _bytes: bytes })))
+    }
+
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        self.0.by_name.get(name).copied()
+    }
+
+    /// # Panics
+    /// When `tensor` is not one of these.
+    pub fn info(&self, tensor: Tensor) -> TensorInfo {
+        assert!(tensor.arena == self.arena_id(), "weights: this tensor belongs to another arena");
+        let facts = arena::facts(tensor);
+        TensorInfo { name: arena::name(tensor), dtype: facts.dtype(), ne: facts.shape() }
+    }
+
+    pub(crate) fn arena_id(&self) -> ArenaId {
+        self.0.arena.id()
+    }
+}
+
+fn check(spec: &TensorSpec, n_bytes: u64) -> Result<()> {
+    let TensorSpec { name, dtype, ne, offset } = spec;
+    let fail = |problem: String| Err(Error::Request(format!("tensor {name}: {problem}")));
+    // ggml writes a name into a tensor that has none, which would be a write to shared memory.
+    if name.is_empty() || name.starts_with('\0') {
+        return fail("expected a name, found none".into());
+    }
+    let Some(size) = shape_bytes(*dtype, *ne) else {
+        return fail(format!("expected sizes above zero and rows of whole blocks, found {dtype} {ne:?}"));
+    };
+    if !offset.is_multiple_of(TENSOR_ALIGNMENT) {
+        return fail(format!("expected an offset that is a multiple of {TENSOR_ALIGNMENT}, found {offset}"));
+    }
+    if offset.checked_add(size).is_none_or(|end| end > n_bytes) {
+        return fail(format!("expected {size} bytes at {offset}, found a file of {n_bytes}"));
+    }
+    Ok(())
+}
+
+/// A ggml buffer over bytes that it neither owns nor writes.
+struct Buffer(NonNull<sys::ggml_backend_buffer>);
+
+// SAFETY: the buffer is only read once it is made.
+unsafe impl Send for Buffer {}
+// SAFETY: as above.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    fn over(bytes: &[u8]) -> Result<Buffer> {
+        // SAFETY: the base is aligned (the type below sees to it); ggml keeps the address and, since every
+        // graph that would write to a tensor in it is refused, never writes.
+        let raw =
+            unsafe { sys::ggml_backend_cpu_buffer_from_ptr(bytes.as_ptr().cast_mut().cast(), bytes.len()) };
+        let raw = NonNull::new(raw).ok_or(Error::Memory { what: "a weight buffer".into(), bytes: 64 })?;
+        // Without this mark the scheduler would not place operations by where their weights lie.
+        // SAFETY: the buffer was just made.
+        unsafe { sys::ggml_backend_buffer_set_usage(raw.as_ptr(), sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS) };
+        Ok(Buffer(raw))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: made by ggml, freed once; the bytes are not ggml's to free.
+        unsafe { sys::ggml_backend_buffer_free(self.0.as_ptr()) }
+    }
+}
+
+/// Bytes that begin where ggml can use them.
+enum Aligned {
+    Shared(Bytes),
+    Copied { blocks: Vec<Block>, len: usize },
+}
+
+#[repr(C, align(32))]
+#[derive(Clone, Copy)]
+struct Block([u8; ALIGNMENT]);
+
+impl Aligned {
+    fn new(bytes: Bytes) -> Result<Aligned> {
+        if bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            return Ok(Aligned::Shared(bytes));
+        }
+        let memory = || Error::Memory { what: "a copy of the weights".into(), bytes: bytes.len() as u64 };
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(bytes.len().div_ceil(ALIGNMENT)).map_err(|_| memory())?;
+        let mut chunks = bytes.chunks_exact(ALIGNMENT);
+        for chunk in &mut chunks {
+            let mut block = [0; ALIGNMENT];
+            block.copy_from_slice(chunk);
+            blocks.push(Block(block));
+        }
+        let mut last = [0; ALIGNMENT];
+        let rest = chunks.remainder();
+        if !rest.is_empty() {
+            last[..rest.len()].copy_from_slice(rest);
+            blocks.push(Block(last));
+        }
+        Ok(Aligned::Copied { blocks, len: bytes.len() })
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Aligned::Shared(bytes) => bytes,
+            // SAFETY: the blocks are bytes without padding and span at least len of them.
+            Aligned::Copied { blocks, len } => unsafe {
+                std::slice::from_raw_parts(blocks.as_ptr().cast(), *len)
+            },
+        }
+    }
+}
