@@ -3,5 +3,6 @@
 pub mod checkpoint;
 mod error;
 pub mod hf;
+pub mod position_grid;
 
 pub use error::{Error, Result};
