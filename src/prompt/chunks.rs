@@ -1,0 +1,70 @@
+//! The prompt as the network takes it: runs of tokens, and pictures between them.
+//!
+//! Comes in: a template's segments. Goes out: chunks in sequence order, BOS first. Each token is one position, each
+//! picture `n_tokens` of them. Must not know what a picture looks like.
+
+use super::template::{ImageIndex, Segment};
+use super::tokenizer::{Place, Tokenizer};
+use crate::Result;
+use crate::token::TokenId;
+
+/// A run of positions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// At least one token.
+    Tokens(Vec<TokenId>),
+    /// The embedding rows of the request's picture `index`.
+    Image { index: ImageIndex, n_tokens: usize },
+}
+
+impl Chunk {
+    /// Positions that this chunk takes in the sequence.
+    pub fn n_positions(&self) -> usize {
+        match self {
+            Chunk::Tokens(ids) => ids.len(),
+            Chunk::Image { n_tokens, .. } => *n_tokens,
+        }
+    }
+}
+
+/// Positions that all `chunks` take in the sequence.
+pub fn n_positions(chunks: &[Chunk]) -> usize {
+    chunks.iter().map(Chunk::n_positions).sum()
+}
+
+/// Tokenizes `segments`. Text between two special tokens is tokenized as one text, however many segments it came in.
+/// Neighbouring tokens share a chunk; a picture is a chunk of `n_image_tokens` positions.
+///
+/// # Errors
+/// `Limit` when one text is longer than the tokenizer takes.
+pub fn chunks(segments: &[Segment], tokenizer: &Tokenizer, n_image_tokens: usize) -> Result<Vec<Chunk>> {
+    let mut chunks = Vec::new();
+    let mut ids: Vec<TokenId> = tokenizer.bos_id().into_iter().collect();
+    let mut text = String::new();
+    let mut place = Place::Start;
+    for segment in segments {
+        if let Segment::Text(more) = segment {
+            text.push_str(more);
+            continue;
+        }
+        ids.extend(tokenizer.encode_segment(&std::mem::take(&mut text), place)?);
+        place = Place::AfterSpecial;
+        match *segment {
+            Segment::Text(_) => {}
+            Segment::Token(id) => ids.push(id),
+            Segment::Image(index) => {
+                push_tokens(&mut chunks, &mut ids);
+                chunks.push(Chunk::Image { index, n_tokens: n_image_tokens });
+            }
+        }
+    }
+    ids.extend(tokenizer.encode_segment(&text, place)?);
+    push_tokens(&mut chunks, &mut ids);
+    Ok(chunks)
+}
+
+fn push_tokens(chunks: &mut Vec<Chunk>, ids: &mut Vec<TokenId>) {
+    if !ids.is_empty() {
+        chunks.push(Chunk::Tokens(std::mem::take(ids)));
+    }
+}

@@ -1,0 +1,58 @@
+//! From a picture to what the vision tower takes.
+//!
+//! Comes in: a decoded picture and the file's image settings. Goes out: [`Pixels`]: the square as bytes, for people to
+//! look at, and as normalised floats, one plane a colour, for the network. Must not know file formats.
+
+use owlet_format::{Fit, ImageConfig};
+
+use super::{Picture, resize::resize};
+use crate::{Error, Result};
+
+/// A picture as the model sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pixels {
+    pub size_px: usize,
+    /// `[3, size_px, size_px]`: red, green, blue side by side.
+    pub rgb: Vec<u8>,
+    /// `[size_px, size_px, 3]`: one plane a colour, `(byte / 255 - mean) / std`.
+    pub planes: Vec<f32>,
+}
+
+/// Brings `picture` to the side and the value range that the tower was trained with.
+///
+/// # Errors
+/// `Unsupported` when the model wants a fit other than squash.
+pub fn preprocess(picture: &Picture, config: &ImageConfig) -> Result<Pixels> {
+    if config.fit != Fit::Squash {
+        let problem = format!("expected fit squash, found {}", config.fit);
+        return Err(Error::unsupported("image settings", problem));
+    }
+    let size_px = config.size_px as usize;
+    let rgb = resize(&picture.rgb, [picture.width, picture.height], [size_px, size_px]);
+    let planes = normalise(&rgb, config.mean, config.std);
+    Ok(Pixels { size_px, rgb, planes })
+}
+
+/// Two f32 steps, each rounded, as torchvision's ToTensor and Normalize do.
+fn normalise(rgb: &[u8], mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
+    let n_pixels = rgb.len() / 3;
+    let mut planes = Vec::with_capacity(rgb.len());
+    for channel in 0..3 {
+        let levels: Vec<f32> =
+            (0..=255u8).map(|v| (f32::from(v) / 255.0 - mean[channel]) / std[channel]).collect();
+        planes.extend(rgb.iter().skip(channel).step_by(3).take(n_pixels).map(|&v| levels[usize::from(v)]));
+    }
+    planes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_lie_one_behind_the_other() {
+        let rgb = [0, 51, 255, 255, 102, 0];
+        let planes = normalise(&rgb, [0.5, 0.25, 0.0], [0.5, 0.5, 2.0]);
+        assert_eq!(planes, [-1.0, 1.0, (0.2 - 0.25) / 0.5, (0.4 - 0.25) / 0.5, 0.5, 0.0]);
+    }
+}
