@@ -64,3 +64,29 @@ impl Error {
         Error::Internal(text.to_string())
     }
 }
+
+impl From<ggml::Error> for Error {
+    fn from(error: ggml::Error) -> Error {
+        match error {
+            ggml::Error::Request(text) => Error::Request(text),
+            ggml::Error::Limit { what, max, found } => Error::limit(what, max, found),
+            ggml::Error::Unsupported(text) => Error::unsupported("this machine", text),
+            ggml::Error::Cancelled => Error::Cancelled,
+            other => Error::Backend(other.to_string()),
+        }
+    }
+}
+
+impl From<owlet_format::Error> for Error {
+    fn from(error: owlet_format::Error) -> Error {
+        use owlet_format::Error as File;
+        match error {
+            File::Io { path, action, error } => {
+                Error::io(path, std::io::Error::new(error.kind(), format!("{action}: {error}")))
+            }
+            File::Format { path, at, problem } => Error::format(format_args!("{path}: {at}"), problem),
+            File::Unsupported { path, problem } => Error::unsupported(path, problem),
+            File::Limit { path, at, max, found } => Error::limit(format_args!("{path}: {at}"), max, found),
+        }
+    }
+}
