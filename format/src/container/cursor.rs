@@ -94,7 +94,7 @@ impl<'a> Cursor<'a> {
             Some(n_bytes) if n_bytes <= left => Ok(n_bytes),
             _ => Err(self.wrong(
                 place,
-                format!("expected {n_items} items, found the end of the file {} bytes further on", left.0),
+                format!("expected room for {n_items} items, found {} bytes to the end of the file", left.0),
             )),
         }
     }
@@ -103,7 +103,7 @@ impl<'a> Cursor<'a> {
         Size::of(self.bytes).minus(self.at).unwrap_or(Size::ZERO)
     }
 
-    fn take(&mut self, n_bytes: Size, place: Place) -> Result<&'a [u8]> {
+    pub fn take(&mut self, n_bytes: Size, place: Place) -> Result<&'a [u8]> {
         let end = self.at.plus(n_bytes);
         let taken = match (self.at.index(), end.and_then(Size::index)) {
             (Some(start), Some(end)) => self.bytes.get(start..end),

@@ -120,9 +120,13 @@ fn tensor(cursor: &mut Cursor, n: u64) -> Result<TensorInfo> {
     let id = cursor.u32(place)?;
     let dtype = DType::from_id(id)
         .ok_or_else(|| cursor.wrong(place, format!("expected a tensor type that ggml knows, found {id}")))?;
+    if !shape.dims()[0].is_multiple_of(dtype.block_len()) {
+        let (name, block) = (dtype, dtype.block_len());
+        let problem = format!("expected ne[0] to be a multiple of {name}'s {block}, found ne {shape}");
+        return Err(cursor.wrong(place, problem));
+    }
     let n_bytes = shape.n_bytes(dtype).ok_or_else(|| {
-        let (block, ne) = (dtype.block_len(), shape);
-        cursor.wrong(place, format!("expected ne[0] to be a multiple of {dtype}'s {block}, found ne {ne}"))
+        cursor.wrong(place, format!("expected fewer than 2^64 bytes, found ne {shape} of {dtype}"))
     })?;
     let offset = cursor.u64(place)?;
     Ok(TensorInfo { name: name.to_owned(), dtype, shape, offset, n_bytes })

@@ -167,6 +167,10 @@ impl Metadata {
         if range.contains(&n) {
             return Ok(n);
         }
-        Err(self.wrong(key, format!("expected {} to {}, found {n}", range.start(), range.end())))
+        let expected = match range.start() == range.end() {
+            true => range.start().to_string(),
+            false => format!("{} to {}", range.start(), range.end()),
+        };
+        Err(self.wrong(key, format!("expected {expected}, found {n}")))
     }
 }

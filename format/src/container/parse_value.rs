@@ -57,7 +57,7 @@ fn value_type(cursor: &mut Cursor, place: Place) -> Result<ValueType> {
 }
 
 fn number<T: Number>(cursor: &mut Cursor, place: Place) -> Result<T> {
-    cursor.items(1, T::SIZE, place).map(T::from_le)
+    cursor.take(T::SIZE, place).map(T::from_le)
 }
 
 fn numbers<T: Number>(cursor: &mut Cursor, n_items: u64, place: Place) -> Result<Vec<T>> {
