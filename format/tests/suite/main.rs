@@ -11,3 +11,7 @@ mod mutations;
 mod raw;
 mod schema;
 mod write;
+
+fn open(bytes: Vec<u8>) -> owlet_format::Result<owlet_format::Gguf> {
+    owlet_format::Gguf::from_bytes(bytes.into(), "tiny.gguf")
+}

@@ -2,7 +2,6 @@
 
 use std::io::Cursor;
 
-use bytes::Bytes;
 use ggml::DType;
 use owlet_format::*;
 
@@ -120,11 +119,8 @@ pub fn try_file(metadata: &Metadata, plan: &[TensorPlan]) -> Result<Vec<u8>> {
     Ok(encoder.finish()?.into_inner())
 }
 
+/// The whole model's file.
 pub fn tiny() -> Vec<u8> {
     let config = config();
     file(&metadata(&config), &plan(&config))
-}
-
-pub fn open(bytes: Vec<u8>) -> Result<Gguf> {
-    Gguf::from_bytes(Bytes::from(bytes), "tiny.gguf")
 }

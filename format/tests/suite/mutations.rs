@@ -8,7 +8,7 @@ use owlet_format::{Gguf, ModelConfig, Strings};
 use crate::memory::peak_of;
 use crate::mutate::Mutator;
 use crate::raw::{ARRAY, Raw, STRING, array, string};
-use crate::{model, raw};
+use crate::{model, open, raw};
 
 /// What a parse may hold beyond the metadata itself.
 const SLACK: usize = 64 << 20;
@@ -107,7 +107,7 @@ fn reading_a_config_copies_no_vocabulary() {
         (0..n_vocab).map(|id| format!("a piece of some length, number {id}")).collect::<Strings>();
     tokenizer.scores = vec![0.0; n_vocab as usize];
     tokenizer.kinds = vec![owlet_format::TokenKind::Normal; n_vocab as usize];
-    let file = model::open(model::file(&model::metadata(&config), &[])).unwrap();
+    let file = open(model::file(&model::metadata(&config), &[])).unwrap();
     let (config, peak) = peak_of(|| ModelConfig::read(&file));
     config.unwrap();
     assert!(peak < 6 * n_vocab as usize, "{peak} bytes");

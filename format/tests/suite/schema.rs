@@ -3,10 +3,10 @@
 use ggml::DType;
 use owlet_format::*;
 
-use crate::model;
+use crate::{model, open};
 
 fn read_back(config: &ModelConfig) -> Result<ModelConfig> {
-    let file = model::open(model::file(&model::metadata(config), &model::plan(config)))?;
+    let file = open(model::file(&model::metadata(config), &model::plan(config)))?;
     let read = ModelConfig::read(&file)?;
     read.check(&file)?;
     Ok(read)
@@ -117,7 +117,7 @@ fn every_key_is_needed_and_typed() {
                 }
             }
             let bytes = model::try_file(&metadata, &plan)?;
-            ModelConfig::read(&model::open(bytes)?)
+            ModelConfig::read(&open(bytes)?)
         };
         let prefix = format!("tiny.gguf: key {key}: expected ");
         match file(None) {
@@ -268,7 +268,7 @@ fn values_out_of_range_are_refused() {
         let mut metadata = model::metadata(&model::config());
         metadata.put(key, value);
         // nothing but keys: what is wrong is found before tensors are looked at
-        let file = model::open(model::file(&metadata, &[])).unwrap();
+        let file = open(model::file(&metadata, &[])).unwrap();
         let text = ModelConfig::read(&file).unwrap_err().to_string();
         match problem {
             // another key is the one that no longer fits
@@ -294,7 +294,7 @@ fn other_files_and_newer_ones_are_named() {
     ] {
         let mut metadata = model::metadata(&model::config());
         metadata.put(key, value);
-        let file = model::open(model::file(&metadata, &[])).unwrap();
+        let file = open(model::file(&metadata, &[])).unwrap();
         assert_eq!(ModelConfig::read(&file).unwrap_err().to_string(), text);
     }
 }
@@ -321,7 +321,7 @@ fn tensors_must_be_those_of_the_config() {
     let said = |change: &dyn Fn(&mut Vec<TensorPlan>)| {
         let mut plan = model::plan(&config);
         change(&mut plan);
-        let file = model::open(model::file(&model::metadata(&config), &plan)).unwrap();
+        let file = open(model::file(&model::metadata(&config), &plan)).unwrap();
         config.check(&file).unwrap_err().to_string()
     };
     fn find<'a>(plan: &'a mut [TensorPlan], name: &str) -> &'a mut TensorPlan {
@@ -366,7 +366,7 @@ fn tensors_must_be_those_of_the_config() {
 
     let trailing = [model::tiny(), vec![0; 5]].concat();
     assert_eq!(
-        config.check(&model::open(trailing).unwrap()).unwrap_err().to_string(),
+        config.check(&open(trailing).unwrap()).unwrap_err().to_string(),
         "tiny.gguf: end: expected nothing behind the tensors, found 5 bytes"
     );
 }
@@ -378,7 +378,7 @@ fn checksums_are_one_a_tensor() {
         bytes.windows(CHECKSUMS_KEY.len()).position(|window| window == CHECKSUMS_KEY.as_bytes()).unwrap();
     bytes[key + CHECKSUMS_KEY.len() - 1] = b'7';
     assert_eq!(
-        model::open(bytes).unwrap().checksums().unwrap_err().to_string(),
+        open(bytes).unwrap().checksums().unwrap_err().to_string(),
         "tiny.gguf: key owlet.checksum.sha256: expected array of u8, found no such key"
     );
 }

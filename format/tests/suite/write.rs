@@ -5,7 +5,7 @@ use std::path::Path;
 
 use owlet_format::*;
 
-use crate::model;
+use crate::{model, open};
 
 #[test]
 fn every_type_comes_back() {
@@ -35,7 +35,7 @@ fn every_type_comes_back() {
     metadata.put("i64s", vec![-1i64, 2]);
     metadata.put("f64s", vec![1.5f64, 2.5]);
     metadata.put("none", Vec::<u64>::new());
-    let file = model::open(model::file(&metadata, &[])).unwrap();
+    let file = open(model::file(&metadata, &[])).unwrap();
     let mut found: Vec<_> = file.metadata().iter().collect();
     assert_eq!(found.pop().unwrap().0, CHECKSUMS_KEY);
     assert_eq!(found, metadata.iter().collect::<Vec<_>>());
@@ -45,7 +45,7 @@ fn every_type_comes_back() {
 fn tensors_come_back_aligned_and_with_their_checksums() {
     let bytes = model::tiny();
     assert_eq!(bytes, model::tiny(), "equal input, equal bytes");
-    let file = model::open(bytes.clone()).unwrap();
+    let file = open(bytes.clone()).unwrap();
     assert_eq!((file.alignment(), file.n_trailing_bytes(), file.bytes().len()), (64, 0, bytes.len()));
     let checksums = file.checksums().unwrap();
     for (tensor, checksum) in file.tensors().iter().zip(&checksums) {
@@ -58,7 +58,7 @@ fn tensors_come_back_aligned_and_with_their_checksums() {
     let tensor = file.tensor("v.blk.1.ls2.weight").unwrap();
     let mut damaged = bytes;
     damaged[tensor.offset as usize + 5] ^= 0x10;
-    let damaged = model::open(damaged).unwrap();
+    let damaged = open(damaged).unwrap();
     let failed: Vec<_> = damaged
         .tensors()
         .iter()

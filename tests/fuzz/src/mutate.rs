@@ -8,7 +8,7 @@ impl Mutator {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -18,7 +18,7 @@ impl Mutator {
 
     /// A number below `n`, which is at least 1.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        (self.number() % n as u64) as usize
     }
 
     /// Changes `bytes` in one to four places, within the first `reach` bytes: a header is a small part of
@@ -31,7 +31,7 @@ impl Mutator {
                 0 => bytes.truncate(at),
                 1 => drop(bytes.drain(at..(at + 1 + self.below(16)).min(bytes.len()))),
                 2 => {
-                    let byte = self.next() as u8;
+                    let byte = self.number() as u8;
                     let n = 1 + self.below(16);
                     bytes.splice(at..at, std::iter::repeat_n(byte, n));
                 }
@@ -64,7 +64,7 @@ impl Mutator {
             6 => 1 << 31,
             7 => bytes.len() as u64,
             8 => 1 << self.below(64),
-            _ => self.next(),
+            _ => self.number(),
         };
         let number = edge.wrapping_add(self.below(3) as u64).wrapping_sub(1).to_le_bytes();
         for (byte, new) in bytes.iter_mut().skip(at).zip(&number[..width]) {
