@@ -46,6 +46,12 @@ ggml_backend_sched_t owlet_sched_new(ggml_backend_t cpu, size_t n_tensors) {
 int owlet_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph) {
     try {
         ggml_backend_sched_reset(sched);
+        // The allocator keeps its plan when the next graph has as many nodes of no larger sizes, even if they
+        // live longer than those of the graph that the plan was made for. Reserving makes a new plan; buffers
+        // only grow. (Splitting the same graph twice is fine with one backend; with more, reserve a twin.)
+        if (!ggml_backend_sched_reserve(sched, graph)) {
+            return OWLET_NO_MEMORY;
+        }
         return ggml_backend_sched_alloc_graph(sched, graph) ? OWLET_OK : OWLET_NO_MEMORY;
     } catch (...) {
         return OWLET_FAILED;

@@ -215,3 +215,28 @@ unsafe extern "C" fn is_cancelled(flag: *mut c_void) -> bool {
     // SAFETY: `Backend::compute` passes a flag that outlives the call.
     unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_threads_has_limits() {
+        for n in [1, 2, 3, 16] {
+            assert_eq!(Backend::cpu(n).unwrap().n_threads(), n);
+        }
+        for n in [0, max_threads() + 1, usize::MAX] {
+            let error = Backend::cpu(n).err().unwrap().to_string();
+            assert_eq!(error, format!("threads: 1 to {} possible, found {n}", max_threads()));
+        }
+    }
+
+    #[test]
+    fn backends_come_and_go() {
+        for _ in 0..50 {
+            let backend = Backend::cpu(3).unwrap();
+            assert!(backend.clone().is(&backend));
+            assert!(!backend.is(&Backend::cpu(1).unwrap()));
+        }
+    }
+}

@@ -8,13 +8,13 @@ pub enum Error {
     #[error("{0}")]
     Request(String),
     /// A number beyond a fixed limit.
-    #[error("{what}: at most {max} possible, found {found}")]
+    #[error("{what}: 1 to {max} possible, found {found}")]
     Limit { what: &'static str, max: u64, found: u64 },
     /// This processor, this build or this type cannot do it.
     #[error("{0}")]
     Unsupported(String),
     /// The system gave no memory.
-    #[error("out of memory: {what} needs {bytes} bytes")]
+    #[error("out of memory: {bytes} bytes for {what}")]
     Memory { what: String, bytes: u64 },
     /// The system gave no thread.
     #[error("cannot start {n_threads} threads: {source}")]

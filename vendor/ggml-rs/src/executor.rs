@@ -187,16 +187,19 @@ impl Executor {
             input.n_elements,
             input.dtype
         );
-        input.is_set = true;
         input.n_rows
     }
 
-    /// Only for numbers, after [`Executor::input`].
+    /// Only for numbers, after [`Executor::input`] and the check of rows: what is marked as set is computed
+    /// with.
     fn write<T: Copy>(&mut self, tensor: Tensor, values: &[T]) {
         // SAFETY: an input of the loaded graph, so it is allocated and contiguous, of this type and length.
         unsafe {
             let bytes = size_of_val(values);
             sys::ggml_backend_tensor_set(tensor.raw.as_ptr(), values.as_ptr().cast(), 0, bytes);
+        }
+        if let Some(input) = self.loaded.as_mut().and_then(|graph| graph.inputs.get_mut(&tensor)) {
+            input.is_set = true;
         }
     }
 }
@@ -246,5 +249,166 @@ impl Drop for Sched {
     fn drop(&mut self) {
         // SAFETY: made by ggml, freed once.
         unsafe { sys::ggml_backend_sched_free(self.raw.as_ptr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{GraphBuilder, Memory};
+
+    fn ne(n: u64, m: u64) -> [u64; 4] {
+        [n, m, 1, 1]
+    }
+
+    /// Two graphs of as many nodes of one size; in one of them an early node is needed last.
+    #[test]
+    fn the_next_graph_gets_a_plan_of_its_own() {
+        let backend = Backend::cpu(1).unwrap();
+        let values: Vec<f32> = (0..64).map(|i| i as f32 / 64.0).collect();
+        let compute = |executor: &mut Executor, late: bool| {
+            let mut b = GraphBuilder::new(&backend, 16).unwrap();
+            let x = b.input("x", DType::F32, ne(64, 1));
+            let early = b.mul(x, x);
+            let mut y = b.mul(early, x);
+            for _ in 0..3 {
+                y = b.mul(y, x);
+                y = b.norm(y, 1.0);
+            }
+            let out = b.add(if late { early } else { y }, y);
+            b.output(out);
+            executor.load(b.build()).unwrap();
+            executor.set_f32(x, &values);
+            executor.compute(&Cancel::new()).unwrap();
+            let mut found = vec![0.0; 64];
+            executor.read_f32(out, &mut found);
+            found
+        };
+        let mut used = Executor::new(&backend, 16).unwrap();
+        for late in [false, true, false] {
+            let fresh = compute(&mut Executor::new(&backend, 16).unwrap(), late);
+            assert_eq!(compute(&mut used, late), fresh, "late {late}");
+        }
+    }
+
+    #[test]
+    fn too_large_a_graph_is_an_error_and_the_next_one_runs() {
+        let backend = Backend::cpu(1).unwrap();
+        let mut executor = Executor::new(&backend, 8).unwrap();
+        let graph = |n: u64, m: u64| {
+            let mut b = GraphBuilder::new(&backend, 8).unwrap();
+            let x = b.input("x", DType::F32, ne(n, m));
+            let y = b.scale(x, 2.0);
+            b.output(y);
+            (b.build(), x, y)
+        };
+        // The same huge graph twice: ggml would take it for allocated the second time.
+        for _ in 0..2 {
+            let error = executor.load(graph(1 << 20, 1 << 22).0).unwrap_err().to_string();
+            assert_eq!(error, "out of memory: 35184372088832 bytes for compute buffers");
+            assert_eq!(executor.compute_buffer_bytes(), 0);
+        }
+        let (graph, x, y) = graph(4, 1);
+        executor.load(graph).unwrap();
+        executor.set_f32(x, &[1.0, 2.0, 3.0, 4.0]);
+        executor.compute(&Cancel::new()).unwrap();
+        let mut values = [0.0; 4];
+        executor.read_f32(y, &mut values);
+        assert_eq!(values, [2.0, 4.0, 6.0, 8.0]);
+        assert!(executor.compute_buffer_bytes() >= 32);
+    }
+
+    #[test]
+    fn cancel_stops_between_nodes() {
+        let backend = Backend::cpu(2).unwrap();
+        let mut b = GraphBuilder::new(&backend, 4096).unwrap();
+        let w = b.input("w", DType::F32, ne(512, 512));
+        let mut x = b.input("x", DType::F32, ne(512, 512));
+        for _ in 0..4000 {
+            x = b.mul_mat(w, x);
+        }
+        b.output(x);
+        let mut executor = Executor::new(&backend, 4096).unwrap();
+        executor.load(b.build()).unwrap();
+        executor.set_f32(w, &vec![0.0; 512 * 512]);
+        let input = executor
+            .loaded
+            .as_ref()
+            .and_then(|graph| graph.inputs.keys().copied().find(|&tensor| arena::name(tensor) == "x"));
+        executor.set_f32(input.unwrap(), &vec![0.0; 512 * 512]);
+
+        let cancel = Cancel::new();
+        cancel.cancel();
+        assert!(matches!(executor.compute(&cancel), Err(Error::Cancelled)));
+        cancel.reset();
+        let started = Instant::now();
+        let result = thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(50));
+                cancel.cancel();
+            });
+            executor.compute(&cancel)
+        });
+        assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+        // The whole graph is 4000 products of 0.13 GFLOP.
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn executors_of_two_threads_take_turns_on_one_memory() {
+        let backend = Backend::cpu(2).unwrap();
+        let memory = Memory::new(&backend, &[("sum", DType::F32, ne(16, 1))]).unwrap();
+        let sum = memory.tensor("sum").unwrap();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut b = GraphBuilder::new(&backend, 8).unwrap();
+                    b.attach_memory(&memory);
+                    let one = b.input("one", DType::F32, ne(16, 1));
+                    let more = b.add(sum, one);
+                    b.cpy(more, sum);
+                    let mut executor = Executor::new(&backend, 8).unwrap();
+                    executor.load(b.build()).unwrap();
+                    executor.set_f32(one, &[1.0; 16]);
+                    for _ in 0..200 {
+                        executor.compute(&Cancel::new()).unwrap();
+                    }
+                });
+            }
+        });
+        let mut bytes = [0; 64];
+        memory.read(sum, 0, &mut bytes).unwrap();
+        for value in bytes.chunks(4) {
+            assert_eq!(f32::from_ne_bytes(value.try_into().unwrap()), 600.0);
+        }
+    }
+
+    #[test]
+    fn inputs_keep_their_values() {
+        let backend = Backend::cpu(1).unwrap();
+        let mut b = GraphBuilder::new(&backend, 64).unwrap();
+        let x = b.input("x", DType::F32, ne(8, 1));
+        let mut y = x;
+        for _ in 0..30 {
+            y = b.add(y, y);
+            y = b.norm(y, 1.0);
+        }
+        let out = b.sub(y, y);
+        b.output(out);
+        let first = b.scale(x, 1.0);
+        b.output(first);
+        let mut executor = Executor::new(&backend, 64).unwrap();
+        executor.load(b.build()).unwrap();
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        executor.set_f32(x, &values);
+        let mut found = [0.0; 8];
+        for _ in 0..3 {
+            executor.compute(&Cancel::new()).unwrap();
+            executor.read_f32(first, &mut found);
+            assert_eq!(found, values);
+        }
     }
 }

@@ -152,3 +152,44 @@ impl Drop for Inner {
         unsafe { sys::ggml_backend_buffer_free(self.buffer.as_ptr()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_zero_at_first_and_keeps_what_is_written() {
+        let backend = Backend::cpu(1).unwrap();
+        let specs = [("k", DType::F16, [3, 5, 1, 1]), ("v", DType::Q8_0, [32, 2, 1, 1])];
+        let memory = Memory::new(&backend, &specs).unwrap();
+        let (k, v) = (memory.tensor("k").unwrap(), memory.tensor("v").unwrap());
+        assert_eq!(memory.info(v), TensorInfo { name: "v".into(), dtype: DType::Q8_0, ne: [32, 2, 1, 1] });
+        let mut bytes = [1; 30];
+        memory.read(k, 0, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 30]);
+        memory.write(k, 28, &[7, 8]).unwrap();
+        memory.write(v, 0, &[9; 68]).unwrap();
+        memory.read(k, 0, &mut bytes).unwrap();
+        assert_eq!(&bytes[26..], [0, 0, 7, 8]);
+        memory.read(k, 30, &mut []).unwrap();
+    }
+
+    #[test]
+    fn ranges_and_shapes_are_checked() {
+        let backend = Backend::cpu(1).unwrap();
+        let memory = Memory::new(&backend, &[("k", DType::F32, [2, 1, 1, 1])]).unwrap();
+        let k = memory.tensor("k").unwrap();
+        for (offset, n) in [(0, 9), (8, 1), (usize::MAX, 1)] {
+            let expected = format!("memory k: expected a range within 8 bytes, found {n} at {offset}");
+            assert_eq!(memory.read(k, offset, &mut vec![0; n]).unwrap_err().to_string(), expected);
+            assert_eq!(memory.write(k, offset, &vec![0; n]).unwrap_err().to_string(), expected);
+        }
+        let new = |specs: &[_]| Memory::new(&backend, specs).err().unwrap().to_string();
+        let text = new(&[("k", DType::Q8_0, [31, 1, 1, 1])]);
+        assert_eq!(text, "memory k: expected whole rows, found q8_0 [31, 1, 1, 1]");
+        let twice = ("k", DType::F32, [1; 4]);
+        assert_eq!(new(&[twice, twice]), "memory: expected names that differ, found one twice");
+        let huge = ("k", DType::F32, [1 << 20, 1 << 22, 1, 1]);
+        assert_eq!(new(&[huge]), "out of memory: 17592186044416 bytes for the memory of a session");
+    }
+}

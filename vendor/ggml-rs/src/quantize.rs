@@ -51,10 +51,10 @@ pub fn quantize_rows(
         )));
     }
     let n_rows = src.len() / n_per_row;
-    let expected = row_bytes(dtype, n_per_row)?.checked_mul(n_rows as u64);
-    if expected != Some(dst.len() as u64) {
+    let expected = row_bytes(dtype, n_per_row)?.saturating_mul(n_rows as u64);
+    if dst.len() as u64 != expected {
         return Err(Error::Request(format!(
-            "{dtype}: expected {expected:?} bytes for {n_rows} rows of {n_per_row} values, found {}",
+            "{dtype}: expected {expected} bytes for {n_rows} rows of {n_per_row} values, found {}",
             dst.len()
         )));
     }
@@ -161,5 +161,152 @@ fn check_imatrix(weights: &[f32], n_per_row: usize) -> Result<()> {
             Err(Error::Request(format!("importance matrix: expected finite values >= 0, found {weight}")))
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A smooth mix of sizes, as weights are.
+    fn weights(n: usize) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * 0.37).sin() * (1.0 + (i / 7 % 5) as f32) * 0.01).collect()
+    }
+
+    /// Largest error of a value over the largest value of its block, per format.
+    const TOLERANCE: &[(DType, f32)] = &[
+        (DType::F32, 0.0),
+        (DType::F16, 5e-4),
+        (DType::BF16, 4e-3),
+        (DType::Q8_0, 5e-3),
+        (DType::Q6_K, 4e-2),
+        (DType::Q5_0, 7e-2),
+        (DType::Q5_1, 7e-2),
+        (DType::Q5_K, 7e-2),
+        (DType::Q4_0, 0.13),
+        (DType::Q4_1, 0.13),
+        (DType::Q4_K, 0.13),
+        (DType::IQ4_NL, 0.15),
+        (DType::IQ4_XS, 0.15),
+        (DType::Q3_K, 0.3),
+        (DType::Q2_K, 0.5),
+    ];
+
+    #[test]
+    fn values_come_back_within_the_tolerance_of_the_format() {
+        assert_eq!(TOLERANCE.len(), DType::all().filter(|&dtype| is_target(dtype)).count());
+        for &(dtype, tolerance) in TOLERANCE {
+            let n_per_row = dtype.block_len() as usize * 3;
+            let values = weights(n_per_row * 2);
+            let mut bytes = vec![0; dtype.row_bytes(n_per_row as u64).unwrap() as usize * 2];
+            for imatrix in [None, Some(vec![1.0; n_per_row])] {
+                quantize_rows(dtype, &values, n_per_row, imatrix.as_deref(), &mut bytes).unwrap();
+                let mut back = vec![0.0; values.len()];
+                dequantize(dtype, &bytes, &mut back).unwrap();
+                let block = dtype.block_len() as usize;
+                for (i, (a, b)) in values.iter().zip(&back).enumerate() {
+                    let max = values[i / block * block..][..block].iter().fold(0f32, |m, v| m.max(v.abs()));
+                    assert!((a - b).abs() <= tolerance * max, "{dtype} element {i}: {a} came back as {b}");
+                }
+                // Bytes at any address mean the same.
+                let shifted = [&[0], bytes.as_slice()].concat();
+                let mut again = vec![0.0; values.len()];
+                dequantize(dtype, &shifted[1..], &mut again).unwrap();
+                assert_eq!(back, again, "{dtype}");
+            }
+        }
+    }
+
+    /// FNV-1a of the bytes of 16 rows: the same on every machine and for every `OWLET_CPU`.
+    const FILES: &[(DType, u64)] = &[
+        (DType::F16, 0xddcd_98c5_6c44_aa21),
+        (DType::BF16, 0x9141_7b6a_50d9_15f3),
+        (DType::Q8_0, 0x357e_6f97_462e_fc36),
+        (DType::Q6_K, 0x9d8a_ec2a_bd28_5721),
+        (DType::Q5_K, 0x4cbc_1963_a939_55ec),
+        (DType::Q5_0, 0x11b1_5d12_93b9_bb77),
+        (DType::Q5_1, 0xbe79_078c_5e1a_78cf),
+        (DType::Q4_K, 0x895f_0251_1253_eae1),
+        (DType::Q4_0, 0x4845_7062_635d_f166),
+        (DType::Q4_1, 0x50f4_1477_1b30_9a94),
+    ];
+
+    #[test]
+    fn the_bytes_do_not_depend_on_the_machine() {
+        let found: Vec<_> = FILES
+            .iter()
+            .map(|&(dtype, _)| {
+                let mut bytes = vec![0; dtype.row_bytes(256 * 16).unwrap() as usize];
+                quantize_rows(dtype, &crate::ops::tests::noise(5, 256 * 16), 256, None, &mut bytes).unwrap();
+                let hash = bytes
+                    .iter()
+                    .fold(0xcbf2_9ce4_8422_2325u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+                (dtype, hash)
+            })
+            .collect();
+        assert_eq!(found, FILES);
+    }
+
+    #[test]
+    fn threads_may_quantize_rows_of_one_tensor() {
+        let values = weights(256 * 64);
+        for &(dtype, _) in TOLERANCE {
+            let row = dtype.row_bytes(256).unwrap() as usize;
+            let mut whole = vec![0; row * 64];
+            quantize_rows(dtype, &values, 256, None, &mut whole).unwrap();
+            let mut parts = vec![0; row * 64];
+            std::thread::scope(|scope| {
+                for (part, values) in parts.chunks_mut(row * 16).zip(values.chunks(256 * 16)) {
+                    scope.spawn(move || quantize_rows(dtype, values, 256, None, part).unwrap());
+                }
+            });
+            assert!(whole == parts, "{dtype}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_an_error() {
+        let mut dst = vec![0; 34];
+        let mut values = vec![0.0; 32];
+        let mut q8_0 = |values: &[f32], n_per_row, imatrix: Option<&[f32]>| {
+            quantize_rows(DType::Q8_0, values, n_per_row, imatrix, &mut dst).unwrap_err().to_string()
+        };
+        for (value, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (70000.0, "70000")] {
+            values[7] = value;
+            let expected = format!("q8_0: expected finite values up to 65504.0, found {text} at element 7");
+            assert_eq!(q8_0(&values, 32, None), expected);
+        }
+        values[7] = 0.0;
+        assert_eq!(q8_0(&values, 31, None), "q8_0: expected whole rows of 31 values, found 32 values");
+        assert_eq!(q8_0(&values, 16, None), "q8_0: expected rows of whole blocks of 32, found 16");
+        assert_eq!(q8_0(&values, 0, None), "q8_0: expected whole rows of 0 values, found 32 values");
+        assert_eq!(q8_0(&values[..0], 32, None), "q8_0: expected 0 bytes for 0 rows of 32 values, found 34");
+        assert_eq!(q8_0(&values, 32, Some(&[1.0])), "importance matrix: expected 32 values, found 1");
+        let text = q8_0(&values, 32, Some(&[-1.0; 32]));
+        assert_eq!(text, "importance matrix: expected finite values >= 0, found -1");
+        for dtype in DType::all().filter(|&dtype| !is_target(dtype)) {
+            let error = quantize_rows(dtype, &[], 256, None, &mut []).unwrap_err().to_string();
+            assert_eq!(error, format!("{dtype}: expected a type that can be written"));
+        }
+        quantize_rows(DType::BF16, &[1e38], 1, None, &mut [0; 2]).unwrap();
+        quantize_rows(DType::Q8_0, &[], 32, None, &mut []).unwrap();
+    }
+
+    #[test]
+    fn every_readable_type_reads_any_bytes() {
+        for dtype in DType::all() {
+            let n = dtype.block_len() as usize * 2;
+            let n_bytes = dtype.row_bytes(n as u64).unwrap() as usize;
+            for byte in [0x00, 0x5a, 0xff] {
+                let result = dequantize(dtype, &vec![byte; n_bytes], &mut vec![0.0; n]);
+                use DType::*;
+                let readable = !matches!(dtype, I8 | I16 | I32 | I64 | F64 | Q8_1 | Q8_K);
+                assert_eq!(result.is_ok(), readable, "{dtype}");
+            }
+            if dtype != DType::F32 {
+                let wrong = dequantize(dtype, &vec![0; n_bytes + 1], &mut vec![0.0; n]);
+                assert!(wrong.is_err(), "{dtype}");
+            }
+        }
     }
 }

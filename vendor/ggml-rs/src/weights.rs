@@ -182,3 +182,80 @@ impl Aligned {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, dtype: DType, ne: [u64; 4], offset: u64) -> TensorSpec {
+        TensorSpec { name: name.into(), dtype, ne, offset }
+    }
+
+    /// Bytes 0, 1, 2, .. that begin `shift` after a multiple of 64.
+    fn bytes(shift: usize, n: usize) -> Bytes {
+        let mut padded = vec![0; n + 128];
+        let start = padded.as_ptr().addr().next_multiple_of(64) - padded.as_ptr().addr() + shift;
+        for (i, byte) in padded[start..start + n].iter_mut().enumerate() {
+            *byte = i as u8;
+        }
+        Bytes::from(padded).slice(start..start + n)
+    }
+
+    #[test]
+    fn aligned_bytes_are_used_where_they_are_and_others_copied() {
+        let backend = Backend::cpu(1).unwrap();
+        for (shift, in_place) in [(0, true), (32, true), (1, false), (8, false), (48, false)] {
+            // A length of no whole 32 bytes, and a tensor that ends with it.
+            let bytes = bytes(shift, 100);
+            let specs = [spec("a", DType::F32, [2, 1, 1, 1], 8), spec("b", DType::F16, [2, 3, 1, 1], 88)];
+            let weights = Weights::new(&backend, bytes.clone(), &specs).unwrap();
+            for spec in &specs {
+                let data = arena::facts(weights.tensor(&spec.name).unwrap()).data.cast::<u8>();
+                let expected = bytes.as_ptr().wrapping_add(spec.offset as usize);
+                assert_eq!(data == expected, in_place, "shift {shift}");
+                let n = spec.dtype.tensor_bytes(spec.ne).unwrap() as usize;
+                // SAFETY: the tensor is alive and has n bytes.
+                let held = unsafe { std::slice::from_raw_parts(data, n) };
+                assert_eq!(held, &bytes[spec.offset as usize..][..n], "shift {shift}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_places_and_shapes_are_errors() {
+        let backend = Backend::cpu(1).unwrap();
+        let cases = [
+            (spec("", DType::F32, [1; 4], 0), "tensor : expected a name, found none"),
+            (
+                spec("a", DType::F32, [25, 1, 1, 1], 8),
+                "tensor a: expected 100 bytes at 8, found a file of 100",
+            ),
+            (
+                spec("a", DType::F32, [1; 4], 4),
+                "tensor a: expected an offset that is a multiple of 8, found 4",
+            ),
+            (spec("a", DType::F32, [1; 4], u64::MAX - 7), "found a file of 100"),
+            (spec("a", DType::F32, [1, 0, 1, 1], 0), "expected sizes above zero"),
+            (spec("a", DType::Q8_0, [33, 1, 1, 1], 0), "whole blocks, found q8_0 [33, 1, 1, 1]"),
+            (spec("a", DType::F32, [u64::MAX, u64::MAX, 1, 1], 0), "expected sizes above zero"),
+            (spec("b", DType::F32, [1; 4], 0), "tensor b: expected one of this name, found two"),
+        ];
+        for (wrong, expected) in cases {
+            let specs = [spec("b", DType::F32, [1; 4], 0), wrong];
+            let error = Weights::new(&backend, bytes(0, 100), &specs).err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn tensors_are_found_by_name_and_tell_what_they_are() {
+        let backend = Backend::cpu(1).unwrap();
+        let weights =
+            Weights::new(&backend, bytes(0, 100), &[spec("a", DType::Q8_0, [32, 2, 1, 1], 0)]).unwrap();
+        let tensor = weights.clone().tensor("a").unwrap();
+        let expected = TensorInfo { name: "a".into(), dtype: DType::Q8_0, ne: [32, 2, 1, 1] };
+        assert_eq!(weights.info(tensor), expected);
+        assert_eq!(weights.tensor("b"), None);
+        Weights::new(&backend, Bytes::new(), &[]).unwrap();
+    }
+}

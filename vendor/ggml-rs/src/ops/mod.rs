@@ -6,7 +6,7 @@ mod elementwise;
 mod matrix;
 mod shape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use attention::{Rope, RopeMode};
 
