@@ -382,3 +382,22 @@ fn checksums_are_one_a_tensor() {
         "tiny.gguf: key owlet.checksum.sha256: expected array of u8, found no such key"
     );
 }
+
+/// The specification names every key and every tensor.
+#[test]
+fn the_page_about_the_format_is_complete() {
+    let page = include_str!("../../../docs/format.md");
+    let whole = model::config();
+    let others = ModelConfig {
+        vision: Some(VisionConfig { norm: NormKind::Layer, qkv_bias: true, ..whole.vision.clone().unwrap() }),
+        ..whole.clone()
+    };
+    let metadata = model::metadata(&whole);
+    for name in metadata.iter().map(|(key, _)| key).chain([CHECKSUMS_KEY]) {
+        assert!(page.contains(&format!("\n| `{name}` | ")), "docs/format.md lacks key {name}");
+    }
+    for spec in whole.tensors().into_iter().chain(others.tensors()) {
+        let name = spec.name.replace("blk.0.", "blk.N.").replace("blk.1.", "blk.N.");
+        assert!(page.contains(&format!("\n| `{name}` | ")), "docs/format.md lacks tensor {name}");
+    }
+}
