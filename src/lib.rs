@@ -1,5 +1,6 @@
 //! owlet: answers questions about pictures on the computer you already have.
 pub mod error;
+pub mod model;
 pub mod prompt;
 pub mod token;
 

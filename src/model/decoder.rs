@@ -1,0 +1,194 @@
+//! The decoder at work: rows of any sequences in, logits of the rows that want them out. Comes in: token ids and embedding rows with
+//! their sequence and position. Cuts them into passes, and reuses a pass's graph while its topology stays. Knows no text.
+//!
+//! A row's bits depend on the rows of its own sequence before it, and on nothing else: not on the other rows of a call, not on how
+//! calls or passes cut them, not on threads.
+
+use ggml::{Cancel, Executor, GraphBuilder};
+
+use super::kv_cache::{KvCache, KvType};
+use super::net::{Net, Watched};
+use super::pass::{self, Pass};
+use super::text::{self, Io, Topology};
+use super::{Model, Observe};
+use crate::token::TokenId;
+use crate::{Error, Result};
+
+/// What one row is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    Token(TokenId),
+    /// Row of the embeddings that the call brings along.
+    Embd(usize),
+}
+
+/// One row: the next position of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub input: Input,
+    pub seq: u32,
+    pub pos: u32,
+    pub want_logits: bool,
+}
+
+/// Logits of the rows that wanted them, in the order of the call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logits {
+    n_vocab: usize,
+    /// `[n_vocab, n]`
+    values: Vec<f32>,
+}
+
+impl Logits {
+    /// `[n_vocab]` a row that wanted logits.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.n_vocab)
+    }
+}
+
+/// A text model with a cache of its own.
+pub struct Decoder {
+    model: Model,
+    cache: KvCache,
+    executor: Executor,
+    /// What the executor holds.
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    topology: Topology,
+    io: Io,
+    watched: Watched,
+}
+
+impl Decoder {
+    /// A decoder for `n_seq` sequences of up to `n_ctx` positions each; [`kv_bytes`](super::kv_bytes) says what that takes.
+    ///
+    /// # Errors
+    /// The model has no text half; `n_ctx` is more than it was trained for; there is no memory for the cache.
+    pub fn new(model: &Model, n_ctx: u32, n_seq: u32, kv_type: KvType) -> Result<Decoder> {
+        let (config, _) = model.text()?;
+        let max_nodes = text::max_nodes(config)?;
+        let cache = KvCache::new(model.backend(), config, n_ctx, n_seq, kv_type)?;
+        let executor = Executor::reproducible(model.backend(), max_nodes)?;
+        Ok(Decoder { model: model.clone(), cache, executor, loaded: None })
+    }
+
+    pub fn n_ctx(&self) -> u32 {
+        self.cache.n_ctx()
+    }
+
+    /// Positions of `seq` that are in the cache; 0 for a sequence that there is not.
+    pub fn n_past(&self, seq: u32) -> u32 {
+        self.cache.n_past(seq).unwrap_or(0)
+    }
+
+    /// Forgets the positions of `seq` from `n_past` on.
+    pub fn truncate(&mut self, seq: u32, n_past: u32) {
+        self.cache.truncate(seq, n_past);
+    }
+
+    /// Appends rows to their sequences. `embd` is `[n_embd, n]`, for the rows of [`Input::Embd`].
+    ///
+    /// After [`Error::Cancelled`], which may come between passes or inside one, [`n_past`](Self::n_past) says how far every sequence
+    /// got.
+    ///
+    /// # Errors
+    /// `Request`: a token, an embedding row, a sequence or a position that does not fit. `Limit`: the context is full. `Format`: the
+    /// model yields no numbers. Nothing was computed after the first two.
+    pub fn forward(&mut self, rows: &[Row], embd: &[f32], cancel: &Cancel) -> Result<Logits> {
+        self.run(rows, embd, cancel, None)
+    }
+
+    /// [`forward`](Self::forward), with the values of the nodes that `observer` wants.
+    pub fn forward_observed(
+        &mut self,
+        rows: &[Row],
+        embd: &[f32],
+        cancel: &Cancel,
+        observer: &mut dyn Observe,
+    ) -> Result<Logits> {
+        self.run(rows, embd, cancel, Some(observer))
+    }
+
+    fn run(
+        &mut self,
+        rows: &[Row],
+        embd: &[f32],
+        cancel: &Cancel,
+        mut observer: Option<&mut dyn Observe>,
+    ) -> Result<Logits> {
+        let model = self.model.clone();
+        let (config, _) = model.text()?;
+        pass::check(config, &self.cache, rows, embd)?;
+        let n_wanted = rows.iter().filter(|row| row.want_logits).count();
+        let n_vocab = config.n_vocab as usize;
+        let mut logits = Logits { n_vocab, values: Vec::with_capacity(n_vocab * n_wanted) };
+        let mut left = rows;
+        while !left.is_empty() {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let pass = Pass::first_of(left, config, &self.cache);
+            // Not `as_deref_mut`, which would lend the observer for good.
+            let observer = observer.as_mut().map(|o| &mut **o as &mut dyn Observe);
+            self.run_pass(&pass, embd, cancel, observer, &mut logits.values)?;
+            left = &left[pass.rows.len()..];
+        }
+        Ok(logits)
+    }
+
+    /// Runs one pass, and adds its logits to `logits`.
+    fn run_pass(
+        &mut self,
+        pass: &Pass,
+        embd: &[f32],
+        cancel: &Cancel,
+        observer: Option<&mut dyn Observe>,
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        let model = self.model.clone();
+        let (config, _) = model.text()?;
+        let loaded = match self.loaded.take() {
+            Some(loaded) if loaded.topology == pass.topology && observer.is_none() => loaded,
+            _ => self.load(&pass.topology, observer.as_deref())?,
+        };
+        pass.set_inputs(&mut self.executor, &loaded.io, &self.cache, embd)?;
+        self.executor.compute(cancel)?;
+        if let Some(head) = &loaded.io.head {
+            let first = logits.len();
+            logits.resize(first + config.n_vocab as usize * pass.topology.n_out as usize, 0.0);
+            self.executor.read_f32(head.logits, &mut logits[first..]);
+            if !logits[first..].iter().all(|l| l.is_finite()) {
+                for segment in &pass.topology.segments {
+                    self.cache.wipe(segment.seq)?;
+                }
+                return Err(Error::format(
+                    &model.0.label,
+                    "logits: expected numbers, found infinities or NaN",
+                ));
+            }
+        }
+        for row in pass.rows {
+            self.cache.filled(row.seq, row.pos);
+        }
+        match observer {
+            // Watched nodes are copied at every compute, so this graph does not stay.
+            Some(observer) => loaded.watched.report(&self.executor, observer),
+            None => self.loaded = Some(loaded),
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, topology: &Topology, observer: Option<&dyn Observe>) -> Result<Loaded> {
+        let (config, weights) = self.model.text()?;
+        let mut graph = GraphBuilder::new(self.model.backend(), text::max_nodes(config)?)?;
+        graph.attach_weights(&self.model.0.weights);
+        graph.attach_memory(self.cache.memory());
+        let mut net = Net::new(graph, observer);
+        let io = text::build(&mut net, config, weights, &self.cache, topology);
+        let (graph, watched) = net.finish();
+        self.executor.load(graph)?;
+        Ok(Loaded { topology: topology.clone(), io, watched })
+    }
+}

@@ -1,0 +1,267 @@
+//! What the decoder remembers: keys and values of every token, a slot a sequence, a cell a position. Comes in: the rows of a pass and
+//! where they go. Goes out: handles of a slot's first cells, as attention reads them. Knows no tokens and no layers but by number.
+//!
+//! A cell's place is its position, so the order of sums in attention never depends on how cells were filled. Cells behind a slot's end
+//! are masked, and hold finite numbers: zeros at first, later what was forgotten.
+
+use std::str::FromStr;
+
+use ggml::{Backend, DType, Executor, Memory, Tensor};
+use owlet_format::TextConfig;
+
+use super::layers::Cached;
+use super::net::Net;
+use crate::{Error, Result};
+
+/// Attention reads whole steps of cells, so that one graph serves as many tokens. A multiple of every SIMD unroll in ggml's dots, or
+/// the order of a sum would change with the number of cells.
+const CELL_STEP: u64 = 256;
+
+/// Sequences that one cache may hold.
+const MAX_SEQUENCES: u32 = 256;
+
+/// The type of cached keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    #[default]
+    F16,
+    F32,
+    Q8_0,
+}
+
+impl KvType {
+    pub const ALL: [KvType; 3] = [KvType::F16, KvType::F32, KvType::Q8_0];
+
+    pub fn dtype(self) -> DType {
+        match self {
+            KvType::F16 => DType::F16,
+            KvType::F32 => DType::F32,
+            KvType::Q8_0 => DType::Q8_0,
+        }
+    }
+
+    /// Floats are stored element by element, as columns; blocks of quantized values stay rows.
+    fn by_columns(self) -> bool {
+        self != KvType::Q8_0
+    }
+}
+
+impl FromStr for KvType {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<KvType> {
+        let known = KvType::ALL.into_iter().find(|t| t.dtype().name().eq_ignore_ascii_case(word));
+        known.ok_or_else(|| Error::request(format_args!("kv type: expected f16, f32 or q8_0, found {word}")))
+    }
+}
+
+/// Bytes that a cache of `n_seq` sequences of `n_ctx` positions takes.
+pub fn kv_bytes(config: &TextConfig, n_ctx: u32, n_seq: u32, kv_type: KvType) -> u64 {
+    let row_bytes = kv_type.dtype().row_bytes(u64::from(config.n_embd_kv())).unwrap_or(0);
+    2 * u64::from(config.n_layer) * row_bytes * n_cells(n_ctx) * u64::from(n_seq)
+}
+
+/// Cells of a slot.
+fn n_cells(n_ctx: u32) -> u64 {
+    u64::from(n_ctx).next_multiple_of(CELL_STEP)
+}
+
+/// Keys and values of all layers and sequences.
+pub(super) struct KvCache {
+    memory: Memory,
+    kv_type: KvType,
+    layers: Vec<Layer>,
+    n_ctx: u32,
+    n_embd_kv: u64,
+    head_dim: u64,
+    /// Positions that are filled, a sequence.
+    n_past: Vec<u32>,
+}
+
+/// The tensors of a layer, cell `seq * n_cells + pos`.
+#[derive(Clone, Copy)]
+pub(super) struct Layer {
+    /// `[n_embd_kv, n_cells * n_seq]`
+    k: Tensor,
+    /// By columns `[1, n_cells * n_embd_kv * n_seq]`, element `(seq * n_embd_kv + i) * n_cells + pos`; else as `k`.
+    v: Tensor,
+}
+
+/// Graph inputs that say where the rows of a pass go, the same for all layers.
+pub(super) struct Places {
+    /// `[n_rows]`
+    k: Tensor,
+    /// `[n_embd_kv * n_rows]` by columns
+    v: Option<Tensor>,
+}
+
+impl KvCache {
+    /// # Errors
+    /// `Limit`: longer than the model was trained for, or too many sequences. `Unsupported`: heads that blocks cannot hold.
+    pub(super) fn new(
+        backend: &Backend,
+        config: &TextConfig,
+        n_ctx: u32,
+        n_seq: u32,
+        kv_type: KvType,
+    ) -> Result<KvCache> {
+        if n_ctx == 0 || n_seq == 0 {
+            return Err(Error::request(format_args!(
+                "context: expected some positions, found {n_ctx} for {n_seq} sequences"
+            )));
+        }
+        if n_ctx > config.n_ctx_train {
+            return Err(Error::limit("context of the model", config.n_ctx_train.into(), n_ctx.into()));
+        }
+        if n_seq > MAX_SEQUENCES {
+            return Err(Error::limit("sequences", MAX_SEQUENCES.into(), n_seq.into()));
+        }
+        let (head_dim, n_embd_kv) = (u64::from(config.head_dim()), u64::from(config.n_embd_kv()));
+        let block_len = kv_type.dtype().block_len();
+        if !head_dim.is_multiple_of(block_len) {
+            return Err(Error::unsupported(
+                format_args!("kv type {}", kv_type.dtype()),
+                format_args!("expected heads of a multiple of {block_len}, found {head_dim}"),
+            ));
+        }
+        let n_rows = n_cells(n_ctx) * u64::from(n_seq);
+        let (k_ne, v_ne) = ([n_embd_kv, n_rows, 1, 1], [1, n_embd_kv * n_rows, 1, 1]);
+        let v_ne = if kv_type.by_columns() { v_ne } else { k_ne };
+        let mut tensors = Vec::new();
+        for il in 0..config.n_layer {
+            tensors.push((format!("k.{il}"), kv_type.dtype(), k_ne));
+            tensors.push((format!("v.{il}"), kv_type.dtype(), v_ne));
+        }
+        let specs: Vec<_> = tensors.iter().map(|(name, dtype, ne)| (name.as_str(), *dtype, *ne)).collect();
+        let memory = Memory::new(backend, &specs)?;
+        let layers = (0..config.n_layer).map(|il| Layer::of(&memory, il)).collect::<Result<_>>()?;
+        Ok(KvCache { memory, kv_type, layers, n_ctx, n_embd_kv, head_dim, n_past: vec![0; n_seq as usize] })
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(super) fn n_ctx(&self) -> u32 {
+        self.n_ctx
+    }
+
+    /// Filled positions of a sequence.
+    pub(super) fn n_past(&self, seq: u32) -> Option<u32> {
+        self.n_past.get(seq as usize).copied()
+    }
+
+    /// Position `pos` of `seq` is filled.
+    pub(super) fn filled(&mut self, seq: u32, pos: u32) {
+        self.n_past[seq as usize] = pos + 1;
+    }
+
+    /// Forgets all positions from `n_past` on.
+    pub(super) fn truncate(&mut self, seq: u32, n_past: u32) {
+        let filled = &mut self.n_past[seq as usize];
+        *filled = (*filled).min(n_past);
+    }
+
+    pub(super) fn n_past_of_all(&self) -> &[u32] {
+        &self.n_past
+    }
+
+    /// Forgets a sequence and zeroes its cells: what is masked counts as zero times its value, which NaN and infinity survive.
+    pub(super) fn wipe(&mut self, seq: u32) -> Result<()> {
+        let slot_bytes = self.bytes(self.n_embd_kv) * n_cells(self.n_ctx);
+        let zeros = vec![0; 1 << 20];
+        for tensor in self.layers.iter().flat_map(|layer| [layer.k, layer.v]) {
+            for start in (0..slot_bytes).step_by(zeros.len()) {
+                let n_bytes = zeros.len().min((slot_bytes - start) as usize);
+                let offset = u64::from(seq) * slot_bytes + start;
+                self.memory.write(tensor, offset as usize, &zeros[..n_bytes])?;
+            }
+        }
+        self.truncate(seq, 0);
+        Ok(())
+    }
+
+    /// Bytes of `n` cached values, a whole number of blocks.
+    fn bytes(&self, n: u64) -> u64 {
+        self.kv_type.dtype().row_bytes(n).unwrap_or(0)
+    }
+
+    /// Cells that attention reads for a row at `pos`: a whole number of steps.
+    pub(super) fn n_kv(&self, pos: u32) -> u64 {
+        n_cells(pos + 1)
+    }
+
+    /// Declares the inputs for a pass of `n_rows`.
+    pub(super) fn places(&self, net: &mut Net, n_rows: u64) -> Places {
+        let k = net.graph.input("k_places", DType::I64, [n_rows, 1, 1, 1]);
+        let n_elements = n_rows * self.n_embd_kv;
+        let by_columns = self.kv_type.by_columns();
+        let v = by_columns.then(|| net.graph.input("v_places", DType::I64, [n_elements, 1, 1, 1]));
+        Places { k, v }
+    }
+
+    /// Sets the inputs: rows of `(seq, pos)`.
+    pub(super) fn set_places(
+        &self,
+        executor: &mut Executor,
+        places: &Places,
+        rows: &[(u32, u32)],
+    ) -> Result<()> {
+        let n_cells = n_cells(self.n_ctx);
+        let cell = |&(seq, pos): &(u32, u32)| (u64::from(seq) * n_cells + u64::from(pos)) as i64;
+        executor.set_i64(places.k, &rows.iter().map(cell).collect::<Vec<_>>())?;
+        if let Some(v) = places.v {
+            let element =
+                |seq, pos, i| ((u64::from(seq) * self.n_embd_kv + i) * n_cells + u64::from(pos)) as i64;
+            let row = |&(seq, pos): &(u32, u32)| (0..self.n_embd_kv).map(move |i| element(seq, pos, i));
+            executor.set_i64(v, &rows.iter().flat_map(row).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// Stores `k` and `v`, both `[n_embd_kv, n_rows]`, and yields the layer as it is then.
+    pub(super) fn store(&self, net: &mut Net, il: u32, places: &Places, k: Tensor, v: Tensor) -> Layer {
+        let layer = self.layers[il as usize];
+        let k = net.graph.set_rows(layer.k, k, places.k);
+        let v = match places.v {
+            None => net.graph.set_rows(layer.v, v, places.k),
+            Some(v_places) => {
+                let n_elements = net.graph.ne(v).iter().product();
+                let elements = net.graph.reshape(v, [1, n_elements, 1, 1]);
+                net.graph.set_rows(layer.v, elements, v_places)
+            }
+        };
+        Layer { k, v }
+    }
+
+    /// The first `n_kv` cells of a sequence.
+    pub(super) fn cells(&self, net: &mut Net, layer: Layer, seq: u32, n_kv: u64) -> Cached {
+        let bytes = |n: u64| self.bytes(n);
+        let slot_bytes = bytes(self.n_embd_kv) * n_cells(self.n_ctx);
+        let n_head_kv = self.n_embd_kv / self.head_dim;
+        let offset = u64::from(seq) * slot_bytes;
+
+        let rows_ne = [self.head_dim, n_kv, n_head_kv];
+        let rows_nb = [bytes(self.n_embd_kv), bytes(self.head_dim)];
+        let k = net.graph.view_3d(layer.k, rows_ne, rows_nb, offset);
+        if !self.kv_type.by_columns() {
+            let v = net.graph.view_3d(layer.v, rows_ne, rows_nb, offset);
+            return Cached::Rows { k, v };
+        }
+        let column_bytes = bytes(n_cells(self.n_ctx));
+        let columns_nb = [column_bytes, column_bytes * self.head_dim];
+        let v = net.graph.view_3d(layer.v, [n_kv, self.head_dim, n_head_kv], columns_nb, offset);
+        Cached::Columns { k, v }
+    }
+}
+
+impl Layer {
+    fn of(memory: &Memory, il: u32) -> Result<Layer> {
+        let tensor = |name: &str| {
+            memory
+                .tensor(&format!("{name}.{il}"))
+                .ok_or_else(|| Error::internal(format_args!("cache without {name}.{il}")))
+        };
+        Ok(Layer { k: tensor("k")?, v: tensor("v")? })
+    }
+}

@@ -1,0 +1,123 @@
+//! The layers that tower, projector and decoder are made of. Comes in: a graph under construction, handles of weights, activations
+//! `[n_embd, n_rows]`. Goes out: the tensor of the result. Every layer treats each row alone, whatever rows ride along.
+//! Knows neither files nor configs of whole models. Shapes are proven when a model is loaded, so a wrong one here is our bug and
+//! asserts in the graph builder.
+
+use ggml::Tensor;
+use owlet_format::{Activation, NormKind};
+
+use super::net::Net;
+
+const F32_BYTES: u64 = size_of::<f32>() as u64;
+
+/// A matrix `[n_in, n_out]` and what is added to its product.
+#[derive(Clone, Copy)]
+pub(super) struct Linear {
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+}
+
+/// A norm over `ne[0]` with its learned vectors.
+#[derive(Clone, Copy)]
+pub(super) struct Norm {
+    pub(super) kind: NormKind,
+    pub(super) eps: f32,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+}
+
+/// `weight * x + bias`: `[n_in, n_rows]` to `[n_out, n_rows]`.
+///
+/// The one place that chooses who multiplies, by the weight's type and where it lives. Today that is ggml everywhere.
+pub(super) fn linear(net: &mut Net, w: &Linear, x: Tensor) -> Tensor {
+    let product = net.graph.mul_mat(w.weight, x);
+    match w.bias {
+        Some(bias) => net.graph.add(product, bias),
+        None => product,
+    }
+}
+
+/// `x` normalised row by row, statistics in f32, then the learned scale (and shift).
+pub(super) fn norm(net: &mut Net, w: &Norm, x: Tensor) -> Tensor {
+    let normal = match w.kind {
+        NormKind::Rms => net.graph.rms_norm(x, w.eps),
+        NormKind::Layer => net.graph.norm(x, w.eps),
+    };
+    let scaled = net.graph.mul(normal, w.weight);
+    match w.bias {
+        Some(bias) => net.graph.add(scaled, bias),
+        None => scaled,
+    }
+}
+
+pub(super) fn activation(net: &mut Net, act: Activation, x: Tensor) -> Tensor {
+    match act {
+        Activation::GeluErf => net.graph.gelu_erf(x),
+        Activation::QuickGelu => net.graph.gelu_quick(x),
+    }
+}
+
+/// `width` elements from `first` on of every row of a contiguous `x [n, n_rows]`: a view `[width, n_rows]`.
+pub(super) fn columns(net: &mut Net, x: Tensor, first: u64, width: u64) -> Tensor {
+    let [n, n_rows, ..] = net.graph.ne(x);
+    net.graph.view_2d(x, [width, n_rows], n * F32_BYTES, first * F32_BYTES)
+}
+
+/// The same as [`columns`] as heads: a view `[head_dim, n_head, n_rows]`.
+pub(super) fn heads(net: &mut Net, x: Tensor, first: u64, [head_dim, n_head]: [u64; 2]) -> Tensor {
+    let [n, n_rows, ..] = net.graph.ne(x);
+    let strides = [head_dim * F32_BYTES, n * F32_BYTES];
+    net.graph.view_3d(x, [head_dim, n_head, n_rows], strides, first * F32_BYTES)
+}
+
+/// A copy of `n_rows` rows of a contiguous `x [n, ...]`, from row `first` on.
+pub(super) fn rows_from(net: &mut Net, x: Tensor, first: u64, n_rows: u64) -> Tensor {
+    let [n, ..] = net.graph.ne(x);
+    let row_bytes = n * F32_BYTES;
+    let rows = net.graph.view_2d(x, [n, n_rows], row_bytes, first * row_bytes);
+    net.graph.cont(rows)
+}
+
+/// Every row attends to every row: `q k v` are `[head_dim, n_head, n_rows]` in f32, the result `[n_head * head_dim, n_rows]`.
+///
+/// ggml's flash attention: sums in f32 for f32 keys and values, memory bounded by tiles whatever `n_rows` is.
+pub(super) fn attention_over_all(net: &mut Net, [q, k, v]: [Tensor; 3]) -> Tensor {
+    let [head_dim, n_head, n_rows, _] = net.graph.ne(q);
+    let [q, k, v] = [q, k, v].map(|t| net.graph.permute(t, [0, 2, 1, 3]));
+    let out = net.graph.flash_attn(q, k, v, None, inverse_sqrt(head_dim));
+    net.graph.reshape(out, [head_dim * n_head, n_rows, 1, 1])
+}
+
+/// Keys and values that queries look at, as they lie in a cache.
+pub(super) enum Cached {
+    /// Keys `[head_dim, n_kv, n_head_kv]`, values by element `[n_kv, head_dim, n_head_kv]`.
+    Columns { k: Tensor, v: Tensor },
+    /// Both `[head_dim, n_kv, n_head_kv]`, quantized.
+    Rows { k: Tensor, v: Tensor },
+}
+
+/// Attention of `q [head_dim, n_head, n_rows]` over cached cells; `mask [n_kv, n_rows]` (f16) is added to the scores.
+/// Yields `[n_head * head_dim, n_rows]`. `n_head_kv` divides `n_head`: neighbouring queries share a key head.
+///
+/// The bits of a row depend on its own cells only. Columns go through plain products, a fixed order of sums; ggml's flash attention
+/// chooses its order by the number of rows and threads for float caches, but has one path only for quantized ones.
+pub(super) fn attention_over_cells(net: &mut Net, q: Tensor, cells: &Cached, mask: Tensor) -> Tensor {
+    let [head_dim, n_head, n_rows, _] = net.graph.ne(q);
+    let scale = inverse_sqrt(head_dim);
+    let q = net.graph.permute(q, [0, 2, 1, 3]);
+    let out = match *cells {
+        Cached::Columns { k, v } => {
+            let scores = net.graph.mul_mat(k, q);
+            let weights = net.graph.soft_max(scores, Some(mask), scale);
+            let sums = net.graph.mul_mat(v, weights);
+            let sums = net.graph.permute(sums, [0, 2, 1, 3]);
+            net.graph.cont(sums)
+        }
+        Cached::Rows { k, v } => net.graph.flash_attn(q, k, v, Some(mask), scale),
+    };
+    net.graph.reshape(out, [head_dim * n_head, n_rows, 1, 1])
+}
+
+fn inverse_sqrt(head_dim: u64) -> f32 {
+    (1.0 / (head_dim as f64).sqrt()) as f32
+}

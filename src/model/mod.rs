@@ -1,0 +1,98 @@
+//! THE NETWORK: pictures and tokens in, logits out. Comes in: a checked file, normalised pixels, rows of token ids or embeddings.
+//! Goes out: embedding rows of a picture ([`VisionEncoder`]), logits ([`Decoder`]). Knows no text, no JSON, no image format.
+//!
+//! State has three parts that never mix: configs, weights where they are mapped (both in [`Model`], shared), and run state: the
+//! hidden rows of an encoder, the cache of a decoder. Nothing that a file says can reach an assertion in a graph: [`Model::load`]
+//! accepts only what `ModelConfig::check` has proven, and what a caller says is checked row by row.
+
+mod decoder;
+mod grid;
+mod kv_cache;
+mod layers;
+mod net;
+mod observe;
+mod pass;
+mod projector;
+mod text;
+mod tower;
+mod vision;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ggml::{Backend, Weights};
+use owlet_format::{Gguf, ModelConfig, ProjectorConfig, TextConfig, VisionConfig};
+
+pub use decoder::{Decoder, Input, Logits, Row};
+pub use kv_cache::{KvType, kv_bytes};
+pub use observe::Observe;
+pub use vision::{Step, VisionEncoder};
+
+use crate::{Error, Result};
+use weights::{Lookup, ProjectorWeights, TextWeights, VisionWeights};
+
+/// Configs and weights, read-only. A clone is another handle to the same.
+#[derive(Clone)]
+pub struct Model(Arc<Parts>);
+
+struct Parts {
+    /// The file's name, for messages.
+    label: String,
+    backend: Backend,
+    weights: Weights,
+    vision: Option<(VisionConfig, VisionWeights)>,
+    projector: Option<(ProjectorConfig, ProjectorWeights)>,
+    text: Option<(TextConfig, TextWeights)>,
+}
+
+impl Model {
+    /// The network of `file`, using its tensors where they lie; `config` is what `file` says.
+    ///
+    /// # Errors
+    /// The file is not what its config implies, or the backend cannot take its tensors.
+    pub fn load(file: &Gguf, config: &ModelConfig, backend: &Backend) -> Result<Model> {
+        config.check(file)?;
+        let spec = |tensor: &owlet_format::TensorInfo| ggml::TensorSpec {
+            name: tensor.name.clone(),
+            dtype: tensor.dtype,
+            ne: tensor.shape.padded(),
+            offset: tensor.offset,
+        };
+        let specs: Vec<_> = file.tensors().iter().map(spec).collect();
+        let weights = Weights::new(backend, file.bytes(), &specs)?;
+        Model::assemble(file.label(), weights, config, backend)
+    }
+
+    /// The network of tensors that are what `config` implies.
+    fn assemble(label: &str, weights: Weights, config: &ModelConfig, backend: &Backend) -> Result<Model> {
+        let lookup = Lookup { weights: &weights, label };
+        let vision = config.vision.clone().map(|c| lookup.vision(&c).map(|w| (c, w))).transpose()?;
+        let projector = config.projector.clone().map(|c| lookup.projector(&c).map(|w| (c, w))).transpose()?;
+        let text = config.text.clone().map(|c| lookup.text(&c).map(|w| (c, w))).transpose()?;
+        let (label, backend) = (label.to_owned(), backend.clone());
+        Ok(Model(Arc::new(Parts { label, backend, weights, vision, projector, text })))
+    }
+
+    pub fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
+    fn vision(&self) -> Result<&(VisionConfig, VisionWeights)> {
+        self.part(self.0.vision.as_ref(), "vision tower")
+    }
+
+    fn projector(&self) -> Result<&(ProjectorConfig, ProjectorWeights)> {
+        self.part(self.0.projector.as_ref(), "projector")
+    }
+
+    fn text(&self) -> Result<&(TextConfig, TextWeights)> {
+        self.part(self.0.text.as_ref(), "text model")
+    }
+
+    fn part<'a, T>(&'a self, part: Option<&'a T>, what: &str) -> Result<&'a T> {
+        part.ok_or_else(|| Error::unsupported(&self.0.label, format_args!("the file has no {what}")))
+    }
+}

@@ -1,0 +1,14 @@
+//! Watching the network at work: parity tests compare named nodes with the reference, imatrix collects activations.
+//! A graph without an observer marks no node and copies nothing.
+//!
+//! Names: `patch_embd`, `pos_embd`, `v.blk.N.{attn_q, attn_k, attn_out, out}`, `v.out`, `shuffle`, `mm.{0, 1, 2, out}`, `inp_embd`,
+//! `blk.N.{attn_out, out}`, `output_norm`, `logits`. `attn_out` is the branch before it joins the residual.
+
+/// Receives values of named nodes, in the order in which they are computed.
+pub trait Observe {
+    /// Whether [`node`](Self::node) shall be called for this name.
+    fn wants(&self, name: &str) -> bool;
+
+    /// The node's values, and its shape, innermost first.
+    fn node(&mut self, name: &str, ne: &[u64], values: &[f32]);
+}

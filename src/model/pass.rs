@@ -1,0 +1,160 @@
+//! One run of the decoder's graph: which rows it takes, the topology they need, and the values of its inputs.
+//! Comes in: the rows of a call. Goes out: inputs set. Computes nothing.
+
+use ggml::Executor;
+use owlet_format::TextConfig;
+
+use super::decoder::{Input, Row};
+use super::kv_cache::KvCache;
+use super::text::{Io, MAX_SEGMENTS, RowInput, Segment, Topology};
+use crate::{Error, Result};
+
+/// Rows of one pass: enough that unpacking weights is free, few enough that a pass ends soon.
+const MAX_ROWS: usize = 512;
+
+/// The attention scores of a segment are held at once; far into a context fewer rows make a pass.
+const MAX_SCORE_BYTES: u64 = 128 << 20;
+
+/// `0` and `-inf` in f16.
+const SEEN: u16 = 0;
+const HIDDEN: u16 = 0xfc00;
+
+/// Refuses rows that do not fit model, cache and embeddings, before anything is computed.
+pub(super) fn check(config: &TextConfig, cache: &KvCache, rows: &[Row], embd: &[f32]) -> Result<()> {
+    let n_embd = config.n_embd as usize;
+    if !embd.len().is_multiple_of(n_embd) {
+        return Err(Error::request(format_args!(
+            "embeddings: expected rows of {n_embd}, found {} values",
+            embd.len()
+        )));
+    }
+    let mut n_past: Vec<u32> = cache.n_past_of_all().to_vec();
+    for (index, row) in rows.iter().enumerate() {
+        let refused = |what: &str, expected: &dyn std::fmt::Display, found: &dyn std::fmt::Display| {
+            Err(Error::request(format_args!("row {index}: {what}: expected {expected}, found {found}")))
+        };
+        let n_embedded = embd.len() / n_embd;
+        match row.input {
+            Input::Token(id) if id >= config.n_vocab => {
+                return refused("token", &format_args!("less than {}", config.n_vocab), &id);
+            }
+            Input::Embd(row) if row >= n_embedded => {
+                return refused("embedding row", &format_args!("less than {n_embedded}"), &row);
+            }
+            _ => {}
+        }
+        let n_seq = n_past.len();
+        let Some(next) = n_past.get_mut(row.seq as usize) else {
+            return refused("sequence", &format_args!("less than {n_seq}"), &row.seq);
+        };
+        if row.pos != *next {
+            return refused("position", next, &row.pos);
+        }
+        if row.pos >= cache.n_ctx() {
+            return Err(Error::limit("context", cache.n_ctx().into(), u64::from(row.pos) + 1));
+        }
+        *next += 1;
+    }
+    Ok(())
+}
+
+/// Neighbouring rows that run together.
+pub(super) struct Pass<'a> {
+    pub(super) rows: &'a [Row],
+    pub(super) topology: Topology,
+    n_embd: usize,
+}
+
+impl<'a> Pass<'a> {
+    /// As many of the first rows as one pass takes, at least one.
+    pub(super) fn first_of(rows: &'a [Row], config: &TextConfig, cache: &KvCache) -> Pass<'a> {
+        let max_scores = MAX_SCORE_BYTES / (size_of::<f32>() as u64 * u64::from(config.n_head));
+        let mut topology = Topology { n_tokens: 0, n_embedded: 0, segments: Vec::new(), n_out: 0 };
+        let mut n_rows = 0;
+        for row in rows.iter().take(MAX_ROWS) {
+            let n_kv = cache.n_kv(row.pos);
+            let segment = match topology.segments.last() {
+                Some(last) if last.seq == row.seq => Segment { n_rows: last.n_rows + 1, n_kv, ..*last },
+                _ => Segment { seq: row.seq, n_rows: 1, n_kv },
+            };
+            let is_full = segment.n_rows * segment.n_kv > max_scores
+                || topology.segments.len() == MAX_SEGMENTS && segment.n_rows == 1;
+            if n_rows > 0 && is_full {
+                break;
+            }
+            if segment.n_rows > 1 {
+                topology.segments.pop();
+            }
+            topology.segments.push(segment);
+            match row.input {
+                Input::Token(_) => topology.n_tokens += 1,
+                Input::Embd(_) => topology.n_embedded += 1,
+            }
+            topology.n_out += u64::from(row.want_logits);
+            n_rows += 1;
+        }
+        Pass { rows: &rows[..n_rows], topology, n_embd: config.n_embd as usize }
+    }
+
+    /// Sets every input of the pass's graph. `embd` is `[n_embd, n]`.
+    pub(super) fn set_inputs(
+        &self,
+        executor: &mut Executor,
+        io: &Io,
+        cache: &KvCache,
+        embd: &[f32],
+    ) -> Result<()> {
+        self.set_rows(executor, io, embd)?;
+        let positions: Vec<i32> = self.rows.iter().map(|row| row.pos as i32).collect();
+        executor.set_i32(io.positions, &positions)?;
+        let places: Vec<_> = self.rows.iter().map(|row| (row.seq, row.pos)).collect();
+        cache.set_places(executor, &io.places, &places)?;
+        let mut rows = self.rows;
+        for (segment, &mask) in self.topology.segments.iter().zip(&io.masks) {
+            let (own, rest) = rows.split_at(segment.n_rows as usize);
+            executor.set_f16(mask, &causal_mask(own, segment.n_kv));
+            rows = rest;
+        }
+        if let Some(head) = &io.head {
+            let wanted: Vec<i32> =
+                (0..).zip(self.rows).filter(|(_, row)| row.want_logits).map(|(i, _)| i).collect();
+            executor.set_i32(head.wanted, &wanted)?;
+        }
+        Ok(())
+    }
+
+    fn set_rows(&self, executor: &mut Executor, io: &Io, embd: &[f32]) -> Result<()> {
+        let n_embd = self.n_embd;
+        let (mut ids, mut embedded, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        for row in self.rows {
+            match row.input {
+                Input::Token(id) => {
+                    order.push(ids.len() as i32);
+                    ids.push(id as i32);
+                }
+                Input::Embd(row) => {
+                    order.push((self.topology.n_tokens as usize + embedded.len() / n_embd) as i32);
+                    embedded.extend_from_slice(&embd[row * n_embd..][..n_embd]);
+                }
+            }
+        }
+        match io.rows {
+            RowInput::Tokens { tokens } => executor.set_i32(tokens, &ids)?,
+            RowInput::Embedded { embedded: input } => executor.set_f32(input, &embedded),
+            RowInput::Mixed { tokens, embedded: input, order: order_input } => {
+                executor.set_i32(tokens, &ids)?;
+                executor.set_f32(input, &embedded);
+                executor.set_i32(order_input, &order)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `[n_kv, n_rows]`: a row sees the cells up to its own position.
+fn causal_mask(rows: &[Row], n_kv: u64) -> Vec<u16> {
+    let seen = |row: &Row| {
+        (0..n_kv).map(|cell| if cell <= u64::from(row.pos) { SEEN } else { HIDDEN }).collect::<Vec<_>>()
+    };
+    rows.iter().flat_map(seen).collect()
+}

@@ -1,0 +1,257 @@
+//! The decoder.
+
+use ggml::{Cancel, DType};
+
+use super::reference::{self, Nodes};
+use super::tiny::{self, Compare, TEXT, noise};
+use crate::Error;
+use crate::model::{Decoder, Input, KvType, Logits, Model, Row, kv_bytes};
+
+const F32_BOUND: f64 = 2e-5;
+
+/// Bounds for keys and values that are stored with less: 11 bits, and 8 bits a block of 32.
+const F16_KV_BOUND: f64 = 5e-3;
+const Q8_0_KV_BOUND: f64 = 5e-2;
+
+fn text_model(dtype: DType, n_threads: usize) -> Model {
+    tiny::model(&tiny::config(None, None, Some(TEXT)), dtype, n_threads).0
+}
+
+/// Rows of sequence 0 from position `first` on: tokens, with embeddings at every third position.
+fn rows(first: u32, n: u32) -> Vec<Row> {
+    let input = |pos: u32| match pos % 3 {
+        2 => Input::Embd(pos as usize),
+        _ => Input::Token((pos * 31 + 7) % TEXT.n_vocab),
+    };
+    (first..first + n).map(|pos| Row { input: input(pos), seq: 0, pos, want_logits: true }).collect()
+}
+
+fn embeddings(n: u32) -> Vec<f32> {
+    noise("embeddings", (n * TEXT.n_embd) as usize)
+}
+
+/// Text and picture rows mixed, over a step of cells, for every type of cache.
+#[test]
+fn nodes_equal_the_reference() {
+    const N: u32 = 19;
+    for (kv_type, bound) in
+        [(KvType::F32, F32_BOUND), (KvType::F16, F16_KV_BOUND), (KvType::Q8_0, Q8_0_KV_BOUND)]
+    {
+        println!("{kv_type:?}");
+        let (model, tensors) = tiny::model(&tiny::config(None, None, Some(TEXT)), DType::F32, 2);
+        let (rows, embd) = (rows(0, N), embeddings(N));
+        let table = tensors.get("token_embd.weight");
+        let n_embd = TEXT.n_embd as usize;
+        let input = |row: &Row| match row.input {
+            Input::Token(id) => table[id as usize * n_embd..][..n_embd].to_vec(),
+            Input::Embd(at) => embd[at * n_embd..][..n_embd].iter().map(|&v| f64::from(v)).collect(),
+        };
+        let mut nodes = Nodes::new();
+        reference::decoder(&TEXT, &tensors, rows.iter().map(input).collect(), &mut nodes);
+        let mut compare = Compare::new(nodes, bound);
+        let mut decoder = Decoder::new(&model, 64, 1, kv_type).unwrap();
+        decoder.forward_observed(&rows, &embd, &Cancel::new(), &mut compare).unwrap();
+        compare.finish();
+    }
+}
+
+/// The bits of a row, whatever rides along: chunks of all sizes, other sequences, threads; by types of weights and caches. Quantized
+/// products switch kernels from 8 columns on unless told not to.
+#[test]
+fn bits_depend_on_the_own_sequence_only() {
+    const N: u32 = 18;
+    let types = [
+        (DType::F32, KvType::F32),
+        (DType::F16, KvType::F16),
+        (DType::BF16, KvType::F16),
+        (DType::Q8_0, KvType::Q8_0),
+        (DType::Q4_0, KvType::F16),
+        (DType::Q4_K, KvType::F16),
+        (DType::Q6_K, KvType::Q8_0),
+    ];
+    for (dtype, kv_type) in types {
+        let expected = in_chunks(&text_model(dtype, 1), kv_type, N, N);
+        assert!(expected.iter().all(|l| l.is_finite()), "{dtype} weights, {kv_type:?} cache");
+        for (n_threads, chunks) in [(1, &[1, 2, 7, 16][..]), (2, &[2, N]), (3, &[7])] {
+            let model = text_model(dtype, n_threads);
+            let case = format!("{dtype} weights, {kv_type:?} cache, {n_threads} threads");
+            for &chunk in chunks {
+                assert!(in_chunks(&model, kv_type, N, chunk) == expected, "{case}, chunks of {chunk}");
+            }
+            assert!(beside_others(&model, kv_type, N) == expected, "{case}, beside others");
+        }
+    }
+}
+
+fn in_chunks(model: &Model, kv_type: KvType, n: u32, chunk: u32) -> Vec<f32> {
+    let mut decoder = Decoder::new(model, n, 1, kv_type).unwrap();
+    let (rows, embd) = (rows(0, n), embeddings(n));
+    rows.chunks(chunk as usize)
+        .flat_map(|rows| flat(decoder.forward(rows, &embd, &Cancel::new()).unwrap()))
+        .collect()
+}
+
+/// The same rows in sequence 1 of 3, a few at a time, with other rows before and behind.
+fn beside_others(model: &Model, kv_type: KvType, n: u32) -> Vec<f32> {
+    let mut decoder = Decoder::new(model, 2 * n, 3, kv_type).unwrap();
+    let embd = embeddings(n);
+    let mut logits = Vec::new();
+    for own in rows(0, n).chunks(4) {
+        let other = |seq: u32, i: u32, decoder: &Decoder| Row {
+            input: Input::Token(i * 13 % TEXT.n_vocab),
+            seq,
+            pos: decoder.n_past(seq) + i,
+            want_logits: seq == 2,
+        };
+        let mut all: Vec<Row> = (0..6).map(|i| other(0, i, &decoder)).collect();
+        all.extend(own.iter().map(|row| Row { seq: 1, ..*row }));
+        all.push(other(2, 0, &decoder));
+        let step = decoder.forward(&all, &embd, &Cancel::new()).unwrap();
+        logits.extend(step.rows().take(own.len()).flatten());
+    }
+    logits
+}
+
+/// A context of several steps of cells: what was prefilled at once equals what was decoded token by token, also where a step begins.
+#[test]
+fn bits_do_not_change_over_steps_of_cells() {
+    const N: u32 = 520;
+    let model = text_model(DType::Q8_0, 2);
+    let embd = embeddings(N);
+    for kv_type in KvType::ALL {
+        let mut at_once = Decoder::new(&model, N, 1, kv_type).unwrap();
+        let expected = flat(at_once.forward(&rows(0, N), &embd, &Cancel::new()).unwrap());
+        let mut in_parts = Decoder::new(&model, 1024, 1, kv_type).unwrap();
+        let parts = [rows(0, 250), rows(260, 245)];
+        for (part, next) in parts.iter().zip([250..260, 505..N]) {
+            in_parts.forward(part, &embd, &Cancel::new()).unwrap();
+            for row in next.flat_map(|pos| rows(pos, 1)) {
+                let logits = flat(in_parts.forward(&[row], &embd, &Cancel::new()).unwrap());
+                let at = (row.pos * TEXT.n_vocab) as usize;
+                assert!(logits == expected[at..at + logits.len()], "{kv_type:?} cache, position {}", row.pos);
+            }
+        }
+    }
+}
+
+/// Forgetting and decoding again gives the same bits, and other tokens other ones.
+#[test]
+fn truncated_sequences_decode_again() {
+    let model = text_model(DType::F32, 2);
+    for kv_type in KvType::ALL {
+        let mut decoder = Decoder::new(&model, 64, 2, kv_type).unwrap();
+        let embd = embeddings(64);
+        let first = flat(decoder.forward(&rows(0, 20), &embd, &Cancel::new()).unwrap());
+        decoder.truncate(0, 50);
+        assert_eq!(decoder.n_past(0), 20);
+        decoder.truncate(0, 11);
+        assert_eq!(decoder.n_past(0), 11);
+        let mut others = rows(11, 9);
+        others[0].input = Input::Token(1);
+        let other = flat(decoder.forward(&others, &embd, &Cancel::new()).unwrap());
+        decoder.truncate(0, 11);
+        let again = flat(decoder.forward(&rows(11, 9), &embd, &Cancel::new()).unwrap());
+        let tail = &first[11 * TEXT.n_vocab as usize..];
+        assert!(again == tail && other != tail, "{kv_type:?} cache");
+    }
+}
+
+/// Rows that want no logits change nothing for those that do.
+#[test]
+fn logits_come_for_the_rows_that_want_them() {
+    let model = text_model(DType::F32, 2);
+    let embd = embeddings(8);
+    let all =
+        Decoder::new(&model, 8, 1, KvType::F16).unwrap().forward(&rows(0, 8), &embd, &Cancel::new()).unwrap();
+    let mut some = rows(0, 8);
+    some.iter_mut().for_each(|row| row.want_logits = matches!(row.pos, 3 | 7));
+    let mut decoder = Decoder::new(&model, 8, 1, KvType::F16).unwrap();
+    let logits = decoder.forward(&some, &embd, &Cancel::new()).unwrap();
+    let expected: Vec<_> =
+        all.rows().enumerate().filter(|(i, _)| matches!(i, 3 | 7)).map(|(_, row)| row).collect();
+    assert!(logits.rows().collect::<Vec<_>>() == expected);
+
+    some.iter_mut().for_each(|row| row.want_logits = false);
+    decoder.truncate(0, 0);
+    assert_eq!(decoder.forward(&some, &embd, &Cancel::new()).unwrap().rows().len(), 0);
+    assert_eq!(decoder.n_past(0), 8);
+}
+
+/// A cancelled prefill leaves a cache that can go on.
+#[test]
+fn a_cancelled_prefill_goes_on_later() {
+    let model = text_model(DType::F32, 2);
+    let embd = embeddings(32);
+    let expected = in_chunks(&model, KvType::F32, 32, 32);
+    let mut decoder = Decoder::new(&model, 32, 1, KvType::F32).unwrap();
+    let cancel = Cancel::new();
+    let first = flat(decoder.forward(&rows(0, 10), &embd, &cancel).unwrap());
+    cancel.cancel();
+    assert!(matches!(decoder.forward(&rows(10, 22), &embd, &cancel), Err(Error::Cancelled)));
+    let n_past = decoder.n_past(0);
+    cancel.reset();
+    let rest = flat(decoder.forward(&rows(n_past, 32 - n_past), &embd, &cancel).unwrap());
+    assert!(n_past == 10 && [first, rest].concat() == expected);
+}
+
+#[test]
+fn misuse_is_an_error_and_computes_nothing() {
+    let model = text_model(DType::F32, 1);
+    let mut decoder = Decoder::new(&model, 8, 2, KvType::F32).unwrap();
+    let row = Row { input: Input::Token(3), seq: 0, pos: 0, want_logits: false };
+    let cases: &[(&[Row], &[f32], &str)] = &[
+        (&[Row { input: Input::Token(97), ..row }], &[], "row 0: token: expected less than 97, found 97"),
+        (&[row, Row { pos: 2, ..row }], &[], "row 1: position: expected 1, found 2"),
+        (&[Row { seq: 2, ..row }], &[], "row 0: sequence: expected less than 2, found 2"),
+        (&[Row { input: Input::Embd(0), ..row }], &[], "row 0: embedding row: expected less than 0, found 0"),
+        (&[row], &[0.0; 255], "embeddings: expected rows of 256, found 255 values"),
+        (&[0, 1, 2, 3, 4, 5, 6, 7, 8].map(|pos| Row { pos, ..row }), &[], "context: at most 8, found 9"),
+    ];
+    for (rows, embd, text) in cases {
+        assert_eq!(decoder.forward(rows, embd, &Cancel::new()).unwrap_err().to_string(), *text);
+        assert_eq!(decoder.n_past(0), 0);
+    }
+    assert_eq!(decoder.forward(&[], &[], &Cancel::new()).unwrap().rows().len(), 0);
+
+    let refused = |n_ctx, n_seq| Decoder::new(&model, n_ctx, n_seq, KvType::F16).err().map(|e| e.to_string());
+    assert_eq!(refused(1025, 1).as_deref(), Some("context of the model: at most 1024, found 1025"));
+    assert_eq!(refused(8, 257).as_deref(), Some("sequences: at most 256, found 257"));
+    assert_eq!(refused(0, 1).as_deref(), Some("context: expected some positions, found 0 for 1 sequences"));
+}
+
+/// Numbers that are none are an error, and do not haunt the next conversation.
+#[test]
+fn poison_is_reported_and_removed() {
+    let model = text_model(DType::F32, 2);
+    for kv_type in KvType::ALL {
+        let mut decoder = Decoder::new(&model, 8, 2, kv_type).unwrap();
+        let expected = flat(decoder.forward(&rows(0, 2), &[], &Cancel::new()).unwrap());
+        decoder.truncate(0, 0);
+        let mut poisoned = rows(0, 6);
+        poisoned[5].input = Input::Embd(0);
+        let embd = vec![f32::NAN; 256];
+        poisoned[2].input = Input::Token(0);
+        let error = decoder.forward(&poisoned, &embd, &Cancel::new()).unwrap_err();
+        assert_eq!(error.to_string(), "tiny: logits: expected numbers, found infinities or NaN");
+        assert_eq!(decoder.n_past(0), 0);
+        let again = flat(decoder.forward(&rows(0, 2), &[], &Cancel::new()).unwrap());
+        assert!(again == expected, "{kv_type:?} cache");
+    }
+}
+
+#[test]
+fn a_cache_takes_what_was_said() {
+    // 2 tensors, 2 layers, 128 values a row, 256 cells a step
+    let cases = [
+        (KvType::F32, 1, 1, 4 * 131072),
+        (KvType::F16, 257, 1, 4 * 131072),
+        (KvType::Q8_0, 256, 3, 3 * 139264),
+    ];
+    for (kv_type, n_ctx, n_seq, bytes) in cases {
+        assert_eq!(kv_bytes(&TEXT, n_ctx, n_seq, kv_type), bytes, "{kv_type:?} {n_ctx} {n_seq}");
+    }
+}
+
+fn flat(logits: Logits) -> Vec<f32> {
+    logits.rows().flatten().copied().collect()
+}

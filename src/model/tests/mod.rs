@@ -1,0 +1,6 @@
+//! The network against loops in f64, node by node, and the laws it keeps: batch invariance, cancelling, forgetting.
+
+mod decoder;
+mod reference;
+mod tiny;
+mod vision;

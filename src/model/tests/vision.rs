@@ -1,0 +1,139 @@
+//! Tower and projector.
+
+use ggml::{Cancel, DType};
+use owlet_format::{Activation, NormKind, ProjectorConfig, ProjectorKind, QkNorm, Shuffle, VisionConfig};
+
+use super::reference::{self, Nodes};
+use super::tiny::{self, Compare, PROJECTOR, TOWER, noise};
+use crate::Error;
+use crate::model::{Step, VisionEncoder};
+
+/// Largest error that f32 weights may have, against f64.
+const F32_BOUND: f64 = 2e-5;
+
+fn picture(config: &VisionConfig) -> Vec<f32> {
+    noise("picture", (config.image_px * config.image_px * 3) as usize)
+}
+
+/// Every node of every kind of tower and projector that a file can state.
+#[test]
+fn nodes_equal_the_reference() {
+    let quick =
+        VisionConfig { act: Activation::QuickGelu, qk_norm: QkNorm::None, layer_scale: false, ..TOWER };
+    let layer = VisionConfig { norm: NormKind::Layer, qkv_bias: true, qk_norm: QkNorm::None, ..TOWER };
+    let no_class = VisionConfig { cls: false, ..TOWER };
+    let v2 = ProjectorConfig { shuffle: Shuffle::V2, ..PROJECTOR };
+    let wide = ProjectorConfig { ratio: 4, ..PROJECTOR };
+    let llava =
+        ProjectorConfig { kind: ProjectorKind::Mlp2xGelu, shuffle: Shuffle::None, ratio: 1, ..PROJECTOR };
+    let cases = [
+        ("InternViT, v1", TOWER, PROJECTOR),
+        ("InternViT, v2", TOWER, v2),
+        ("InternViT without class token, ratio 4", no_class, wide),
+        ("layer norm with biases", layer, PROJECTOR),
+        ("quick GELU, LLaVA's projector", quick, llava),
+    ];
+    for (case, tower, projector) in cases {
+        println!("{case}");
+        let config = tiny::config(Some(tower.clone()), Some(projector.clone()), None);
+        let (model, tensors) = tiny::model(&config, DType::F32, 2);
+        let pixels = picture(&tower);
+        let mut nodes = Nodes::new();
+        let rows = reference::tower(&tower, &tensors, &pixels, &mut nodes);
+        nodes.insert("v.out".into(), rows[usize::from(tower.cls)..].concat());
+        let expected = reference::projector(&tower, &projector, &tensors, &rows, &mut nodes).concat();
+
+        let mut encoder = VisionEncoder::new(&model).unwrap();
+        let mut step = encoder.start(&pixels).unwrap();
+        assert_eq!(step, Step { done: 0, total: 4 });
+        let mut compare = Compare::new(nodes, F32_BOUND);
+        while !step.is_last() {
+            step = encoder.step_observed(&Cancel::new(), &mut compare).unwrap();
+        }
+        compare.finish();
+        let rows = encoder.finish().unwrap();
+        assert_eq!(rows.len(), expected.len());
+    }
+}
+
+/// What an observer sees is what a caller gets, and threads change no bit.
+#[test]
+fn rows_depend_on_neither_observers_nor_threads() {
+    let config = tiny::config(Some(TOWER), Some(PROJECTOR), None);
+    for dtype in [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0] {
+        let encode = |n_threads: usize| {
+            let (model, _) = tiny::model(&config, dtype, n_threads);
+            let mut encoder = VisionEncoder::new(&model).unwrap();
+            encode(&mut encoder, &picture(&TOWER))
+        };
+        let one = encode(1);
+        assert!(one.iter().all(|v| v.is_finite()));
+        for n_threads in [2, 3] {
+            assert!(encode(n_threads) == one, "{dtype} with {n_threads} threads");
+        }
+    }
+}
+
+/// A step that was cancelled can be tried again; two encoders that take turns do not meet.
+#[test]
+fn steps_can_be_cancelled_and_interleaved() {
+    let (model, _) = tiny::model(&tiny::config(Some(TOWER), Some(PROJECTOR), None), DType::F32, 2);
+    let pixels = picture(&TOWER);
+    let mirrored: Vec<f32> = pixels.iter().rev().copied().collect();
+    let mut plain = VisionEncoder::new(&model).unwrap();
+    let expected = [encode(&mut plain, &pixels), encode(&mut plain, &mirrored)];
+
+    let mut a = VisionEncoder::new(&model).unwrap();
+    let mut b = VisionEncoder::new(&model).unwrap();
+    let mut step = a.start(&pixels).unwrap();
+    b.start(&mirrored).unwrap();
+    let cancelled = Cancel::new();
+    cancelled.cancel();
+    while !step.is_last() {
+        assert!(matches!(a.step(&cancelled), Err(Error::Cancelled)));
+        let next = a.step(&Cancel::new()).unwrap();
+        assert_eq!(next.done, step.done + 1);
+        b.step(&Cancel::new()).unwrap();
+        step = next;
+    }
+    assert!([a.finish().unwrap(), b.finish().unwrap()] == expected);
+}
+
+#[test]
+fn misuse_is_an_error() {
+    let (model, _) = tiny::model(&tiny::config(Some(TOWER), Some(PROJECTOR), None), DType::F32, 1);
+    let mut encoder = VisionEncoder::new(&model).unwrap();
+    let cancel = Cancel::new();
+    let texts = [
+        encoder.step(&cancel).unwrap_err().to_string(),
+        encoder.start(&[0.0; 5]).unwrap_err().to_string(),
+        encoder.start(&picture(&TOWER)).and_then(|_| encoder.finish()).unwrap_err().to_string(),
+        encoder.features().unwrap_err().to_string(),
+    ];
+    assert_eq!(
+        texts,
+        [
+            "picture: none was started",
+            "picture: expected [48, 48, 3] values, found 5",
+            "picture: expected 4 steps, found 0",
+            "picture: expected 4 steps, found 0",
+        ]
+    );
+    let (tower, _) = tiny::model(&tiny::config(Some(TOWER), None, None), DType::F32, 1);
+    let mut encoder = VisionEncoder::new(&tower).unwrap();
+    let mut step = encoder.start(&picture(&TOWER)).unwrap();
+    assert_eq!(step.total, 3);
+    while !step.is_last() {
+        step = encoder.step(&cancel).unwrap();
+    }
+    assert_eq!(encoder.features().unwrap().len(), 96 * 65);
+    assert_eq!(encoder.finish().unwrap_err().to_string(), "tiny: the file has no projector");
+}
+
+fn encode(encoder: &mut VisionEncoder, pixels: &[f32]) -> Vec<f32> {
+    let mut step = encoder.start(pixels).unwrap();
+    while !step.is_last() {
+        step = encoder.step(&Cancel::new()).unwrap();
+    }
+    encoder.finish().unwrap()
+}

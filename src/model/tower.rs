@@ -1,0 +1,80 @@
+//! The graph of the vision tower: a ViT of InternViT's or CLIP's build, between picture columns and the last block's rows.
+//! Formulas: InternVL's modeling_intern_vit.py. Must not know how steps are run.
+
+use ggml::{DType, Tensor};
+use owlet_format::VisionConfig;
+
+use super::layers::{Linear, Norm, activation, attention_over_all, columns, heads, linear, norm};
+use super::net::Net;
+use super::weights::{VisionBlock, VisionWeights};
+
+/// Patches to rows: the input `[patch_px * patch_px * 3, n_patches]`, and what block 0 reads, `[n_embd, n_positions]`.
+pub(super) fn embed(net: &mut Net, config: &VisionConfig, weights: &VisionWeights) -> (Tensor, Tensor) {
+    let n_embd = u64::from(config.n_embd);
+    let n_pixels = u64::from(config.patch_px * config.patch_px * 3);
+    let columns = net.graph.input("columns", DType::F32, [n_pixels, config.n_patches().into(), 1, 1]);
+    // A convolution whose stride is its width is one product a patch.
+    let weight = net.graph.reshape(weights.patch.weight, [n_pixels, n_embd, 1, 1]);
+    let patches = linear(net, &Linear { weight, ..weights.patch }, columns);
+    let patches = net.name(patches, "patch_embd");
+    let rows = match weights.class {
+        Some(class) => {
+            let class = net.graph.reshape(class, [n_embd, 1, 1, 1]);
+            net.graph.concat(class, patches, 1)
+        }
+        None => patches,
+    };
+    let rows = net.graph.add(rows, weights.positions);
+    (columns, net.name(rows, "pos_embd"))
+}
+
+/// Block `il` on `hidden [n_embd, n_positions]`.
+pub(super) fn block(
+    net: &mut Net,
+    config: &VisionConfig,
+    weights: &VisionWeights,
+    il: u32,
+    hidden: Tensor,
+) -> Tensor {
+    let w = &weights.blocks[il as usize];
+    let branch = attention(net, config, w, il, hidden);
+    let hidden = join(net, hidden, branch, w.scale1);
+
+    let branch = norm(net, &w.norm2, hidden);
+    let branch = linear(net, &w.up, branch);
+    let branch = activation(net, config.act, branch);
+    let branch = linear(net, &w.down, branch);
+    let hidden = join(net, hidden, branch, w.scale2);
+    net.name(hidden, format_args!("v.blk.{il}.out"))
+}
+
+fn attention(net: &mut Net, config: &VisionConfig, w: &VisionBlock, il: u32, hidden: Tensor) -> Tensor {
+    let (n_head, head_dim) = (u64::from(config.n_head), u64::from(config.head_dim()));
+    let n_embd = n_head * head_dim;
+    let normal = norm(net, &w.norm1, hidden);
+    let qkv = linear(net, &w.qkv, normal);
+    let mut part = |index: u64, over_all_heads: Option<Norm>, name: &str| match over_all_heads {
+        None => heads(net, qkv, index * n_embd, [head_dim, n_head]),
+        Some(over_all_heads) => {
+            let wide = columns(net, qkv, index * n_embd, n_embd);
+            let wide = norm(net, &over_all_heads, wide);
+            let wide = net.name(wide, format_args!("v.blk.{il}.{name}"));
+            heads(net, wide, 0, [head_dim, n_head])
+        }
+    };
+    let q = part(0, w.q_norm, "attn_q");
+    let k = part(1, w.k_norm, "attn_k");
+    let v = part(2, None, "attn_v");
+    let out = attention_over_all(net, [q, k, v]);
+    let out = linear(net, &w.out, out);
+    net.name(out, format_args!("v.blk.{il}.attn_out"))
+}
+
+/// The residual: a branch is scaled element by element before it is added.
+fn join(net: &mut Net, hidden: Tensor, branch: Tensor, layer_scale: Option<Tensor>) -> Tensor {
+    let branch = match layer_scale {
+        Some(scale) => net.graph.mul(branch, scale),
+        None => branch,
+    };
+    net.graph.add(hidden, branch)
+}

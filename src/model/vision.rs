@@ -1,0 +1,185 @@
+//! From a normalised picture to rows that the text model reads. Comes in: pixels `[n_px, n_px, 3]`. Goes out: `[n_embd, n_image_tokens]`,
+//! or the tower's own rows. Runs a step at a time, a block a step, so that a caller can show progress, stop, or do other work in
+//! between; all that lives between steps is the hidden rows. Must not know what the rows are for.
+
+use ggml::{Cancel, DType, Executor, GraphBuilder, Memory, Tensor};
+
+use super::grid::patch_columns;
+use super::net::Net;
+use super::{Model, Observe, projector, tower};
+use crate::{Error, Result};
+
+/// Nodes of the largest graph, a block, with room to spare.
+const MAX_NODES: usize = 128;
+
+/// How far a picture is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub done: u32,
+    /// Embedding, blocks, and the projector if there is one.
+    pub total: u32,
+}
+
+impl Step {
+    pub fn is_last(&self) -> bool {
+        self.done == self.total
+    }
+}
+
+/// Encodes one picture at a time.
+pub struct VisionEncoder {
+    model: Model,
+    executor: Executor,
+    state: Memory,
+    /// `[n_embd, n_positions]` in `state`: what the last step left.
+    hidden: Tensor,
+    picture: Option<Picture>,
+}
+
+struct Picture {
+    /// `[patch_px * patch_px * 3, n_patches]`
+    columns: Vec<f32>,
+    done: u32,
+    /// `[n_embd_text, n_image_tokens]`, once the projector ran
+    rows: Vec<f32>,
+}
+
+impl VisionEncoder {
+    /// # Errors
+    /// The model has no vision tower, or there is no memory for the hidden rows.
+    pub fn new(model: &Model) -> Result<VisionEncoder> {
+        let (config, _) = model.vision()?;
+        let ne = [u64::from(config.n_embd), u64::from(config.n_positions()), 1, 1];
+        let state = Memory::new(model.backend(), &[("hidden", DType::F32, ne)])?;
+        let hidden = state.tensor("hidden").ok_or_else(|| Error::internal("hidden rows without a tensor"))?;
+        let executor = Executor::new(model.backend(), MAX_NODES)?;
+        Ok(VisionEncoder { model: model.clone(), executor, state, hidden, picture: None })
+    }
+
+    /// Begins a picture: `pixels` is `[n_px, n_px, 3]`, x innermost, channels outermost. What was begun before is dropped.
+    ///
+    /// # Errors
+    /// `pixels` has another size than the tower.
+    pub fn start(&mut self, pixels: &[f32]) -> Result<Step> {
+        let (config, _) = self.model.vision()?;
+        let (n_px, patch_px) = (config.image_px as usize, config.patch_px as usize);
+        if pixels.len() != n_px * n_px * 3 {
+            return Err(Error::request(format_args!(
+                "picture: expected [{n_px}, {n_px}, 3] values, found {}",
+                pixels.len()
+            )));
+        }
+        let columns = patch_columns(pixels, n_px, patch_px);
+        self.picture = Some(Picture { columns, done: 0, rows: Vec::new() });
+        self.progress()
+    }
+
+    /// Runs the next step. After an error, also after [`Error::Cancelled`], the same step can be tried again.
+    ///
+    /// # Errors
+    /// Nothing was started or all is done; `cancel` was set; the backend failed.
+    pub fn step(&mut self, cancel: &Cancel) -> Result<Step> {
+        self.run_step(cancel, None)
+    }
+
+    /// [`step`](Self::step), with the values of the nodes that `observer` wants.
+    pub fn step_observed(&mut self, cancel: &Cancel, observer: &mut dyn Observe) -> Result<Step> {
+        self.run_step(cancel, Some(observer))
+    }
+
+    /// The picture as rows of the text model: `[n_embd_text, n_image_tokens]`.
+    ///
+    /// # Errors
+    /// Steps are left, or the model has no projector.
+    pub fn finish(&mut self) -> Result<Vec<f32>> {
+        self.model.projector()?;
+        self.expect_done()?;
+        Ok(self.picture.take().map(|p| p.rows).unwrap_or_default())
+    }
+
+    /// What the tower's last block yields: `[n_embd, n_positions]`, the class token's row first if there is one.
+    ///
+    /// # Errors
+    /// Steps are left.
+    pub fn features(&mut self) -> Result<Vec<f32>> {
+        self.expect_done()?;
+        let (config, _) = self.model.vision()?;
+        let mut bytes = vec![0; config.n_embd as usize * config.n_positions() as usize * size_of::<f32>()];
+        self.state.read(self.hidden, 0, &mut bytes)?;
+        let (values, _) = bytes.as_chunks();
+        Ok(values.iter().map(|&value| f32::from_ne_bytes(value)).collect())
+    }
+
+    fn progress(&self) -> Result<Step> {
+        let (config, _) = self.model.vision()?;
+        let done = self
+            .picture
+            .as_ref()
+            .map(|p| p.done)
+            .ok_or_else(|| Error::request("picture: none was started"))?;
+        Ok(Step { done, total: 1 + config.n_layer + u32::from(self.model.projector().is_ok()) })
+    }
+
+    fn expect_done(&self) -> Result<()> {
+        let step = self.progress()?;
+        if step.is_last() {
+            return Ok(());
+        }
+        Err(Error::request(format_args!("picture: expected {} steps, found {}", step.total, step.done)))
+    }
+
+    fn run_step(&mut self, cancel: &Cancel, observer: Option<&mut dyn Observe>) -> Result<Step> {
+        let (config, weights) = self.model.vision()?;
+        let step = self.progress()?;
+        let picture = self.picture.as_mut().filter(|_| !step.is_last());
+        let Some(picture) = picture else {
+            return Err(Error::request(format_args!("picture: all {} steps are done", step.total)));
+        };
+
+        let mut graph = GraphBuilder::new(self.model.backend(), MAX_NODES)?;
+        graph.attach_weights(&self.model.0.weights);
+        graph.attach_memory(&self.state);
+        let mut net = Net::new(graph, observer.as_deref());
+        let mut io = Io::default();
+        if step.done == 0 {
+            let (columns, out) = tower::embed(&mut net, config, weights);
+            io.columns = Some(columns);
+            net.graph.cpy(out, self.hidden);
+        } else if step.done <= config.n_layer {
+            let out = tower::block(&mut net, config, weights, step.done - 1, self.hidden);
+            net.graph.cpy(out, self.hidden);
+        } else {
+            let (projector, weights) = self.model.projector()?;
+            let (order, rows) = projector::project(&mut net, config, projector, weights, self.hidden);
+            io.order = Some((order, projector::order(config, projector)));
+            io.rows = Some((rows, net.graph.ne(rows)));
+        }
+        let (graph, watched) = net.finish();
+        self.executor.load(graph)?;
+
+        if let Some(columns) = io.columns {
+            self.executor.set_f32(columns, &picture.columns);
+        }
+        if let Some((input, order)) = &io.order {
+            self.executor.set_i32(*input, order)?;
+        }
+        self.executor.compute(cancel)?;
+        if let Some((rows, ne)) = io.rows {
+            picture.rows = vec![0.0; ne.iter().product::<u64>() as usize];
+            self.executor.read_f32(rows, &mut picture.rows);
+        }
+        if let Some(observer) = observer {
+            watched.report(&self.executor, observer);
+        }
+        picture.done += 1;
+        self.progress()
+    }
+}
+
+/// What a step's graph is given and what is read from it, beside the hidden rows.
+#[derive(Default)]
+struct Io {
+    columns: Option<Tensor>,
+    order: Option<(Tensor, Vec<i32>)>,
+    rows: Option<(Tensor, [u64; 4])>,
+}
