@@ -24,6 +24,9 @@ pub enum Error {
     /// A size beyond what a sound checkpoint has.
     #[error("{place}: {what} beyond the limit of {max}")]
     Limit { place: String, what: String, max: u64 },
+    /// The file to be written: it can't be, or the plan contradicts its schema.
+    #[error(transparent)]
+    File(#[from] owlet_format::Error),
     #[error("cancelled")]
     Cancelled,
 }
@@ -33,15 +36,25 @@ impl Error {
         Error::Io { path: path.to_path_buf(), source }
     }
 
-    pub(crate) fn format(place: impl Display, what: impl Into<String>) -> Error {
-        Error::Format { place: place.to_string(), what: what.into() }
+    pub(crate) fn format(place: impl Display, what: impl Display) -> Error {
+        Error::Format { place: shown(place), what: shown(what) }
     }
 
-    pub(crate) fn unsupported(place: impl Display, what: impl Into<String>) -> Error {
-        Error::Unsupported { place: place.to_string(), what: what.into() }
+    pub(crate) fn unsupported(place: impl Display, what: impl Display) -> Error {
+        Error::Unsupported { place: shown(place), what: shown(what) }
     }
 
-    pub(crate) fn limit(place: impl Display, what: impl Into<String>, max: u64) -> Error {
-        Error::Limit { place: place.to_string(), what: what.into(), max }
+    pub(crate) fn limit(place: impl Display, what: impl Display, max: u64) -> Error {
+        Error::Limit { place: shown(place), what: shown(what), max }
     }
+}
+
+/// Names out of files may hold what a terminal obeys, or a line break.
+fn shown(text: impl Display) -> String {
+    let text = text.to_string();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }

@@ -1,8 +1,24 @@
-//! Packs a checkpoint into one GGUF.
+//! Packs a checkpoint into one GGUF: checkpoint (headers checked) -> plan (pure, printable) -> rows by position ->
+//! f32 -> quantized blocks -> a file that is read back before it gets its name.
+//!
+//! Only this crate knows Hugging Face's names and PyTorch's order of shapes (in round brackets; ggml's, innermost
+//! first, in square ones). It prints nothing: a run reports through [`Progress`], plan and report are `Display`.
 
 pub mod checkpoint;
 mod error;
+mod family;
 pub mod hf;
+mod plan;
 pub mod position_grid;
+mod recipe;
+mod report;
+mod rows;
+mod run;
 
 pub use error::{Error, Result};
+pub use family::{Skipped, Source, Transform};
+pub use hf::settings_help;
+pub use plan::{Options, PartSize, Plan, PlannedTensor};
+pub use recipe::{Chosen, Recipe, TYPE_CHOICES, TypeChoice};
+pub use report::Report;
+pub use run::Progress;

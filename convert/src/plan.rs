@@ -1,0 +1,306 @@
+//! What a conversion will do, before it does it: each tensor's source, shape, type and bytes. Pure and printable.
+//!
+//! In: a checkpoint directory and the options. Everything that can be known without reading a weight is checked
+//! here, so that a run fails early or not at all.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use ggml::DType;
+use owlet_format::{ModelConfig, Part, TensorSpec};
+
+use crate::checkpoint::{Checkpoint, SourceType, WeightFormat, shape_text};
+use crate::error::{Error, Result};
+use crate::family::{self, Skipped, Source, Transform};
+use crate::hf::ConfigFiles;
+use crate::recipe::{Chosen, Recipe, TypeChoice};
+
+/// A row is the unit that is read, converted and quantized at once.
+const ROW_ELEMENTS_MAX: u64 = 1 << 22;
+/// A position table is resized as a whole; the largest known one has 3.3 million elements.
+const GRID_ELEMENTS_MAX: u64 = 1 << 25;
+
+/// What the caller chooses.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The model's name; the directory's own without it.
+    pub name: Option<String>,
+    pub text: TypeChoice,
+    pub vision: TypeChoice,
+    /// As `vision` without it.
+    pub projector: Option<TypeChoice>,
+    /// `--set key=value`, see [`crate::settings_help`].
+    pub set: Vec<(String, String)>,
+    /// Threads that quantize; every core without it.
+    pub n_threads: Option<usize>,
+}
+
+impl Default for Options {
+    /// The text half at 4 bits, the tower at 8: its authors warn that 4 bits harm it.
+    fn default() -> Options {
+        Options {
+            name: None,
+            text: TypeChoice::Mixture(DType::Q4_K),
+            vision: TypeChoice::Plain(DType::Q8_0),
+            projector: None,
+            set: Vec::new(),
+            n_threads: None,
+        }
+    }
+}
+
+/// One tensor of the file to be.
+#[derive(Debug, Clone)]
+pub struct PlannedTensor {
+    pub spec: TensorSpec,
+    pub source: Source,
+    pub source_type: SourceType,
+    pub chosen: Chosen,
+    /// Bytes in the file.
+    pub n_bytes: u64,
+}
+
+/// A conversion that can run. `Display` is what `--dry-run` prints.
+#[derive(Debug)]
+pub struct Plan {
+    pub config: ModelConfig,
+    pub tensors: Vec<PlannedTensor>,
+    pub skipped: Vec<Skipped>,
+    pub notes: Vec<String>,
+    pub recipe: Recipe,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) n_threads: Option<usize>,
+}
+
+impl Plan {
+    /// Reads configuration and headers of the checkpoint in `dir` and plans its conversion.
+    ///
+    /// # Errors
+    /// For everything that is missing, surplus, of another shape, unknown or contradicts itself; the text names
+    /// file, tensor, expected and found.
+    pub fn from_dir(dir: &Path, options: &Options) -> Result<Plan> {
+        let files = ConfigFiles::read(dir, &options.set)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let mut reading = family::read(&files, &checkpoint)?;
+        let recipe = Recipe {
+            text: options.text,
+            vision: options.vision,
+            projector: options.projector.unwrap_or(options.vision),
+        };
+        let name = options.name.clone().unwrap_or_else(|| name_of(dir));
+        state_provenance(&mut reading.config, name, &recipe, &files.set, &reading.assumed);
+
+        let specs = reading.config.tensors();
+        let n_layer = reading.config.text.as_ref().map_or(0, |text| text.n_layer);
+        let mut tensors = Vec::with_capacity(specs.len());
+        for (spec, source) in specs.into_iter().zip(reading.sources) {
+            tensors.push(plan_tensor(&checkpoint, &recipe, n_layer, spec, source)?);
+        }
+        refuse_surplus(&checkpoint, &tensors, &reading.skipped)?;
+        Ok(Plan {
+            config: reading.config,
+            tensors,
+            skipped: reading.skipped,
+            notes: reading.notes,
+            recipe,
+            checkpoint,
+            n_threads: options.n_threads,
+        })
+    }
+
+    /// Bytes that will be read.
+    pub fn n_source_bytes(&self) -> u64 {
+        self.tensors.iter().map(|t| self.checkpoint.tensors[&t.source.name].n_bytes()).sum()
+    }
+
+    /// Count, elements and bytes of a part's tensors.
+    pub fn part_size(&self, part: Part) -> PartSize {
+        let mut size = PartSize::default();
+        for tensor in self.tensors.iter().filter(|t| t.spec.part == part) {
+            size.n_tensors += 1;
+            size.n_elements += tensor.spec.ne.n_elements();
+            size.n_bytes += tensor.n_bytes;
+        }
+        size
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PartSize {
+    pub n_tensors: usize,
+    pub n_elements: u64,
+    pub n_bytes: u64,
+}
+
+fn name_of(dir: &Path) -> String {
+    // "." and ".." have no name of their own
+    let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    full.file_name().map_or_else(|| "model".to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Neither time nor how the weights were stored, so that equal weights give equal bytes.
+fn state_provenance(
+    config: &mut ModelConfig,
+    name: String,
+    recipe: &Recipe,
+    set: &[String],
+    assumed: &[String],
+) {
+    config.provenance.source = name.clone();
+    config.name = name;
+    config.provenance.converter = format!("owlet {}", env!("CARGO_PKG_VERSION"));
+    let types = [("text", recipe.text), ("vision", recipe.vision), ("projector", recipe.projector)];
+    let types = types.iter().map(|(part, choice)| format!("{part} = {choice}"));
+    config.provenance.recipe = types.chain(set.iter().map(|line| format!("set {line}"))).collect();
+    config.provenance.assumed = assumed.iter().collect();
+}
+
+fn plan_tensor(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    n_layer: u32,
+    spec: TensorSpec,
+    source: Source,
+) -> Result<PlannedTensor> {
+    let place = checkpoint.place(&source.name);
+    let Some(found) = checkpoint.tensors.get(&source.name) else {
+        let what =
+            format!("expected shape {} for {}, found no such tensor", shape_text(&source.shape), spec.name);
+        return Err(Error::format(place, what));
+    };
+    if found.shape != source.shape {
+        let what =
+            format!("expected shape {}, found {}", shape_text(&source.shape), shape_text(&found.shape));
+        return Err(Error::format(place, what));
+    }
+    if !found.dtype.is_float() {
+        let what = format!("expected weights of f64, f32, f16 or bf16, found {}", found.dtype);
+        return Err(Error::unsupported(place, what));
+    }
+    let n_per_row = spec.ne.padded()[0];
+    if n_per_row > ROW_ELEMENTS_MAX {
+        return Err(Error::limit(place, format!("rows of {n_per_row} elements"), ROW_ELEMENTS_MAX));
+    }
+    if matches!(source.transform, Transform::ResizeGrid { .. })
+        && found.n_elements().max(spec.ne.n_elements()) > GRID_ELEMENTS_MAX
+    {
+        return Err(Error::limit(place, "a position table of elements", GRID_ELEMENTS_MAX));
+    }
+    checkpoint.check_rows(&source.name, found, n_per_row)?;
+    let chosen = recipe.choose(&spec, found.dtype, n_layer);
+    let n_bytes = spec.ne.n_bytes(chosen.dtype);
+    let n_bytes =
+        n_bytes.ok_or_else(|| Error::format(&place, format!("{} can't be {}", spec.ne, chosen.dtype)))?;
+    Ok(PlannedTensor { source_type: found.dtype, spec, source, chosen, n_bytes })
+}
+
+/// Every tensor of the checkpoint is used, or skipped for a reason.
+fn refuse_surplus(checkpoint: &Checkpoint, tensors: &[PlannedTensor], skipped: &[Skipped]) -> Result<()> {
+    let mut known: HashSet<&str> = tensors.iter().map(|t| t.source.name.as_str()).collect();
+    known.extend(skipped.iter().flat_map(|group| &group.names).map(String::as_str));
+    match checkpoint.tensors.iter().find(|(name, _)| !known.contains(name.as_str())) {
+        None => Ok(()),
+        Some((name, tensor)) => {
+            let what = format!("expected no such tensor, found shape {}", shape_text(&tensor.shape));
+            Err(Error::format(checkpoint.place(name), what))
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let format = match self.checkpoint.format {
+            WeightFormat::Safetensors => "safetensors",
+            WeightFormat::Torch => "torch",
+        };
+        let n_files = self.checkpoint.files.len();
+        let files = if n_files == 1 { "file" } else { "files" };
+        writeln!(f, "{}: {} from {n_files} {format} {files}", self.config.name, self.config.family)?;
+        writeln!(f)?;
+        let width = self.tensors.iter().map(|t| t.spec.name.len()).max().unwrap_or(0);
+        for tensor in &self.tensors {
+            tensor.write_row(f, width)?;
+        }
+        writeln!(f)?;
+        for part in self.config.parts() {
+            let choice = match part {
+                Part::Text => self.recipe.text,
+                Part::Vision => self.recipe.vision,
+                Part::Projector => self.recipe.projector,
+            };
+            writeln!(f, "{:<10} {} as {choice}", part.word(), self.part_size(part))?;
+        }
+        let mut total = PartSize::default();
+        for size in self.config.parts().map(|part| self.part_size(part)) {
+            total.n_tensors += size.n_tensors;
+            total.n_elements += size.n_elements;
+            total.n_bytes += size.n_bytes;
+        }
+        writeln!(f, "{:<10} {total}", "total")?;
+        self.write_remarks(f)
+    }
+}
+
+impl Plan {
+    fn write_remarks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let provenance = &self.config.provenance;
+        for line in provenance.recipe.iter().filter(|line| line.starts_with("set ")) {
+            writeln!(f, "{line}")?;
+        }
+        for line in provenance.assumed.iter() {
+            writeln!(f, "assumed {line}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        let mut fallbacks: Vec<(String, usize)> = Vec::new();
+        for tensor in &self.tensors {
+            let Some(wanted) = tensor.chosen.instead_of else { continue };
+            let n_per_row = tensor.spec.ne.padded()[0];
+            let line = format!(
+                "{} instead of {wanted}, whose blocks don't divide rows of {n_per_row}",
+                tensor.chosen.dtype
+            );
+            match fallbacks.iter_mut().find(|(known, _)| *known == line) {
+                Some((_, n)) => *n += 1,
+                None => fallbacks.push((line, 1)),
+            }
+        }
+        for (line, n) in fallbacks {
+            writeln!(f, "fallback: {n} tensors as {line}")?;
+        }
+        for group in &self.skipped {
+            writeln!(f, "skipped, {}: {}", group.reason, group.names.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl PlannedTensor {
+    fn write_row(&self, f: &mut fmt::Formatter<'_>, width: usize) -> fmt::Result {
+        let ne = self.spec.ne.to_string();
+        let (from, to) = (self.source_type.to_string(), self.chosen.dtype);
+        write!(f, "{:<width$}  {ne:<18}  {from:>4} -> {to:<4} {:>12}", self.spec.name, self.n_bytes)?;
+        match self.source.transform {
+            Transform::None => {}
+            Transform::PairRows { .. } => write!(f, "  rows paired")?,
+            Transform::ResizeGrid { from, to } => write!(f, "  grid {from} to {to}")?,
+        }
+        if let Some(wanted) = self.chosen.instead_of {
+            write!(f, "  instead of {wanted}")?;
+        }
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for PartSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.n_bytes as f64 * 8.0 / (self.n_elements.max(1) as f64);
+        write!(
+            f,
+            "{:>4} tensors {:>12} weights {:>12} bytes, {bits:.2} bits a weight",
+            self.n_tensors, self.n_elements, self.n_bytes
+        )
+    }
+}
