@@ -85,8 +85,8 @@ impl Plan {
         let mut reading = family::read(&files, &checkpoint)?;
         let recipe = Recipe {
             text: options.text,
-            vision: options.vision,
-            projector: options.projector.unwrap_or(options.vision),
+            vision: options.vision.plain(),
+            projector: options.projector.unwrap_or(options.vision).plain(),
         };
         let name = options.name.clone().unwrap_or_else(|| name_of(dir));
         state_provenance(&mut reading.config, name, &recipe, &files.set, &reading.assumed);

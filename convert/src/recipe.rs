@@ -38,6 +38,11 @@ pub const TYPE_CHOICES: [(&str, TypeChoice); 13] = [
 ];
 
 impl TypeChoice {
+    /// The type without its mixture, which only the text half has.
+    pub fn plain(self) -> TypeChoice {
+        Plain(self.base())
+    }
+
     fn base(self) -> DType {
         match self {
             Plain(dtype) | Mixture(dtype) => dtype,
@@ -60,8 +65,10 @@ impl FromStr for TypeChoice {
 
 impl fmt::Display for TypeChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = TYPE_CHOICES.iter().find(|(_, choice)| choice == self).map_or("", |(name, _)| *name);
-        f.pad(name)
+        match self {
+            Plain(dtype) => f.pad(dtype.name()),
+            Mixture(dtype) => f.pad(&format!("{dtype}_m")),
+        }
     }
 }
 
@@ -178,7 +185,7 @@ mod tests {
         assert_eq!(blocks(40), [0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 35, 36, 37, 38, 39]);
         assert_eq!(blocks(32), [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]);
         assert_eq!(blocks(3), [2]);
-        assert_eq!(blocks(1), [0u32; 0]);
+        assert_eq!(blocks(1), [0]);
     }
 
     #[test]

@@ -2,3 +2,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
+mod checkpoint;
+mod convert;

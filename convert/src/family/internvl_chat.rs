@@ -20,14 +20,13 @@ const V1_1_LAYERS: u32 = 48;
 /// PyTorch's default for the projector's LayerNorm, which no config states.
 const MLP1_NORM_EPS: f32 = 1e-5;
 
+/// By the architecture, or by the type where no architecture is named.
 pub fn recognises(root: &Json) -> Result<bool> {
     let architectures = root.key("architectures").map_or(Ok(Vec::new()), |list| list.array())?;
-    for name in architectures {
-        if name.str()? == "InternVLChatModel" {
-            return Ok(true);
-        }
+    match architectures.first() {
+        Some(name) => Ok(name.str()? == "InternVLChatModel"),
+        None => Ok(root.key("model_type").map_or(Ok(""), |name| name.str())? == "internvl_chat"),
     }
-    Ok(root.key("model_type").map_or(Ok(""), |name| name.str())? == "internvl_chat")
 }
 
 pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
