@@ -61,6 +61,8 @@ const FEATURES: &[(&str, &str)] = &[
     ("__AVX512BF16__", "avx512bf16"),
     ("__AVX512FP16__", "avx512fp16"),
     ("__AVXVNNI__", "avxvnni"),
+    ("__AVXVNNIINT8__", "avxvnniint8"),
+    ("__GFNI__", "gfni"),
     ("__ARM_NEON", "neon"),
     ("__ARM_FEATURE_DOTPROD", "dotprod"),
     ("__ARM_FEATURE_FP16_VECTOR_ARITHMETIC", "fp16"),
@@ -131,7 +133,10 @@ struct Source {
 impl Source {
     fn find() -> Source {
         if let Some(dir) = env::var_os("GGML_SOURCE_DIR") {
-            return Source { dir: dir.into(), label: "GGML_SOURCE_DIR".into() }.checked();
+            let source = Source { dir: dir.into(), label: "GGML_SOURCE_DIR".into() };
+            // Someone works on that source; the pinned one never changes.
+            println!("cargo::rerun-if-changed={}", source.dir.display());
+            return source.checked();
         }
         // Without the network first: a build must not need it when the package is already here.
         let metadata = cargo_metadata(&["--offline"]).or_else(|_| cargo_metadata(&[]));
@@ -146,7 +151,6 @@ impl Source {
         if !self.dir.join("src/ggml.c").is_file() {
             fail(&format!("{}: expected ggml's source tree, found no src/ggml.c", self.dir.display()));
         }
-        println!("cargo::rerun-if-changed={}", self.dir.display());
         self
     }
 

@@ -11,6 +11,7 @@
 
 mod arena;
 mod backend;
+mod buffer;
 mod builder;
 mod cancel;
 mod cpu;

@@ -1,13 +1,13 @@
 //! Tensors that graphs read and write and that outlive them: the KV cache.
 
 use std::collections::HashMap;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
+use crate::buffer::{Buffer, Zeroed};
 use crate::{Backend, DType, Error, Result, Tensor, TensorInfo, sys};
 
-/// Read-write tensors of one backend, zero at first. Clones share them. Graphs of the backend run one after
+/// Read-write tensors of one backend, zero at first; pages that nothing touches take no memory. Clones share them. Graphs of the backend run one after
 /// another, and reading and writing from outside waits for them.
 #[derive(Clone)]
 pub struct Memory(Arc<Inner>);
@@ -16,14 +16,13 @@ struct Inner {
     backend: Backend,
     by_name: HashMap<String, Tensor>,
     arena: Arena,
-    buffer: NonNull<sys::ggml_backend_buffer>,
+    // Fields drop in this order: first what points into the bytes, then the bytes. They are touched only
+    // under the backend's lock.
+    _buffer: Buffer,
+    _bytes: Zeroed,
 }
 
-// SAFETY: the data is touched only under the backend's lock; all else never changes.
-unsafe impl Send for Inner {}
-// SAFETY: as above.
-unsafe impl Sync for Inner {}
-
+/// Tensors begin where cache lines do, relative to the first one.
 const ALIGNMENT: u64 = 64;
 
 impl Memory {
@@ -42,28 +41,19 @@ impl Memory {
         }
         let mut arena = Arena::new(specs.len(), 0)?;
         let memory = || Error::Memory { what: "the memory of a session".into(), bytes: total };
-        let size = usize::try_from(total.max(ALIGNMENT)).map_err(|_| memory())?;
-        // SAFETY: the buffer type is static; too little memory gives null.
-        let buffer =
-            unsafe { sys::ggml_backend_buft_alloc_buffer(sys::ggml_backend_cpu_buffer_type(), size) };
-        let buffer = NonNull::new(buffer).ok_or_else(memory)?;
-        // SAFETY: as large as asked for, and written before anyone reads it.
-        let base = unsafe {
-            sys::ggml_backend_buffer_clear(buffer.as_ptr(), 0);
-            sys::ggml_backend_buffer_get_base(buffer.as_ptr()).cast::<u8>()
-        };
+        let bytes = usize::try_from(total).ok().and_then(Zeroed::new).ok_or_else(memory)?;
+        let base = bytes.base();
+        // SAFETY: aligned, and kept beside the buffer.
+        let buffer = unsafe { Buffer::over(base, total as usize) }?;
         let mut by_name = HashMap::with_capacity(specs.len());
         for ((name, dtype, ne), offset) in specs.iter().zip(offsets) {
             // ggml would give a tensor without a name one of its own, while others read it.
             let tensor = arena.tensor(if name.is_empty() { "memory" } else { name }, *dtype, *ne);
             // SAFETY: the offsets add up to at most the size of the buffer.
-            unsafe {
-                let address = base.add(offset as usize).cast();
-                sys::ggml_backend_tensor_alloc(buffer.as_ptr(), tensor.raw.as_ptr(), address);
-            }
+            unsafe { buffer.place(tensor.raw.as_ptr(), base.add(offset as usize)) };
             by_name.insert((*name).to_owned(), tensor);
         }
-        let inner = Inner { backend: backend.clone(), by_name, arena, buffer };
+        let inner = Inner { backend: backend.clone(), by_name, arena, _buffer: buffer, _bytes: bytes };
         if inner.by_name.len() != specs.len() {
             return Err(Error::Request("memory: expected names that differ, found one twice".into()));
         }
@@ -146,13 +136,6 @@ impl Memory {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // SAFETY: made by ggml, freed once. Graphs that use it hold a clone, so none is left.
-        unsafe { sys::ggml_backend_buffer_free(self.buffer.as_ptr()) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +170,8 @@ mod tests {
         let new = |specs: &[_]| Memory::new(&backend, specs).err().unwrap().to_string();
         let text = new(&[("k", DType::Q8_0, [31, 1, 1, 1])]);
         assert_eq!(text, "memory k: expected whole rows, found q8_0 [31, 1, 1, 1]");
+        let text = new(&[("k", DType::F32, [4, 0, 1, 1])]);
+        assert_eq!(text, "memory k: expected whole rows, found f32 [4, 0, 1, 1]");
         let twice = ("k", DType::F32, [1; 4]);
         assert_eq!(new(&[twice, twice]), "memory: expected names that differ, found one twice");
         let huge = ("k", DType::F32, [1 << 20, 1 << 22, 1, 1]);

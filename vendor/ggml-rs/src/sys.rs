@@ -18,7 +18,7 @@ macro_rules! opaque {
 
 opaque! {
     ggml_context ggml_tensor ggml_cgraph ggml_threadpool ggml_backend ggml_backend_buffer
-    ggml_backend_buffer_type ggml_backend_sched
+    ggml_backend_sched
 }
 
 /// `enum ggml_unary_op`
@@ -217,16 +217,9 @@ unsafe extern "C" {
 
     // ggml-backend.h
     pub fn ggml_backend_free(backend: *mut ggml_backend);
-    pub fn ggml_backend_cpu_buffer_type() -> *mut ggml_backend_buffer_type;
-    pub fn ggml_backend_buft_alloc_buffer(
-        buffer_type: *mut ggml_backend_buffer_type,
-        size: usize,
-    ) -> *mut ggml_backend_buffer;
     pub fn ggml_backend_cpu_buffer_from_ptr(data: *mut c_void, size: usize) -> *mut ggml_backend_buffer;
     pub fn ggml_backend_buffer_free(buffer: *mut ggml_backend_buffer);
-    pub fn ggml_backend_buffer_get_base(buffer: *mut ggml_backend_buffer) -> *mut c_void;
     pub fn ggml_backend_buffer_set_usage(buffer: *mut ggml_backend_buffer, usage: c_int);
-    pub fn ggml_backend_buffer_clear(buffer: *mut ggml_backend_buffer, value: u8);
     pub fn ggml_backend_tensor_alloc(
         buffer: *mut ggml_backend_buffer,
         tensor: *mut ggml_tensor,

@@ -1,13 +1,13 @@
 //! Read-only tensors that lie where the file's bytes lie: in a map, in static bytes or in memory.
 
 use std::collections::HashMap;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
-use crate::{Backend, DType, Error, Result, Tensor, TensorInfo, sys};
+use crate::buffer::{ALIGNMENT, Buffer};
+use crate::{Backend, DType, Error, Result, Tensor, TensorInfo};
 
 /// Where a tensor lies in the bytes of a file. `ne` is padded with 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,39 +31,33 @@ struct Inner {
     _bytes: Aligned,
 }
 
-/// Every tensor of a CPU backend begins at a multiple of this.
-const ALIGNMENT: usize = 32;
 /// Every block struct of ggml may be read at a multiple of this.
 const TENSOR_ALIGNMENT: u64 = 8;
 
 impl Weights {
     /// The tensors that `specs` describe in `bytes`, which stay alive as long as any clone or any graph that
-    /// uses them. Bytes that begin at a multiple of 32, as pages and the built-in model do, are used where
+    /// uses them. `backend` decides where they must lie, and the CPU takes them from where they are: bytes that begin at a multiple of 32, as pages and the built-in model do, are used where
     /// they are; others are copied once.
     ///
     /// # Errors
     /// [`Error::Request`] for a tensor beyond the bytes, not on a multiple of 8, with a size of zero, of no
     /// whole blocks, without a name or with another's name; [`Error::Memory`].
-    pub fn new(backend: &Backend, bytes: Bytes, specs: &[TensorSpec]) -> Result<Weights> {
-        let _ = backend;
+    pub fn new(_backend: &Backend, bytes: Bytes, specs: &[TensorSpec]) -> Result<Weights> {
         for spec in specs {
             check(spec, bytes.len() as u64)?;
         }
         let bytes = Aligned::new(bytes)?;
         let mut arena = Arena::new(specs.len(), 0)?;
-        let buffer = Buffer::over(bytes.as_slice())?;
+        let base = bytes.as_slice().as_ptr().cast_mut();
+        // SAFETY: the type of `bytes` sees to the alignment, and they are kept beside the buffer. They are
+        // never written, since graphs write to memory only.
+        let buffer = unsafe { Buffer::over(base, bytes.as_slice().len()) }?;
+        buffer.mark_as_weights();
         let mut by_name = HashMap::with_capacity(specs.len());
         for spec in specs {
             let tensor = arena.tensor(&spec.name, spec.dtype, spec.ne);
-            // SAFETY: the offset was checked against the bytes, which the buffer spans.
-            unsafe {
-                let address = bytes.as_slice().as_ptr().add(spec.offset as usize);
-                sys::ggml_backend_tensor_alloc(
-                    buffer.0.as_ptr(),
-                    tensor.raw.as_ptr(),
-                    address.cast_mut().cast(),
-                );
-            }
+            // SAFETY: offset and size were checked against the bytes, which the buffer spans.
+            unsafe { buffer.place(tensor.raw.as_ptr(), base.add(spec.offset as usize)) };
             if by_name.insert(spec.name.clone(), tensor).is_some() {
                 return Err(Error::Request(format!(
                     "tensor {}: expected one of this name, found two",
@@ -110,35 +104,6 @@ fn check(spec: &TensorSpec, n_bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// A ggml buffer over bytes that it neither owns nor writes.
-struct Buffer(NonNull<sys::ggml_backend_buffer>);
-
-// SAFETY: the buffer is only read once it is made.
-unsafe impl Send for Buffer {}
-// SAFETY: as above.
-unsafe impl Sync for Buffer {}
-
-impl Buffer {
-    fn over(bytes: &[u8]) -> Result<Buffer> {
-        // SAFETY: the base is aligned (the type below sees to it); ggml keeps the address and, since every
-        // graph that would write to a tensor in it is refused, never writes.
-        let raw =
-            unsafe { sys::ggml_backend_cpu_buffer_from_ptr(bytes.as_ptr().cast_mut().cast(), bytes.len()) };
-        let raw = NonNull::new(raw).ok_or(Error::Memory { what: "a weight buffer".into(), bytes: 64 })?;
-        // Without this mark the scheduler would not place operations by where their weights lie.
-        // SAFETY: the buffer was just made.
-        unsafe { sys::ggml_backend_buffer_set_usage(raw.as_ptr(), sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS) };
-        Ok(Buffer(raw))
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: made by ggml, freed once; the bytes are not ggml's to free.
-        unsafe { sys::ggml_backend_buffer_free(self.0.as_ptr()) }
-    }
-}
-
 /// Bytes that begin where ggml can use them.
 enum Aligned {
     Shared(Bytes),
@@ -148,6 +113,8 @@ enum Aligned {
 #[repr(C, align(32))]
 #[derive(Clone, Copy)]
 struct Block([u8; ALIGNMENT]);
+
+const _: () = assert!(align_of::<Block>() == ALIGNMENT);
 
 impl Aligned {
     fn new(bytes: Bytes) -> Result<Aligned> {
