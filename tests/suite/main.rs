@@ -4,3 +4,4 @@
 mod arrows;
 mod checkpoint;
 mod convert;
+mod pictures;

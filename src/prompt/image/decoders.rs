@@ -87,7 +87,7 @@ impl Source<'_> {
         }
     }
 
-    fn cut_off(&self) -> Error {
+    pub(super) fn cut_off(&self) -> Error {
         self.broken("the file ends before the picture does")
     }
 }

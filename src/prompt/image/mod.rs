@@ -133,6 +133,16 @@ impl Source<'_> {
         Ok(())
     }
 
+    /// Checks what a decoder will need beside the file: 8 bytes a pixel and 64 MiB. `check_size` has passed.
+    fn check_memory(&self, [width, height]: [usize; 2], needed_bytes: u64) -> Result<()> {
+        let max = (width * height * 8) as u64 + (64 << 20);
+        if needed_bytes > max {
+            let what = format!("{}: bytes of memory to decode this {}", self.name, self.format);
+            return Err(Error::limit(what, max, needed_bytes));
+        }
+        Ok(())
+    }
+
     fn broken(&self, problem: impl std::fmt::Display) -> Error {
         Error::format(self.name, format!("broken {}: {problem}", self.format))
     }
