@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Records tests/golden/tokenizer: what sentencepiece and transformers' slow LlamaTokenizer make of text.
 
-    python tests/reference/record_tokenizer.py   # recorded with sentencepiece 0.2.3, transformers 4.37.2, protobuf 4 or later
+    python tests/reference/record_tokenizer.py   # recorded with sentencepiece 0.2.1, transformers 4.37.2
+
+sentencepiece 0.2.2 began to order a score of -0.0 below 0.0. Up to 0.2.1, and so where the models were trained, these two
+are a tie.
 
 lines.txt         texts, one a line, escaped as Python does (\\n, \\x00, \\u2581, ...); everything beyond ASCII is itself
 <model>.vocab     one piece a line: kind score piece (kinds: SentencePiece's numbers), pieces escaped likewise; the first
@@ -137,7 +140,7 @@ def ids_line(ids):
 def rows(all_ids):
     """Whole ids of the first texts, which have the odd cases, and FNV-1a hashes of the rest, which keeps the files small."""
     for i, ids in enumerate(all_ids):
-        if i < 150:
+        if i < 30:
             yield ids_line(ids)
         else:
             fnv = 0x811C9DC5
@@ -177,6 +180,7 @@ def prompts(all_lines):
 
 
 def main():
+    assert sentencepiece.__version__ in ("0.1.99", "0.2.0", "0.2.1"), sentencepiece.__version__
     OUT.mkdir(parents=True, exist_ok=True)
     all_lines = lines()
     all_prompts = prompts(all_lines)

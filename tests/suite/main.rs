@@ -5,3 +5,4 @@ mod arrows;
 mod checkpoint;
 mod convert;
 mod pictures;
+mod tokenizer;
