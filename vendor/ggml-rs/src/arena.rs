@@ -66,14 +66,7 @@ impl Arena {
     pub(crate) fn new(max_tensors: usize, extra_bytes: usize) -> Result<Arena> {
         // SAFETY: a constant of ggml.
         let tensor_bytes = unsafe { sys::ggml_tensor_overhead() };
-        let bytes = max_tensors
-            .checked_mul(tensor_bytes)
-            .and_then(|bytes| bytes.checked_add(extra_bytes)?.checked_add(1024))
-            .ok_or(Error::Limit {
-                what: "tensors of one arena",
-                max: u32::MAX.into(),
-                found: max_tensors as u64,
-            })?;
+        let bytes = max_tensors.saturating_mul(tensor_bytes).saturating_add(extra_bytes).saturating_add(1024);
         let mut pool = Vec::new();
         pool.try_reserve_exact(bytes.div_ceil(16)).map_err(|_| Error::Memory {
             what: format!("{max_tensors} tensor headers"),
@@ -167,9 +160,13 @@ pub(crate) fn name(tensor: Tensor) -> String {
     unsafe { CStr::from_ptr(sys::ggml_get_name(tensor.raw.as_ptr())) }.to_string_lossy().into_owned()
 }
 
-/// Names end at 63 bytes or at a 0 inside: they are for people who look at a graph, not for look-ups.
+/// Names end at 63 bytes or at a 0 inside: they are for people who look at a graph, not for look-ups. No
+/// tensor stays without one: ggml would make one up while others read the tensor.
 pub(crate) fn set_name(tensor: Tensor, name: &str) {
-    let bytes: Vec<u8> = name.bytes().take_while(|&b| b != 0).collect();
+    let mut bytes: Vec<u8> = name.bytes().take_while(|&b| b != 0).collect();
+    if bytes.is_empty() {
+        bytes.extend(b"unnamed");
+    }
     let name = CString::new(bytes).unwrap_or_default();
     // SAFETY: the tensor is alive; ggml copies what fits.
     unsafe { sys::ggml_set_name(tensor.raw.as_ptr(), name.as_ptr()) };

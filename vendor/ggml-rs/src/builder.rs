@@ -16,13 +16,13 @@ use crate::{Backend, DType, Memory, Result, Tensor, Weights};
 /// graph nor attached or when a shape is wrong: shapes that come from files are checked before they get here,
 /// so this is a mistake in the code that builds the graph.
 pub struct GraphBuilder {
-    pub(crate) backend: Backend,
     pub(crate) arena: Arena,
-    pub(crate) graph: *mut sys::ggml_cgraph,
-    pub(crate) weights: Vec<Weights>,
     pub(crate) memories: Vec<Memory>,
-    pub(crate) inputs: HashMap<Tensor, Input>,
-    pub(crate) outputs: Vec<Tensor>,
+    backend: Backend,
+    graph: *mut sys::ggml_cgraph,
+    weights: Vec<Weights>,
+    inputs: HashMap<Tensor, Input>,
+    outputs: Vec<Tensor>,
     max_nodes: usize,
 }
 
@@ -45,7 +45,7 @@ pub struct Graph {
     pub(crate) inputs: HashMap<Tensor, Input>,
     pub(crate) outputs: Vec<Tensor>,
     pub(crate) n_tensors: usize,
-    pub(crate) n_nodes: usize,
+    n_nodes: usize,
     /// The graph and its nodes lie here.
     _arena: Arena,
     _weights: Vec<Weights>,
@@ -118,7 +118,7 @@ impl GraphBuilder {
         let known = matches!(dtype, DType::F32 | DType::F16 | DType::I32 | DType::I64);
         assert!(known, "input {name}: expected f32, f16, i32 or i64, found {dtype}");
         self.check_room("input");
-        let tensor = self.arena.tensor(if name.is_empty() { "input" } else { name }, dtype, ne);
+        let tensor = self.arena.tensor(name, dtype, ne);
         // An output as well: the allocator reuses the place of a plain input once it was read, and the next
         // computation of the same graph would find other numbers there.
         // SAFETY: the tensor was just made, and the graph has room for it.
@@ -136,7 +136,7 @@ impl GraphBuilder {
     /// Names a node of this graph, for messages and for whoever observes it.
     pub fn name(&mut self, tensor: Tensor, name: &str) {
         assert!(tensor.arena == self.arena.id(), "name: expected a node of this graph");
-        arena::set_name(tensor, if name.is_empty() { "node" } else { name });
+        arena::set_name(tensor, name);
     }
 
     /// Keeps the values of a node until the next computation, so that they can be read.

@@ -7,8 +7,9 @@ use crate::arena::{self, Arena, ArenaId, shape_bytes};
 use crate::buffer::{Buffer, Zeroed};
 use crate::{Backend, DType, Error, Result, Tensor, TensorInfo, sys};
 
-/// Read-write tensors of one backend, zero at first; pages that nothing touches take no memory. Clones share them. Graphs of the backend run one after
-/// another, and reading and writing from outside waits for them.
+/// Read-write tensors of one backend, zero at first; pages that nothing touches take no memory. Clones share
+/// the tensors. Graphs of the backend run one after another, and reading and writing from outside waits for
+/// them.
 #[derive(Clone)]
 pub struct Memory(Arc<Inner>);
 
@@ -47,8 +48,7 @@ impl Memory {
         let buffer = unsafe { Buffer::over(base, total as usize) }?;
         let mut by_name = HashMap::with_capacity(specs.len());
         for ((name, dtype, ne), offset) in specs.iter().zip(offsets) {
-            // ggml would give a tensor without a name one of its own, while others read it.
-            let tensor = arena.tensor(if name.is_empty() { "memory" } else { name }, *dtype, *ne);
+            let tensor = arena.tensor(name, *dtype, *ne);
             // SAFETY: the offsets add up to at most the size of the buffer.
             unsafe { buffer.place(tensor.raw.as_ptr(), base.add(offset as usize)) };
             by_name.insert((*name).to_owned(), tensor);

@@ -32,7 +32,7 @@ struct Inner {
 }
 
 /// Every block struct of ggml may be read at a multiple of this.
-const TENSOR_ALIGNMENT: u64 = 8;
+const OFFSET_ALIGNMENT: u64 = 8;
 
 impl Weights {
     /// The tensors that `specs` describe in `bytes`, which stay alive as long as any clone or any graph that
@@ -88,15 +88,14 @@ impl Weights {
 fn check(spec: &TensorSpec, n_bytes: u64) -> Result<()> {
     let TensorSpec { name, dtype, ne, offset } = spec;
     let fail = |problem: String| Err(Error::Request(format!("tensor {name}: {problem}")));
-    // ggml writes a name into a tensor that has none, which would be a write to shared memory.
-    if name.is_empty() || name.starts_with('\0') {
+    if name.is_empty() {
         return fail("expected a name, found none".into());
     }
     let Some(size) = shape_bytes(*dtype, *ne) else {
         return fail(format!("expected sizes above zero and rows of whole blocks, found {dtype} {ne:?}"));
     };
-    if !offset.is_multiple_of(TENSOR_ALIGNMENT) {
-        return fail(format!("expected an offset that is a multiple of {TENSOR_ALIGNMENT}, found {offset}"));
+    if !offset.is_multiple_of(OFFSET_ALIGNMENT) {
+        return fail(format!("expected an offset that is a multiple of {OFFSET_ALIGNMENT}, found {offset}"));
     }
     if offset.checked_add(size).is_none_or(|end| end > n_bytes) {
         return fail(format!("expected {size} bytes at {offset}, found a file of {n_bytes}"));

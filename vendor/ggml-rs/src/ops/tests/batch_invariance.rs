@@ -1,24 +1,23 @@
 //! The law of the decoder: a column's bits depend on nothing but the column.
 
 use super::{matrix, ne, noise};
-use crate::{Backend, Cancel, DType, Executor, GraphBuilder};
+use crate::{Backend, Cancel, DType, Executor, GraphBuilder, Tensor, Weights};
 
 const K: u64 = 512;
 const M: u64 = 35;
 const COLUMNS: [usize; 5] = [1, 2, 7, 16, 256];
 
-/// The product of a matrix with the first `n` of 256 columns.
-fn product(dtype: DType, n: usize, n_threads: usize) -> Vec<f32> {
+/// The product of a matrix with the first `n` of some columns.
+fn product(weights: &Weights, w: Tensor, columns: &[f32], n: usize, n_threads: usize) -> Vec<f32> {
     let backend = Backend::cpu(n_threads).unwrap();
-    let (weights, w, _) = matrix(&backend, dtype, K, M);
     let mut b = GraphBuilder::new(&backend, 8).unwrap();
-    b.attach_weights(&weights);
+    b.attach_weights(weights);
     let x = b.input("x", DType::F32, ne(&[K, n as u64]));
     let y = b.mul_mat(w, x);
     b.output(y);
     let mut executor = Executor::reproducible(&backend, 8).unwrap();
     executor.load(b.build()).unwrap();
-    executor.set_f32(x, &noise(3, K as usize * 256)[..K as usize * n]);
+    executor.set_f32(x, &columns[..K as usize * n]);
     executor.compute(&Cancel::new()).unwrap();
     let mut values = vec![0.0; M as usize * n];
     executor.read_f32(y, &mut values);
@@ -28,11 +27,13 @@ fn product(dtype: DType, n: usize, n_threads: usize) -> Vec<f32> {
 #[test]
 fn products_do_not_depend_on_columns_or_threads() {
     use DType::*;
+    let columns = noise(3, K as usize * 256);
     for dtype in [F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K] {
-        let reference = product(dtype, 256, 1);
+        let (weights, w, _) = matrix(&Backend::cpu(1).unwrap(), dtype, K, M);
+        let reference = product(&weights, w, &columns, 256, 1);
         for n in COLUMNS {
             for n_threads in [1, 2, 3] {
-                let found = product(dtype, n, n_threads);
+                let found = product(&weights, w, &columns, n, n_threads);
                 let same = found.iter().zip(&reference).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{dtype}: {n} columns on {n_threads} threads differ from 256 on one");
             }
@@ -40,9 +41,12 @@ fn products_do_not_depend_on_columns_or_threads() {
     }
 }
 
+const HEAD_DIM: u64 = 64;
+const N_KV: u64 = 600;
+
 /// Attention of the first `n` of 256 rows over 600 keys, in parts or in one node.
-fn attention(dtype: DType, one_node: bool, n: usize, n_threads: usize) -> Vec<f32> {
-    let (d, n_kv) = (64, 600);
+fn attention(qkv: &[Vec<f32>; 3], dtype: DType, one_node: bool, n: usize, n_threads: usize) -> Vec<f32> {
+    let (d, n_kv) = (HEAD_DIM, N_KV);
     let backend = Backend::cpu(n_threads).unwrap();
     let mut b = GraphBuilder::new(&backend, 16).unwrap();
     let q = b.input("q", DType::F32, ne(&[d, n as u64]));
@@ -62,9 +66,9 @@ fn attention(dtype: DType, one_node: bool, n: usize, n_threads: usize) -> Vec<f3
     b.output(out);
     let mut executor = Executor::reproducible(&backend, 16).unwrap();
     executor.load(b.build()).unwrap();
-    executor.set_f32(q, &noise(1, d as usize * 256)[..d as usize * n]);
-    executor.set_f32(k, &noise(2, (d * n_kv) as usize));
-    executor.set_f32(v, &noise(4, (d * n_kv) as usize));
+    executor.set_f32(q, &qkv[0][..d as usize * n]);
+    executor.set_f32(k, &qkv[1]);
+    executor.set_f32(v, &qkv[2]);
     executor.compute(&Cancel::new()).unwrap();
     let mut values = vec![0.0; d as usize * n];
     executor.read_f32(out, &mut values);
@@ -73,12 +77,13 @@ fn attention(dtype: DType, one_node: bool, n: usize, n_threads: usize) -> Vec<f3
 
 #[test]
 fn attention_does_not_depend_on_rows_or_threads() {
+    let qkv = [256, N_KV, N_KV].map(|n| noise(n, (HEAD_DIM * n) as usize));
     for dtype in [DType::F32, DType::F16] {
         for one_node in [false, true] {
-            let reference = attention(dtype, one_node, 256, 1);
+            let reference = attention(&qkv, dtype, one_node, 256, 1);
             for n in COLUMNS {
                 for n_threads in [1, 2, 3] {
-                    let found = attention(dtype, one_node, n, n_threads);
+                    let found = attention(&qkv, dtype, one_node, n, n_threads);
                     let same = found.iter().zip(&reference).all(|(a, b)| a.to_bits() == b.to_bits());
                     assert!(same, "{dtype}, one node {one_node}: {n} rows on {n_threads} threads differ");
                 }
