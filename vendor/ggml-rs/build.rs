@@ -71,7 +71,7 @@ const FEATURES: &[(&str, &str)] = &[
 ];
 
 fn main() {
-    for path in ["build.rs", "Cargo.toml", "c/shim.cpp", "c/shim.h"] {
+    for path in ["build.rs", "Cargo.toml", "c/shim.cpp", "c/shim.h", "c/yield.h"] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=GGML_SOURCE_DIR");
@@ -111,6 +111,9 @@ fn main() {
     let mut cpu_c = for_cpu(false);
     if arch.is_none() {
         cpu_c.define("GGML_CPU_GENERIC", None);
+    }
+    if var("CARGO_CFG_TARGET_ARCH") == "x86_64" && env::var_os("CARGO_CFG_UNIX").is_some() {
+        cpu_c.flag("-include").flag(Path::new(&var("CARGO_MANIFEST_DIR")).join("c/yield.h"));
     }
     source.add(&mut cpu_c, CPU_C);
     objects.extend(source.add(&mut cpu_c, arch.as_slice()).compile_intermediates());
