@@ -90,3 +90,18 @@ impl From<owlet_format::Error> for Error {
         }
     }
 }
+
+impl From<owlet_convert::Error> for Error {
+    fn from(error: owlet_convert::Error) -> Error {
+        use owlet_convert::Error as Convert;
+        match error {
+            Convert::Io { path, source } => Error::io(path, source),
+            Convert::Format { place, what } => Error::format(place, what),
+            Convert::Unsupported { place, what } => Error::unsupported(place, what),
+            Convert::Request(text) => Error::Request(text),
+            Convert::File(error) => error.into(),
+            Convert::Cancelled => Error::Cancelled,
+            other => Error::Request(other.to_string()),
+        }
+    }
+}

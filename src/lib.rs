@@ -6,4 +6,6 @@ pub mod token;
 
 pub mod engine;
 
+pub mod cli;
+
 pub use error::{Error, Result};

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn pieces_are_shown_as_soon_as_they_are_safe() {
-        let cases: &[(&[&str], &[&str], &[&str], bool)] = &[
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], bool);
+        let cases: &[Case] = &[
             (&[], &["a ", "circle"], &["a", " circle", ""], false),
             (&[], &[" \n a", "", "b", "\n"], &["a", "", "b", "", ""], false),
             (&[], &["  ", "\n"], &["", "", ""], false),

@@ -1,0 +1,115 @@
+//! `owlet convert`: a checkpoint directory in, one model file out.
+
+use super::interrupt::Interruptible;
+use super::progress::{Progress, Unit};
+use super::screen::{Screen, note};
+use crate::error::{Error, Result};
+use ggml::Cancel;
+use owlet_convert::{Options, Plan, TypeChoice};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Pack an InternVL-Chat-V1-1 checkpoint into one model file
+///
+/// The file appears under its name when it is whole and has been read back; Ctrl-C leaves nothing behind. Tensors whose rows the
+/// asked type cannot hold get the nearest one that can; the plan says which.
+#[derive(clap::Args)]
+#[command(after_long_help = settings())]
+pub struct Convert {
+    /// Directory as it comes from the hub: config.json, tokenizer.model, weights
+    dir: PathBuf,
+    /// Model file to write
+    #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+    /// Type of the text half
+    #[arg(long = "type", value_name = "TYPE", default_value_t = Options::default().text, long_help = types())]
+    text: TypeChoice,
+    /// Type of the vision tower
+    #[arg(long, value_name = "TYPE", default_value_t = Options::default().vision)]
+    vision_type: TypeChoice,
+    /// Type of the projector [default: as the vision tower]
+    #[arg(long, value_name = "TYPE")]
+    projector_type: Option<TypeChoice>,
+    /// Name of the model [default: the directory's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Override a fact of the configuration; may be given several times (--help lists the keys)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Replace the output file if there is one
+    #[arg(long)]
+    force: bool,
+    /// Threads that quantize [default: one per core]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print errors and nothing else
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Convert {
+    pub fn run(self) -> Result<ExitCode> {
+        let options = Options {
+            name: self.name,
+            text: self.text,
+            vision: self.vision_type,
+            projector: self.projector_type,
+            set: self.set,
+            n_threads: self.threads,
+        };
+        if let (Some(output), false, false) = (&self.output, self.force, self.dry_run)
+            && output.exists()
+        {
+            return Err(Error::request(format!("{}: exists; --force replaces it", output.display())));
+        }
+        let plan = Plan::from_dir(&self.dir, &options)?;
+        let Some(output) = self.output.filter(|_| !self.dry_run) else {
+            Screen::new().say(&plan.to_string())?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        let cancel = Cancel::new();
+        let _interruptible = Interruptible::by(&cancel);
+        let mut bar = Bar { progress: Progress::new(Unit::Bytes, self.quiet), done: 0, total: 0 };
+        let report = plan.run(&output, &mut bar, &cancel)?;
+        bar.progress.clear();
+        if !self.quiet {
+            note(report.to_string().trim_end());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Counts source bytes.
+struct Bar {
+    progress: Progress,
+    done: u64,
+    total: u64,
+}
+
+impl owlet_convert::Progress for Bar {
+    fn start(&mut self, n_source_bytes: u64) {
+        self.total = n_source_bytes;
+    }
+
+    fn advance(&mut self, tensor: &str, n_source_bytes: u64) {
+        self.done += n_source_bytes;
+        self.progress.show(tensor, self.done, self.total);
+    }
+}
+
+fn key_value(text: &str) -> std::result::Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("expected key=value, found {text}"))?;
+    Ok((key.to_string(), value.to_string()))
+}
+
+fn types() -> String {
+    let names: Vec<_> = owlet_convert::TYPE_CHOICES.iter().map(|(name, _)| *name).collect();
+    format!("Type of the text half, in any case: {}", names.join(" "))
+}
+
+fn settings() -> String {
+    format!("Keys of --set:\n{}", owlet_convert::settings_help())
+}

@@ -1,0 +1,114 @@
+//! Flags that several commands share, and what they mean to the engine.
+
+use super::wrong_usage;
+use crate::engine::{Engine, Loaded, Options, Sampling};
+use crate::error::{Error, Result};
+use crate::model::KvType;
+use clap::{Args, value_parser};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelFlags {
+    /// Model file [default: the small built-in model]
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Positions that prompt and answer share [default: what the model was trained for]
+    #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    ctx: Option<u32>,
+    /// Threads that compute [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    threads: Option<u32>,
+    /// Type of the cached keys and values: f16, f32 or q8_0
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    kv_type: KvType,
+}
+
+impl ModelFlags {
+    /// Opens the model and starts an engine with one slot on it.
+    pub fn start(&self) -> Result<Engine> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let n_threads = self.threads.map_or_else(cores, |n| n as usize);
+        let loaded = Loaded::open(self.model.as_deref(), n_threads)?;
+        let n_ctx = self.ctx.unwrap_or(loaded.text.n_ctx_train);
+        Engine::start(loaded, Options { n_ctx, n_slots: 1, kv_type: self.kv_type })
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Answer")]
+pub struct AnswerFlags {
+    /// 0 always takes the likeliest token, higher is more daring [default: as the model file says]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    temp: Option<f32>,
+    /// Draw from the N likeliest tokens only; 0 is all
+    #[arg(long, value_name = "N")]
+    top_k: Option<u32>,
+    /// Draw from the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    top_p: Option<f32>,
+    /// Draw from tokens at least this fraction as likely as the likeliest
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    min_p: Option<f32>,
+    /// Make tokens that the answer already has less likely by this factor
+    #[arg(long, value_name = "X", default_value = "1", allow_negative_numbers = true)]
+    repeat_penalty: f32,
+    /// Draw the same tokens again [default: a new seed each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Longest answer in tokens [default: as the model file says]
+    #[arg(short = 'n', long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    max_tokens: Option<u32>,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Stands before the conversation [default: as the model file says]
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+}
+
+impl AnswerFlags {
+    /// Ends the program where a value is out of its range: known before any model is.
+    pub fn check(&self) {
+        if let Err(error) = self.with_temperature(self.temp.unwrap_or(1.0), 0).check() {
+            wrong_usage(error);
+        }
+    }
+
+    /// The flags over what the model's file says.
+    ///
+    /// # Errors
+    /// `Request` where a flag would have no effect.
+    pub fn sampling(&self, model: &Loaded) -> Result<Sampling> {
+        let temperature = self.temp.unwrap_or(model.generation.temperature);
+        let narrowing = [
+            ("--top-k", self.top_k.is_some()),
+            ("--top-p", self.top_p.is_some()),
+            ("--min-p", self.min_p.is_some()),
+        ];
+        if let (true, Some((flag, _))) = (temperature == 0.0, narrowing.iter().find(|(_, given)| *given)) {
+            return Err(Error::request(format!(
+                "{flag} has no effect at temperature 0; give --temp as well"
+            )));
+        }
+        // The hasher's keys are the system's random numbers, which is all that a seed needs.
+        let any_seed = || RandomState::new().build_hasher().finish();
+        Ok(self.with_temperature(temperature, self.seed.unwrap_or_else(any_seed)))
+    }
+
+    pub fn max_tokens(&self, model: &Loaded) -> u32 {
+        self.max_tokens.unwrap_or(model.generation.max_tokens)
+    }
+
+    fn with_temperature(&self, temperature: f32, seed: u64) -> Sampling {
+        Sampling {
+            temperature,
+            top_k: self.top_k.unwrap_or(0),
+            top_p: self.top_p.unwrap_or(1.0),
+            min_p: self.min_p.unwrap_or(0.0),
+            repeat_penalty: self.repeat_penalty,
+            seed,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The terminal door: command lines in; answers on standard output, everything else on standard error.
+//!
+//! A door holds no loop over tokens: it submits requests to the engine and shows what happens. Exit status: 0 done, 1
+//! failed, 2 wrong usage, 130 interrupted; a reader that closes our output early has had enough, which is 0.
+
+mod chat;
+mod commands;
+mod convert;
+
+mod flags;
+mod follow;
+mod inspect;
+mod interrupt;
+mod json;
+mod lines;
+mod pictures;
+mod progress;
+mod receipt;
+mod run;
+mod screen;
+mod version;
+
+use crate::error::{Error, Result};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Answers questions about pictures on the computer you already have.
+#[derive(Parser)]
+#[command(name = "owlet", version = version::line())]
+struct Owlet {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Run(run::Run),
+    Chat(chat::Chat),
+    Convert(convert::Convert),
+
+    Inspect(inspect::Inspect),
+}
+
+/// Interrupted by Ctrl-C, as shells count it: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let owlet = Owlet::parse();
+    let done = start().and_then(|()| match owlet.command {
+        Command::Run(run) => run.run(),
+        Command::Chat(chat) => chat.run(),
+        Command::Convert(convert) => convert.run(),
+
+        Command::Inspect(inspect) => inspect.run(),
+    });
+    match done {
+        Ok(exit) => exit,
+        Err(error) if screen::is_closed_output(&error) => ExitCode::SUCCESS,
+        Err(Error::Cancelled) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            screen::note(&format!("owlet: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What has to hold before any command.
+fn start() -> Result<()> {
+    ggml::check_cpu()?;
+    owlet_format::report_lost_maps()
+        .map_err(|error| Error::Backend(format!("handler for lost files: {error}")))?;
+    interrupt::install()
+}
+
+/// Ends the program as clap does when an argument is wrong.
+fn wrong_usage(problem: impl std::fmt::Display) -> ! {
+    use clap::CommandFactory;
+    Owlet::command().error(clap::error::ErrorKind::ValueValidation, problem).exit()
+}

@@ -1,0 +1,71 @@
+//! Whoever waits for more than a second is told what for: one line on standard error, redrawn in place and wiped before
+//! the answer starts. Nothing where standard error is no terminal.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Steps,
+    Bytes,
+}
+
+pub struct Progress {
+    unit: Unit,
+    is_wanted: bool,
+    since: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Counts the wait from now; `is_quiet` never shows anything.
+    pub fn new(unit: Unit, is_quiet: bool) -> Progress {
+        Progress { unit, is_wanted: !is_quiet && stderr().is_terminal(), since: Instant::now(), bar: None }
+    }
+
+    /// `what` is going on: `done` of `total`, in whatever they count.
+    pub fn show(&mut self, what: &str, done: u64, total: u64) {
+        if !self.is_wanted || (self.bar.is_none() && self.since.elapsed() < PATIENCE) {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| new_bar(self.unit));
+        if bar.message() != what {
+            bar.set_message(what.to_string());
+        }
+        bar.set_length(total);
+        bar.set_position(done);
+        bar.tick();
+    }
+
+    /// The wait is over, or the next one begins.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.since = Instant::now();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn new_bar(unit: Unit) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let template = match unit {
+        Unit::Steps => "{msg} [{bar:24}] {pos}/{len}, {elapsed}",
+        Unit::Bytes => {
+            "[{bar:24}] {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left, {msg}"
+        }
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,54 @@
+//! What an answer took, as one line: pictures in and out, tokens, seconds, speed, and why it ended where that is not
+//! the model's own choice.
+
+use super::pictures::Attached;
+use crate::engine::{FinishReason, Outcome};
+use std::time::Duration;
+
+/// The receipt of `outcome`, given by the model `name`; `n_computed` of `pictures` went through the tower.
+pub fn line(name: &str, pictures: &[Attached], n_computed: usize, outcome: &Outcome) -> String {
+    let mut parts = vec![name.to_string()];
+    parts.extend(pictures.iter().map(picture));
+    let timings = outcome.timings;
+    if n_computed > 0 {
+        parts.push(format!("encode {}", seconds(timings.encode)));
+    }
+    let n_read = outcome.n_prompt - outcome.n_reused.min(outcome.n_prompt);
+    let reused =
+        if outcome.n_reused > 0 { format!(" (+{} reused)", outcome.n_reused) } else { String::new() };
+    parts.push(format!("prefill {n_read} tokens{reused} {}", seconds(timings.prefill)));
+    let speed = outcome.tokens_per_second().map(|speed| format!(", {speed:.1} tokens/s")).unwrap_or_default();
+    parts.push(format!("decode {} tokens {}{speed}", outcome.ids.len(), seconds(timings.decode)));
+    if outcome.finish_reason != FinishReason::Eos {
+        parts.push(format!("ended by {}", ended_by(outcome.finish_reason)));
+    }
+    parts.join(" | ")
+}
+
+/// `cat.jpg 3024x4032 (turned, exif 6; alpha over white) -> 448x448, 256 tokens`
+pub fn picture(picture: &Attached) -> String {
+    let mut done = Vec::new();
+    if picture.orientation != 1 {
+        done.push(format!("turned, exif {}", picture.orientation));
+    }
+    if picture.alpha {
+        done.push("alpha over white".to_string());
+    }
+    let done = if done.is_empty() { String::new() } else { format!(" ({})", done.join("; ")) };
+    let (Attached { source, width, height, n_tokens, .. }, size_px) = (picture, picture.pixels.size_px);
+    format!("{source} {width}x{height}{done} -> {size_px}x{size_px}, {n_tokens} tokens")
+}
+
+fn ended_by(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Eos => "the model",
+        FinishReason::Stop => "a stop text",
+        FinishReason::Length => "the token limit (-n)",
+        FinishReason::Context => "a full context (-c)",
+        FinishReason::Cancelled => "ctrl-c",
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
+}

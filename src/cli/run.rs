@@ -1,0 +1,174 @@
+//! `owlet run`: one question, one answer.
+
+use super::flags::{AnswerFlags, ModelFlags};
+use super::follow::{Followed, follow};
+use super::pictures::{self, Attached};
+use super::screen::{Screen, note};
+use super::{INTERRUPTED, json, receipt, wrong_usage};
+use crate::engine::{Engine, FinishReason, Outcome, Request};
+use crate::error::Result;
+use crate::prompt::Message;
+use serde::Serialize;
+use std::io::{IsTerminal, stdin, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Answer one question, about pictures if there are any
+///
+/// The answer goes to standard output as it is written, a line about sizes and times to standard error. Ctrl-C ends the answer
+/// early; what was said stays, and the exit status is 130.
+#[derive(clap::Args)]
+pub struct Run {
+    /// The question
+    #[arg(value_parser = not_blank)]
+    question: String,
+    /// Picture to ask about (JPEG, PNG, WebP, GIF, BMP), `-` for standard input; may be given several times
+    #[arg(short, long = "image", value_name = "PATH")]
+    images: Vec<PathBuf>,
+    /// Print one JSON object instead: text, tokens, finish_reason, images, timings
+    #[arg(long)]
+    json: bool,
+    /// Print the answer and nothing else
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    answer: AnswerFlags,
+}
+
+impl Run {
+    pub fn run(self) -> Result<ExitCode> {
+        self.answer.check();
+        match self.images.iter().filter(|path| path.as_os_str() == "-").count() {
+            0 => {}
+            1 if stdin().is_terminal() => {
+                wrong_usage("--image - reads a picture from standard input, which is a terminal")
+            }
+            1 => {}
+            _ => wrong_usage("--image - may be given once: there is one standard input"),
+        }
+        // Pictures come first: a wrong path is said at once, not after a model was opened.
+        let found = self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;
+        let started = Instant::now();
+        let engine = self.model.start()?;
+        let load_s = started.elapsed().as_secs_f64();
+        let pictures =
+            found.into_iter().map(|found| found.attach(engine.loaded())).collect::<Result<Vec<_>>>()?;
+        let request = self.request(&engine, &pictures)?;
+        let seed = request.sampling.seed;
+
+        let mut screen = Screen::new();
+        let ticket = engine.submit(request)?;
+        let is_quiet = self.quiet || self.json;
+        let show = |text: &str| if self.json { Ok(()) } else { screen.say(text) };
+        let Followed { outcome, n_computed } = follow(&ticket, pictures.len(), self.quiet, show)?;
+        let name = &engine.loaded().config.name;
+        if self.json {
+            let report = Report::new(name, seed, &pictures, &outcome, load_s);
+            json::write_line(&mut stdout().lock(), &report).map_err(Screen::failed)?;
+        } else {
+            screen.say("\n")?;
+        }
+        if !is_quiet {
+            note(&receipt::line(name, &pictures, n_computed, &outcome));
+        }
+        let is_cancelled = outcome.finish_reason == FinishReason::Cancelled;
+        Ok(if is_cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    }
+
+    fn request(&self, engine: &Engine, pictures: &[Attached]) -> Result<Request> {
+        let model = engine.loaded();
+        Ok(Request {
+            messages: vec![Message::user(&self.question, 0..pictures.len())],
+            images: pictures.iter().map(|picture| Arc::clone(&picture.pixels)).collect(),
+            system: self.answer.system.clone(),
+            sampling: self.answer.sampling(model)?,
+            max_tokens: self.answer.max_tokens(model),
+            stop: self.answer.stop.clone(),
+        })
+    }
+}
+
+fn not_blank(question: &str) -> std::result::Result<String, String> {
+    if question.trim().is_empty() { Err("expected a question".to_string()) } else { Ok(question.to_string()) }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    text: &'a str,
+    finish_reason: &'static str,
+    tokens: Tokens<'a>,
+    images: Vec<Image<'a>>,
+    timings: Seconds,
+    model: &'a str,
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct Tokens<'a> {
+    prompt: usize,
+    completion: usize,
+    ids: &'a [u32],
+}
+
+#[derive(Serialize)]
+struct Image<'a> {
+    source: &'a str,
+    format: &'a str,
+    width: usize,
+    height: usize,
+    orientation: u8,
+    alpha: bool,
+    size_px: usize,
+    n_tokens: usize,
+}
+
+#[derive(Serialize)]
+struct Seconds {
+    load_s: f64,
+    encode_s: f64,
+    prefill_s: f64,
+    decode_s: f64,
+    tokens_per_second: Option<f64>,
+}
+
+impl<'a> Report<'a> {
+    fn new(
+        model: &'a str,
+        seed: u64,
+        pictures: &'a [Attached],
+        outcome: &'a Outcome,
+        load_s: f64,
+    ) -> Report<'a> {
+        let image = |picture: &'a Attached| Image {
+            source: &picture.source,
+            format: &picture.format,
+            width: picture.width,
+            height: picture.height,
+            orientation: picture.orientation,
+            alpha: picture.alpha,
+            size_px: picture.pixels.size_px,
+            n_tokens: picture.n_tokens,
+        };
+        let timings = Seconds {
+            load_s,
+            encode_s: outcome.timings.encode.as_secs_f64(),
+            prefill_s: outcome.timings.prefill.as_secs_f64(),
+            decode_s: outcome.timings.decode.as_secs_f64(),
+            tokens_per_second: outcome.tokens_per_second(),
+        };
+        Report {
+            text: &outcome.text,
+            finish_reason: outcome.finish_reason.word(),
+            tokens: Tokens { prompt: outcome.n_prompt, completion: outcome.ids.len(), ids: &outcome.ids },
+            images: pictures.iter().map(image).collect(),
+            timings,
+            model,
+            seed,
+        }
+    }
+}

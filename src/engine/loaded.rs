@@ -1,0 +1,69 @@
+//! A model file, opened and checked: what it says, its network, its tokenizer.
+
+use super::builtin;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::prompt::Tokenizer;
+use ggml::Backend;
+use owlet_format::{GenerationConfig, Gguf, ModelConfig, PromptConfig, TextConfig};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// Everything read-only about a model that can answer. Cloning shares it.
+#[derive(Clone)]
+pub struct Loaded {
+    pub config: ModelConfig,
+    pub text: TextConfig,
+    pub prompt: PromptConfig,
+    pub generation: GenerationConfig,
+    pub tokenizer: Tokenizer,
+    pub eos_id: u32,
+    pub model: Model,
+    /// SHA-256 of the file's header, which holds the checksum of every tensor.
+    pub digest: [u8; 32],
+}
+
+impl Loaded {
+    /// Opens the model at `path`, or the built-in one.
+    ///
+    /// # Errors
+    /// `Io`, `Format`, `Unsupported` by what is wrong with the file; `Unsupported` where it has no text half.
+    pub fn open(path: Option<&Path>, n_threads: usize) -> Result<Loaded> {
+        let file = match path {
+            Some(path) => Gguf::open(path)?,
+            None => builtin::open()?,
+        };
+        Loaded::from_file(&file, n_threads)
+    }
+
+    /// The model in `file`; its tensors are used where they lie.
+    ///
+    /// # Errors
+    /// As [`Loaded::open`].
+    pub fn from_file(file: &Gguf, n_threads: usize) -> Result<Loaded> {
+        let config = ModelConfig::read(file)?;
+        let lacking = || Error::unsupported(file.label(), "this model has no text half, so it cannot answer");
+        let (text, prompt) =
+            (config.text.clone().ok_or_else(lacking)?, config.prompt.clone().ok_or_else(lacking)?);
+        let generation = config.generation.clone().ok_or_else(lacking)?;
+        let vocabulary = config.tokenizer.as_ref().ok_or_else(lacking)?;
+        let tokenizer = Tokenizer::new(vocabulary)?;
+        let backend = Backend::cpu(n_threads)?;
+        let model = Model::load(file, &config, &backend)?;
+        let eos_id = vocabulary.eos_id;
+        let digest = header_digest(file);
+        Ok(Loaded { config, text, prompt, generation, tokenizer, eos_id, model, digest })
+    }
+
+    /// Positions that a picture takes, where the model takes pictures.
+    pub fn n_image_tokens(&self) -> Option<usize> {
+        self.config.image.as_ref().map(|image| image.n_tokens as usize)
+    }
+}
+
+fn header_digest(file: &Gguf) -> [u8; 32] {
+    let bytes = file.bytes();
+    let header_bytes =
+        file.tensors().iter().map(|tensor| tensor.offset as usize).min().unwrap_or(bytes.len());
+    Sha256::digest(&bytes[..header_bytes.min(bytes.len())]).into()
+}

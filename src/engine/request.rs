@@ -1,0 +1,94 @@
+//! The words between a door and the scheduler: what is asked, what happens meanwhile, how it ended.
+
+use super::sampler::Sampling;
+use super::stop::FinishReason;
+use crate::error::Error;
+use crate::prompt::{Message, Pixels};
+use crate::token::TokenId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A question with the conversation before it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Question, answer, question, …; the last one is to be answered.
+    pub messages: Vec<Message>,
+    /// The pictures that the messages name by index, as the model sees them.
+    pub images: Vec<Arc<Pixels>>,
+    /// Stands before the conversation; `None` is what the file says.
+    pub system: Option<String>,
+    pub sampling: Sampling,
+    /// The answer has at most this many tokens; at least 1.
+    pub max_tokens: u32,
+    /// The answer ends before the first of these.
+    pub stop: Vec<String>,
+}
+
+/// What happens to a request, in this order: pictures, prompt, text; then one of the last two, and nothing after it.
+#[derive(Debug)]
+pub enum Event {
+    /// A step of the tower on the request's picture `image`.
+    Encoding {
+        image: usize,
+        done: u32,
+        total: u32,
+    },
+    /// The request's picture `image` is ready, after so much work or none.
+    Encoded {
+        image: usize,
+        source: EmbeddingSource,
+    },
+    /// Positions of the prompt that the decoder has read, those it still knew included.
+    Prefill {
+        done: usize,
+        total: usize,
+    },
+    /// The next piece of the answer. All pieces together are [`Outcome::text`].
+    Text(String),
+    Done(Outcome),
+    Failed(Error),
+}
+
+/// Where a picture's embedding came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmbeddingSource {
+    /// The tower ran.
+    Computed,
+    /// The same picture was asked about before.
+    Reused,
+}
+
+/// A finished answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The answer without its end token or stop string, stripped of white space.
+    pub text: String,
+    pub finish_reason: FinishReason,
+    /// Every token that the model chose, the one that ended the answer included.
+    pub ids: Vec<TokenId>,
+    /// Positions of the prompt, pictures included.
+    pub n_prompt: usize,
+    /// Positions of the prompt that the decoder still knew from the turn before.
+    pub n_reused: usize,
+    pub timings: Timings,
+}
+
+/// Where the time of an answer went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// In the vision tower and the projector.
+    pub encode: Duration,
+    /// Reading the prompt.
+    pub prefill: Duration,
+    /// Writing the answer, from its second token on: the first one falls out of the prefill.
+    pub decode: Duration,
+}
+
+impl Outcome {
+    /// Tokens of the answer a second of decoding; `None` for an answer of one token.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let n_decoded = self.ids.len().saturating_sub(1);
+        let seconds = self.timings.decode.as_secs_f64();
+        (n_decoded > 0 && seconds > 0.0).then(|| n_decoded as f64 / seconds)
+    }
+}

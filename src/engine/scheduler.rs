@@ -1,0 +1,219 @@
+//! THE loop over tokens. Every door submits here; nothing else runs the network for an answer.
+//!
+//! One thread owns decoder, tower and slots. A round takes in what was submitted, runs one step of the tower for one
+//! slot that waits for a picture, and one pass of the decoder over the next positions of all slots that can go on: an
+//! answer's next token, or a piece of a prompt. `run` and `chat` use one slot; more slots share passes, and since a
+//! row's bits do not depend on its neighbours, each answer is what it would be alone. Must not print.
+
+use super::Options;
+use super::encode::{ImageEncoder, Progress};
+use super::loaded::Loaded;
+use super::request::{EmbeddingSource, Event};
+use super::session::Cell;
+use super::slot::{Job, Slot};
+use super::stop::FinishReason;
+use crate::error::{Error, Result};
+use crate::model::{Decoder, Input, Row};
+use ggml::Cancel;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+/// Rows of prompts in one pass: few enough that progress is seen and a waiting stream goes on soon.
+const MAX_PROMPT_ROWS: usize = 64;
+
+/// The cache grows in steps of this many positions.
+const CACHE_STEP: u32 = 256;
+
+pub struct Scheduler {
+    loaded: Loaded,
+    options: Options,
+    /// Made when the first request says how much cache is needed.
+    decoder: Option<Decoder>,
+    encoder: ImageEncoder,
+    slots: Vec<Slot>,
+    queue: VecDeque<Job>,
+    jobs: Receiver<Job>,
+}
+
+impl Scheduler {
+    /// # Errors
+    /// `Backend` where there is no memory for the tower's run state.
+    pub fn new(loaded: Loaded, options: Options, jobs: Receiver<Job>) -> Result<Scheduler> {
+        let encoder = ImageEncoder::new(&loaded.model, loaded.config.vision.is_some())?;
+        let slots = (0..options.n_slots).map(Slot::new).collect();
+        Ok(Scheduler { loaded, options, decoder: None, encoder, slots, queue: VecDeque::new(), jobs })
+    }
+
+    /// Works until nobody can submit any more and nothing is left to do.
+    pub fn run(mut self) {
+        loop {
+            if self.queue.is_empty() && !self.slots.iter().any(Slot::is_busy) {
+                match self.jobs.recv() {
+                    Ok(job) => self.queue.push_back(job),
+                    Err(_) => return,
+                }
+            }
+            self.queue.extend(self.jobs.try_iter());
+            self.admit();
+            self.finish_cancelled();
+            self.encode();
+            self.decode();
+        }
+    }
+
+    /// Gives queued requests to free slots, first come, first served, to the slot that knows most of the prompt.
+    fn admit(&mut self) {
+        while let Some(job) = self.queue.front() {
+            let free = (0..self.slots.len()).filter(|&at| !self.slots[at].is_busy());
+            let Some(at) = free.max_by_key(|&at| self.slots[at].n_reusable(&job.prompt)) else { return };
+            let Some(job) = self.queue.pop_front() else { return };
+            let n_ctx = self.options.n_ctx as usize;
+            let n_needed = (job.prompt.len() + job.request.max_tokens as usize).min(n_ctx);
+            if let Err(error) = self.make_room(n_needed) {
+                job.tell(Event::Failed(error));
+                continue;
+            }
+            self.slots[at].begin(job, n_ctx, &self.loaded.tokenizer, &self.loaded.prompt.stop_ids);
+            self.cut_cache(at);
+        }
+    }
+
+    /// Sees to a cache of at least `n_positions` a slot. A single slot starts with what it needs and grows by at least
+    /// twice; what it held is computed again then. Several slots get the whole context each, at once.
+    fn make_room(&mut self, n_positions: usize) -> Result<()> {
+        let n_now = self.decoder.as_ref().map_or(0, Decoder::n_ctx);
+        if n_positions <= n_now as usize {
+            return Ok(());
+        }
+        let whole = self.options.n_ctx;
+        let n_ctx = match self.options.n_slots {
+            1 => (n_positions as u32).max(n_now.saturating_mul(2)).next_multiple_of(CACHE_STEP).min(whole),
+            _ => whole,
+        };
+        self.decoder = None;
+        self.slots.iter_mut().for_each(Slot::forget);
+        let (n_slots, kv_type) = (self.options.n_slots, self.options.kv_type);
+        self.decoder = Some(Decoder::new(&self.loaded.model, n_ctx, n_slots, kv_type)?);
+        Ok(())
+    }
+
+    /// The decoder forgets what slot `at` does not hold.
+    fn cut_cache(&mut self, at: usize) {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.truncate(self.slots[at].seq, self.slots[at].n_past() as u32);
+        }
+    }
+
+    fn finish_cancelled(&mut self) {
+        let is_cancelled = |job: &Job| job.cancel.is_cancelled();
+        for slot in self.slots.iter_mut().filter(|slot| slot.job().is_some_and(is_cancelled)) {
+            slot.finish(FinishReason::Cancelled);
+        }
+    }
+
+    /// One step of the tower, for the first slot that waits for a picture.
+    fn encode(&mut self) {
+        let waiting = self.slots.iter_mut().find_map(|slot| slot.picture_wanted().map(|image| (slot, image)));
+        let Some((slot, image)) = waiting else { return };
+        match step_picture(&mut self.encoder, slot, image) {
+            // The next round finishes it.
+            Ok(()) | Err(Error::Cancelled) => {}
+            Err(error) => slot.fail(error),
+        }
+    }
+
+    /// One pass of the decoder over whatever the slots can run.
+    fn decode(&mut self) {
+        let pass = Pass::gather(&self.slots, self.loaded.text.n_embd as usize);
+        let (Some(decoder), false) = (&mut self.decoder, pass.rows.is_empty()) else { return };
+        // A pass that several requests share is not broken off for one of them: it ends within a token's time.
+        let cancel = match pass.parts.as_slice() {
+            [(at, _)] => self.slots[*at].job().map(|job| job.cancel.clone()).unwrap_or_default(),
+            _ => Cancel::new(),
+        };
+        let started = Instant::now();
+        let logits = match decoder.forward(&pass.rows, &pass.embd, &cancel) {
+            Ok(logits) => logits,
+            Err(error) => return self.give_up(&pass, error),
+        };
+        let took = started.elapsed();
+        let mut logits = logits.rows();
+        for (at, range) in &pass.parts {
+            let slot = &mut self.slots[*at];
+            let wanted = range.clone().next_back().is_some_and(|last| slot.wants_logits(last));
+            let row = if wanted { logits.next() } else { None };
+            if let Err(error) = slot.advance(range.len(), row, took) {
+                slot.fail(error);
+            }
+        }
+    }
+
+    /// After a pass that did not happen: the cache is as it was before, and unless it was only broken off its requests
+    /// have failed.
+    fn give_up(&mut self, pass: &Pass, error: Error) {
+        for (at, _) in &pass.parts {
+            self.cut_cache(*at);
+            if !matches!(error, Error::Cancelled) {
+                self.slots[*at].fail(Error::Backend(error.to_string()));
+            }
+        }
+    }
+}
+
+/// A step of the tower on the picture `image` of `slot`, or none where its embedding is still known.
+fn step_picture(encoder: &mut ImageEncoder, slot: &mut Slot, image: usize) -> Result<()> {
+    let Some(job) = slot.job() else { return Ok(()) };
+    let (Some(key), Some(pixels)) = (job.keys.get(image), job.request.images.get(image)) else {
+        return Err(Error::internal(format!("no picture {image}")));
+    };
+    if let Some(embedding) = encoder.kept(key) {
+        slot.give_picture(image, embedding, EmbeddingSource::Reused);
+        return Ok(());
+    }
+    let started = Instant::now();
+    let progress = encoder.step(key, pixels, &job.cancel)?;
+    if let Progress::Step(step) = &progress {
+        job.tell(Event::Encoding { image, done: step.done, total: step.total });
+    }
+    slot.encoding_took(started.elapsed());
+    if let Progress::Ready(embedding) = progress {
+        slot.give_picture(image, embedding, EmbeddingSource::Computed);
+    }
+    Ok(())
+}
+
+/// The rows of one call of the decoder.
+struct Pass {
+    rows: Vec<Row>,
+    /// `[n_embd, n]`: the rows of pictures among them.
+    embd: Vec<f32>,
+    /// Slots in row order, with their positions.
+    parts: Vec<(usize, Range<usize>)>,
+}
+
+impl Pass {
+    /// The next positions of all slots, at most [`MAX_PROMPT_ROWS`] of each.
+    fn gather(slots: &[Slot], n_embd: usize) -> Pass {
+        let mut pass = Pass { rows: Vec::new(), embd: Vec::new(), parts: Vec::new() };
+        for (at, slot) in slots.iter().enumerate() {
+            let range = slot.positions(MAX_PROMPT_ROWS);
+            pass.rows.extend(range.clone().filter_map(|position| {
+                let input = match slot.cell(position)? {
+                    Cell::Token(id) => Input::Token(id),
+                    Cell::Image { key, row } => {
+                        pass.embd.extend_from_slice(slot.embedding_row(&key, row, n_embd)?);
+                        Input::Embd(pass.embd.len() / n_embd - 1)
+                    }
+                };
+                let want_logits = slot.wants_logits(position);
+                Some(Row { input, seq: slot.seq, pos: position as u32, want_logits })
+            }));
+            if !range.is_empty() {
+                pass.parts.push((at, range));
+            }
+        }
+        pass
+    }
+}

@@ -1,0 +1,247 @@
+//! One sequence of the decoder's cache, and the request that it works on.
+//!
+//! The sequence is the prompt and then the answer; whatever of it is not in the cache yet is what the next pass has to
+//! run, so reading a prompt and writing an answer are the same act. The scheduler asks what is to be done, does it
+//! together with what other slots need, and brings back logits. Must not know the network.
+
+use super::encode::{Embedding, ImageKey};
+use super::request::{EmbeddingSource, Event, Outcome, Request, Timings};
+use super::sampler::Sampler;
+use super::session::{Cell, n_reusable};
+use super::stop::{Answer, FinishReason};
+use crate::error::{Error, Result};
+use crate::prompt::{Detokenizer, Tokenizer};
+use crate::token::TokenId;
+use ggml::Cancel;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// A request on its way to a slot, with what was found out while it was accepted.
+pub struct Job {
+    pub request: Request,
+    /// Never empty, and never longer than the context.
+    pub prompt: Vec<Cell>,
+    /// One a picture of the request.
+    pub keys: Vec<ImageKey>,
+    pub sampler: Sampler,
+    pub cancel: Cancel,
+    pub events: Sender<Event>,
+}
+
+impl Job {
+    /// Tells the door; one that has left wants nothing any more.
+    pub fn tell(&self, event: Event) {
+        if self.events.send(event).is_err() {
+            self.cancel.cancel();
+        }
+    }
+}
+
+pub struct Slot {
+    pub seq: u32,
+    /// What the decoder's cache holds for this sequence.
+    held: Vec<Cell>,
+    work: Option<Work>,
+}
+
+struct Work {
+    job: Job,
+    n_reused: usize,
+    n_ctx: usize,
+    embeddings: HashMap<ImageKey, Embedding>,
+    detokenizer: Detokenizer,
+    stop_ids: Vec<TokenId>,
+    answer: Answer,
+    text: String,
+    ids: Vec<TokenId>,
+    timings: Timings,
+}
+
+impl Slot {
+    pub fn new(seq: u32) -> Slot {
+        Slot { seq, held: Vec::new(), work: None }
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Positions of `prompt` that would need no work here.
+    pub fn n_reusable(&self, prompt: &[Cell]) -> usize {
+        n_reusable(&self.held, prompt)
+    }
+
+    /// Positions in the cache.
+    pub fn n_past(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The cache was emptied.
+    pub fn forget(&mut self) {
+        self.held.clear();
+    }
+
+    /// Starts on `job`, whose prompt and answer share `n_ctx` positions. The cache is to be cut to [`Slot::n_past`].
+    pub fn begin(&mut self, job: Job, n_ctx: usize, tokenizer: &Tokenizer, stop_ids: &[TokenId]) {
+        let n_reused = self.n_reusable(&job.prompt);
+        self.held.truncate(n_reused);
+        self.work = Some(Work {
+            n_reused,
+            n_ctx,
+            embeddings: HashMap::new(),
+            detokenizer: tokenizer.detokenizer(),
+            stop_ids: stop_ids.to_vec(),
+            answer: Answer::new(job.request.stop.iter().cloned()),
+            text: String::new(),
+            ids: Vec::new(),
+            timings: Timings::default(),
+            job,
+        });
+    }
+
+    pub fn job(&self) -> Option<&Job> {
+        self.work.as_ref().map(|work| &work.job)
+    }
+
+    /// The first picture whose rows are still to be read and whose embedding is not here.
+    pub fn picture_wanted(&self) -> Option<usize> {
+        let work = self.work.as_ref()?;
+        let left = work.job.prompt.get(self.held.len()..)?;
+        let key = left.iter().find_map(|cell| match cell {
+            Cell::Image { key, .. } if !work.embeddings.contains_key(key) => Some(key),
+            _ => None,
+        })?;
+        work.job.keys.iter().position(|k| k == key)
+    }
+
+    /// A step of the tower was made for this slot.
+    pub fn encoding_took(&mut self, took: Duration) {
+        if let Some(work) = &mut self.work {
+            work.timings.encode += took;
+        }
+    }
+
+    /// The embedding of the request's picture `image` is there.
+    pub fn give_picture(&mut self, image: usize, embedding: Embedding, source: EmbeddingSource) {
+        let Some(work) = &mut self.work else { return };
+        if let Some(key) = work.job.keys.get(image) {
+            work.embeddings.insert(*key, embedding);
+            work.job.tell(Event::Encoded { image, source });
+        }
+    }
+
+    /// Positions that the next pass should run, at most `max`; empty where there is nothing to do or a picture is wanted.
+    pub fn positions(&self, max: usize) -> Range<usize> {
+        let here = self.held.len();
+        match &self.work {
+            Some(work) if self.picture_wanted().is_none() => here..work.n_known().min(here + max),
+            _ => here..here,
+        }
+    }
+
+    /// What stands at `position`.
+    pub fn cell(&self, position: usize) -> Option<Cell> {
+        self.work.as_ref()?.cell(position)
+    }
+
+    /// Whether the pass that runs `position` has to bring the logits behind it: nothing known comes after.
+    pub fn wants_logits(&self, position: usize) -> bool {
+        self.work.as_ref().is_some_and(|work| position + 1 == work.n_known())
+    }
+
+    /// Row `row` of a picture, `[n_embd]`.
+    pub fn embedding_row(&self, key: &ImageKey, row: u32, n_embd: usize) -> Option<&[f32]> {
+        let start = row as usize * n_embd;
+        self.work.as_ref()?.embeddings.get(key)?.get(start..start + n_embd)
+    }
+
+    /// The next `n_rows` positions are in the cache now, after a pass that `took` so long; `logits` [n_vocab] where wanted.
+    ///
+    /// # Errors
+    /// What the sampler says.
+    pub fn advance(&mut self, n_rows: usize, logits: Option<&[f32]>, took: Duration) -> Result<()> {
+        let Some(work) = &mut self.work else { return Ok(()) };
+        let here = self.held.len();
+        self.held.extend((here..here + n_rows).filter_map(|position| work.cell(position)));
+        let n_prompt = work.job.prompt.len();
+        if here < n_prompt {
+            work.timings.prefill += took;
+            work.job.tell(Event::Prefill { done: self.held.len().min(n_prompt), total: n_prompt });
+        } else {
+            work.timings.decode += took;
+        }
+        let Some(logits) = logits else { return Ok(()) };
+        let id = work.job.sampler.sample(logits)?;
+        if let Some(reason) = work.take(id) {
+            self.finish(reason);
+        }
+        Ok(())
+    }
+
+    /// Ends the answer as it is.
+    pub fn finish(&mut self, reason: FinishReason) {
+        let Some(mut work) = self.work.take() else { return };
+        let text = work.detokenizer.flush();
+        work.show(|answer| answer.push(&text) + &answer.finish());
+        let outcome = Outcome {
+            text: work.text,
+            finish_reason: reason,
+            ids: work.ids,
+            n_prompt: work.job.prompt.len(),
+            n_reused: work.n_reused,
+            timings: work.timings,
+        };
+        work.job.tell(Event::Done(outcome));
+    }
+
+    /// Gives the request up.
+    pub fn fail(&mut self, error: Error) {
+        if let Some(work) = self.work.take() {
+            work.job.tell(Event::Failed(error));
+        }
+    }
+}
+
+impl Work {
+    /// Positions whose token is known: the prompt, and the answer so far.
+    fn n_known(&self) -> usize {
+        self.job.prompt.len() + self.ids.len()
+    }
+
+    fn cell(&self, position: usize) -> Option<Cell> {
+        let n_prompt = self.job.prompt.len();
+        match position.checked_sub(n_prompt) {
+            None => self.job.prompt.get(position).copied(),
+            Some(at) => self.ids.get(at).map(|&id| Cell::Token(id)),
+        }
+    }
+
+    /// The model has chosen `id`. Says whether the answer ends with it.
+    fn take(&mut self, id: TokenId) -> Option<FinishReason> {
+        self.ids.push(id);
+        if self.stop_ids.contains(&id) {
+            return Some(FinishReason::Eos);
+        }
+        let text = self.detokenizer.push(id);
+        self.show(|answer| answer.push(&text));
+        if self.answer.stopped() {
+            Some(FinishReason::Stop)
+        } else if self.ids.len() >= self.job.request.max_tokens as usize {
+            Some(FinishReason::Length)
+        } else if self.n_known() > self.n_ctx {
+            Some(FinishReason::Context)
+        } else {
+            None
+        }
+    }
+
+    fn show(&mut self, part: impl FnOnce(&mut Answer) -> String) {
+        let text = part(&mut self.answer);
+        if !text.is_empty() {
+            self.text.push_str(&text);
+            self.job.tell(Event::Text(text));
+        }
+    }
+}
