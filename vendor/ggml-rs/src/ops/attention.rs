@@ -25,7 +25,7 @@ pub struct Rope {
 }
 
 impl GraphBuilder {
-    /// Turns the heads of a [head_dim, n_head, n_rows] by `positions`, i32 of [n_rows].
+    /// Turns the heads of a [head_dim, n_head, n_rows] by `positions`, i32 of `[n_rows]`.
     pub fn rope(&mut self, a: Tensor, positions: Tensor, rope: Rope) -> Tensor {
         let (fa, fp) = (self.f32_rows("rope", a), self.facts("rope", positions));
         let (ne, ne_p) = (fa.shape(), fp.shape());

@@ -34,7 +34,7 @@ impl GraphBuilder {
         })
     }
 
-    /// The rows of a [k, m] that `ids`, an i32 input of [n], number, as f32 [k, n]. Outer sizes of ids are those
+    /// The rows of a [k, m] that `ids`, an i32 input of `[n]`, number, as f32 [k, n]. Outer sizes of ids are those
     /// of a, one dimension further in.
     pub fn get_rows(&mut self, a: Tensor, ids: Tensor) -> Tensor {
         let (fa, fi) = (self.facts("get_rows", a), self.facts("get_rows", ids));
@@ -59,7 +59,7 @@ impl GraphBuilder {
     }
 
     /// Writes `rows` [k, n, ..] (f32, or f16 where the destination is) over the rows of `destination`
-    /// [k, m, ..], which lies in memory, that `ids`, an i64 or i32 input of [n], number. Yields the destination.
+    /// [k, m, ..], which lies in memory, that `ids`, an i64 or i32 input of `[n]`, number. Yields the destination.
     /// Of two rows with one number, either may stay.
     pub fn set_rows(&mut self, destination: Tensor, rows: Tensor, ids: Tensor) -> Tensor {
         const OP: &str = "set_rows";
