@@ -33,7 +33,7 @@ mod unix {
     use std::io;
     use std::path::Path;
     use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
-    use std::sync::{Mutex, OnceLock};
+    use std::sync::{Arc, Mutex, OnceLock};
 
     /// A map and what to say about it. The handler may only look: no locks, no memory.
     struct Slot {
@@ -60,7 +60,7 @@ mod unix {
     /// Keeps a map registered, and its line of text alive, until it is dropped.
     pub(crate) struct Watched {
         slot: Option<&'static Slot>,
-        _text: Box<[u8]>,
+        _text: Arc<[u8]>,
     }
 
     impl Watched {
@@ -69,12 +69,12 @@ mod unix {
                 "{}: a part of the file is gone while it is in use: it was cut short or its disk failed\n",
                 path.display()
             );
-            let mut text = text.into_bytes().into_boxed_slice();
+            let text: Arc<[u8]> = text.into_bytes().into();
             let _guard = CHANGES.lock();
             let slot = SLOTS.iter().find(|slot| slot.start.load(Relaxed) == 0);
             if let Some(slot) = slot {
                 slot.n_bytes.store(map.len(), Relaxed);
-                slot.text.store(text.as_mut_ptr(), Relaxed);
+                slot.text.store(Arc::as_ptr(&text).cast::<u8>().cast_mut(), Relaxed);
                 slot.n_text.store(text.len(), Relaxed);
                 slot.start.store(map.as_ptr().addr(), Release);
             }

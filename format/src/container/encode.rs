@@ -116,7 +116,6 @@ impl<W: Write + Seek> Encoder<W> {
         let write = |out: &mut W, at: u64, bytes: &[u8]| {
             out.seek(SeekFrom::Start(at))?;
             out.write_all(bytes)?;
-            out.seek(SeekFrom::End(0))?;
             out.flush()
         };
         write(&mut self.out, self.checksums_at, &self.checksums).map_err(|error| self.refused(error))?;

@@ -10,8 +10,9 @@ use crate::lost_maps::Watched;
 
 /// A mapped file, and its name with whoever explains a SIGBUS.
 struct Mapped {
-    map: memmap2::Mmap,
+    // dropped first: an address must not be explained any more when it may become another's
     _watched: Watched,
+    map: memmap2::Mmap,
 }
 
 impl AsRef<[u8]> for Mapped {
@@ -42,5 +43,5 @@ pub(super) fn map(path: &Path) -> Result<Bytes> {
     #[allow(unsafe_code)]
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed("cannot map"))?;
     let _watched = Watched::new(&map, path);
-    Ok(Bytes::from_owner(Mapped { map, _watched }))
+    Ok(Bytes::from_owner(Mapped { _watched, map }))
 }
