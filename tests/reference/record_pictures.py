@@ -197,6 +197,8 @@ def write_files():
     save("flat_lossy.webp", flat, quality=10)
     flat.putalpha(128)
     save("flat_lossy_alpha.webp", flat, quality=10)
+    save("flat_animated.webp", flat, save_all=True, append_images=[flat.point(lambda v: v // 2)], quality=10)
+    save("flat_lossless_animated.webp", flat, save_all=True, append_images=[flat.point(lambda v: v // 2)], lossless=True)
     save("flat.gif", flat.convert("RGB").quantize(2))
     save("exif_8.webp", small, lossless=True, exif=exif(8))
     frames = [scene(16, 12), scene(16, 12).transpose(T.ROTATE_180)]

@@ -4,5 +4,6 @@
 mod arrows;
 mod checkpoint;
 mod convert;
+mod hostile_pictures;
 mod pictures;
 mod tokenizer;

@@ -11,7 +11,7 @@ use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError};
 
-use super::{PictureFormat, Raster, Source, jpeg};
+use super::{PictureFormat, Raster, Source, jpeg, webp};
 use crate::{Error, Result};
 
 impl Source<'_> {
@@ -70,6 +70,9 @@ impl Source<'_> {
             ColorType::Rgba8 => 4,
             other => return Err(self.unsupported(format!("samples of type {other:?}"))),
         };
+        if self.format == PictureFormat::WebP {
+            webp::check(self, [width, height], n_channels)?;
+        }
         let exif = decoder.exif_metadata().map_err(|error| self.image_error(error))?;
         // Some writers of WebP keep the prefix that EXIF has within a JPEG.
         let exif = exif.as_deref().map(|exif| exif.strip_prefix(b"Exif\0\0").unwrap_or(exif));

@@ -11,6 +11,7 @@ mod orient;
 mod preprocess;
 mod resize;
 mod sniff;
+mod webp;
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
