@@ -238,7 +238,10 @@ impl CpuLevel {
         fs::write(&probe, lines.collect::<String>()).expect("write features.c");
         let mut build = cc::Build::new();
         self.apply(&mut build);
-        let text = String::from_utf8_lossy(&build.file(probe).warnings(false).expand()).into_owned();
+        let text = build.file(probe).warnings(false).try_expand().unwrap_or_else(|error| {
+            fail(&format!("the compiler does not work with OWLET_CPU={}: {error}", self.name))
+        });
+        let text = String::from_utf8_lossy(&text);
         let has = |feature: &str| text.lines().any(|line| line.trim() == format!("owlet {feature};"));
         FEATURES.iter().map(|&(_, feature)| feature).filter(|feature| has(feature)).collect()
     }
@@ -274,7 +277,8 @@ fn var(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| fail(&format!("cargo did not set {name}")))
 }
 
+/// Ends the build with one line.
 fn fail(text: &str) -> ! {
-    println!("cargo::error={text}");
+    println!("cargo::error={}", text.trim_end().replace('\n', "; "));
     std::process::exit(1)
 }

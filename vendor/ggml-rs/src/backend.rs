@@ -169,13 +169,15 @@ fn max_threads() -> usize {
 /// Starts `n` threads at once and lets them end. ggml ends the process when the system gives it no thread;
 /// this asks first.
 fn try_threads(n: usize) -> std::io::Result<()> {
+    /// What the system gives to threads of C.
+    const STACK_BYTES: usize = 8 << 20;
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock();
     let mut threads = Vec::new();
     let mut result = Ok(());
     for _ in 0..n {
         let gate = Arc::clone(&gate);
-        match thread::Builder::new().spawn(move || drop(gate.lock())) {
+        match thread::Builder::new().stack_size(STACK_BYTES).spawn(move || drop(gate.lock())) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
                 result = Err(error);

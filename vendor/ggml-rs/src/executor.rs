@@ -17,6 +17,8 @@ pub struct Executor {
     max_nodes: usize,
     reproducible: bool,
     loaded: Option<Graph>,
+    /// Whether the outputs of the loaded graph were ever computed.
+    is_computed: bool,
 }
 
 impl Executor {
@@ -47,7 +49,14 @@ impl Executor {
             "executor: expected 1 to {MAX_NODES} nodes, found {max_nodes}"
         );
         let sched = Some(Sched::new(backend, max_nodes)?);
-        Ok(Executor { backend: backend.clone(), sched, max_nodes, reproducible, loaded: None })
+        Ok(Executor {
+            backend: backend.clone(),
+            sched,
+            max_nodes,
+            reproducible,
+            loaded: None,
+            is_computed: false,
+        })
     }
 
     /// Makes `graph` the one that is computed from now on. Its inputs are not set yet.
@@ -62,6 +71,7 @@ impl Executor {
         let max = max_tensors(self.max_nodes);
         assert!(graph.n_tensors <= max, "load: at most {max} tensors, found {}", graph.n_tensors);
         self.loaded = None;
+        self.is_computed = false;
         let sched = match self.sched.take() {
             Some(sched) => sched,
             None => Sched::new(&self.backend, self.max_nodes)?,
@@ -137,15 +147,20 @@ impl Executor {
         }
         // SAFETY: loaded means allocated in this scheduler. The graph owns its tensors and keeps weights and
         // memory alive; memory is of this backend, whose lock keeps others away from it.
-        unsafe { self.backend.compute(sched.raw.as_ptr(), graph.raw, self.reproducible, cancel) }
+        unsafe { self.backend.compute(sched.raw.as_ptr(), graph.raw, self.reproducible, cancel) }?;
+        self.is_computed = true;
+        Ok(())
     }
 
     /// Copies a f32 output of the last computation.
     ///
     /// # Panics
-    /// When `output` is none of the loaded graph, not contiguous f32 or of another number of elements.
+    /// When nothing was computed since the graph was loaded, or `output` is none of its outputs, not contiguous
+    /// f32 or of another number of elements.
     pub fn read_f32(&self, output: Tensor, values: &mut [f32]) {
-        let Some(graph) = &self.loaded else { panic!("read: expected a loaded graph") };
+        let Some(graph) = self.loaded.as_ref().filter(|_| self.is_computed) else {
+            panic!("read: expected a computed graph");
+        };
         assert!(
             graph.outputs.contains(&output),
             "read: expected an output of the loaded graph, found {output:?}"

@@ -199,12 +199,13 @@ fn the_executor_checks_what_it_is_given() {
         panic_of(|| executor.set_i64(table, &[0; 10])).contains("expected 10 values of f32, found 10 of i64")
     );
     assert!(panic_of(|| executor.set_f32(out, &[0.0; 8])).contains("expected an input of the loaded graph"));
-    assert!(panic_of(|| executor.read_f32(rows, &mut [0.0; 4])).contains("expected an output"));
+    assert!(panic_of(|| executor.read_f32(out, &mut [0.0; 8])).contains("expected a computed graph"));
     executor.set_f32(table, &[1.0; 10]);
     executor.set_f16(unused, &[0; 3]);
     assert!(panic_of(|| executor.compute(&Cancel::new())).contains("input ids was never set"));
     executor.set_i32(ids, &[0, 3]).unwrap();
     executor.compute(&Cancel::new()).unwrap();
+    assert!(panic_of(|| executor.read_f32(rows, &mut [0.0; 4])).contains("expected an output"));
     assert!(panic_of(|| executor.read_f32(out, &mut [0.0; 7])).contains("expected 7 values"));
     let mut values = [9.0; 8];
     executor.read_f32(out, &mut values);
