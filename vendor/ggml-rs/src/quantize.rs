@@ -66,20 +66,23 @@ pub fn quantize_rows(
         return Ok(());
     }
     let imatrix = imatrix.map_or(std::ptr::null(), |weights| weights.as_ptr());
-    // SAFETY: src has n_rows * n_per_row values, dst exactly the bytes of that many rows of whole blocks, and
-    // imatrix is null or has n_per_row values. The targets need no table and no imatrix.
-    let written = unsafe {
-        sys::ggml_quantize_chunk(
-            dtype.id() as i32,
-            src.as_ptr(),
-            dst.as_mut_ptr().cast(),
-            0,
-            n_rows as i64,
-            n_per_row as i64,
-            imatrix,
-        )
-    };
-    debug_assert_eq!(written, dst.len());
+    with_aligned_mut(dst, |dst| {
+        // SAFETY: src has n_rows * n_per_row values, dst exactly the bytes of that many rows of whole blocks,
+        // aligned for every block type, and imatrix is null or has n_per_row values. The targets need no
+        // table and no imatrix.
+        let written = unsafe {
+            sys::ggml_quantize_chunk(
+                dtype.id() as i32,
+                src.as_ptr(),
+                dst.as_mut_ptr().cast(),
+                0,
+                n_rows as i64,
+                n_per_row as i64,
+                imatrix,
+            )
+        };
+        debug_assert_eq!(written, dst.len());
+    });
     Ok(())
 }
 
@@ -130,10 +133,26 @@ fn with_aligned(src: &[u8], read: impl FnOnce(&[u8])) {
         return read(src);
     }
     let mut words = vec![0u32; src.len().div_ceil(4)];
-    // SAFETY: the words span at least src.len() bytes, and every byte pattern is a valid u8.
-    let bytes = unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), src.len()) };
+    let bytes = bytes_of(&mut words, src.len());
     bytes.copy_from_slice(src);
     read(bytes)
+}
+
+/// As [`with_aligned`], for bytes that are written.
+fn with_aligned_mut(dst: &mut [u8], write: impl FnOnce(&mut [u8])) {
+    if dst.as_ptr().addr().is_multiple_of(4) {
+        return write(dst);
+    }
+    let mut words = vec![0u32; dst.len().div_ceil(4)];
+    let bytes = bytes_of(&mut words, dst.len());
+    write(bytes);
+    dst.copy_from_slice(bytes);
+}
+
+fn bytes_of(words: &mut [u32], n: usize) -> &mut [u8] {
+    assert!(n <= size_of_val(words));
+    // SAFETY: the words span at least n bytes, and every byte pattern is a valid u8 and u32.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), n) }
 }
 
 fn check_values(dtype: DType, src: &[f32]) -> Result<()> {
@@ -208,9 +227,11 @@ mod tests {
                     let max = values[i / block * block..][..block].iter().fold(0f32, |m, v| m.max(v.abs()));
                     assert!((a - b).abs() <= tolerance * max, "{dtype} element {i}: {a} came back as {b}");
                 }
-                // Bytes at any address mean the same.
-                let shifted = [&[0], bytes.as_slice()].concat();
+                // Bytes at any address are written and read alike.
+                let mut shifted = vec![0; bytes.len() + 1];
                 let mut again = vec![0.0; values.len()];
+                quantize_rows(dtype, &values, n_per_row, imatrix.as_deref(), &mut shifted[1..]).unwrap();
+                assert!(shifted[1..] == bytes, "{dtype}");
                 dequantize(dtype, &shifted[1..], &mut again).unwrap();
                 assert_eq!(back, again, "{dtype}");
             }
