@@ -1,5 +1,6 @@
 //! A model file in memory: its checked header, and its bytes, shared and never copied.
 
+use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -28,7 +29,6 @@ impl Default for Limits {
 }
 
 /// A GGUF whose header was checked against its bytes.
-#[derive(Debug)]
 pub struct Gguf {
     bytes: Bytes,
     header: Header,
@@ -125,6 +125,14 @@ impl Gguf {
         let end = Size(self.header.data_end);
         let padded = end.padded(Size(self.header.alignment.into())).unwrap_or(end);
         Size::of(&self.bytes).minus(padded).map_or(0, |size| size.0)
+    }
+}
+
+/// Without what it holds, which may be gigabytes.
+impl fmt::Debug for Gguf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (n_keys, n_tensors) = (self.metadata().iter().len(), self.tensors().len());
+        write!(f, "Gguf({}: {n_keys} keys, {n_tensors} tensors)", self.label())
     }
 }
 

@@ -22,7 +22,6 @@ const MAX_KEY_BYTES: u64 = 65_535;
 pub(super) const MAX_NAME_BYTES: u64 = 63;
 
 /// Everything in front of the tensor data.
-#[derive(Debug)]
 pub(super) struct Header {
     pub version: u32,
     pub alignment: u32,

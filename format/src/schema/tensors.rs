@@ -85,8 +85,8 @@ impl ModelConfig {
     /// Compares the tensors of `file` with those that this config implies.
     ///
     /// # Errors
-    /// Where one is missing, has another shape or a type that it may not have, where there is one more, or
-    /// bytes behind the last one. The message names file and tensor.
+    /// Where one is missing, has another shape or a type that it may not have, where there is one more, not a
+    /// checksum for each, or bytes behind the last one. The message names file and tensor.
     pub fn check(&self, file: &Gguf) -> Result<()> {
         let specs = self.tensors();
         for spec in &specs {
@@ -98,6 +98,7 @@ impl ModelConfig {
             let name = surplus.map_or("", |tensor| tensor.name.as_str());
             return Err(wrong(file, name, "expected no tensor of this name"));
         }
+        file.checksums()?;
         match file.n_trailing_bytes() {
             0 => Ok(()),
             n => Err(Error::format(

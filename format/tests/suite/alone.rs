@@ -6,7 +6,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use owlet_format::*;
 
@@ -25,6 +26,18 @@ fn start(part: &str, dir: &Path) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+/// What the program left; one that does not end is killed, so that its test fails and does not hang.
+fn end_of(mut child: Child) -> Output {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > patience {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// Not a test by itself: without a part it does nothing.
@@ -67,7 +80,7 @@ fn be_killed_while_writing() {
     let first = writer.tensors()[0].clone();
     writer.begin(&first.name).unwrap();
     println!("writing");
-    std::thread::sleep(std::time::Duration::from_secs(60));
+    std::thread::sleep(Duration::from_secs(60));
 }
 
 #[test]
@@ -77,7 +90,7 @@ fn a_file_cut_short_while_mapped_ends_in_one_line() {
     let bytes = model::tiny();
     assert!(bytes.len() > 16_384);
     fs::write(dir.path().join("m.gguf"), bytes).unwrap();
-    let output = start("read what is gone", dir.path()).wait_with_output().unwrap();
+    let output = end_of(start("read what is gone", dir.path()));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
         (output.status.code(), stderr.as_str()),
@@ -92,7 +105,7 @@ fn a_file_cut_short_while_mapped_ends_in_one_line() {
 fn a_sigbus_from_elsewhere_is_not_explained_away() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("m.gguf"), model::tiny()).unwrap();
-    let output = start("read what is gone elsewhere", dir.path()).wait_with_output().unwrap();
+    let output = end_of(start("read what is gone elsewhere", dir.path()));
     assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{output:?}");
     assert!(!String::from_utf8_lossy(&output.stderr).contains("m.gguf"), "{output:?}");
 }

@@ -3,7 +3,7 @@
 use ggml::DType;
 use owlet_format::*;
 
-use crate::{model, open};
+use crate::{model, open, raw};
 
 fn read_back(config: &ModelConfig) -> Result<ModelConfig> {
     let file = open(model::file(&model::metadata(config), &model::plan(config)))?;
@@ -378,14 +378,28 @@ fn tensors_must_be_those_of_the_config() {
 
 #[test]
 fn checksums_are_one_a_tensor() {
+    let config = model::config();
     let mut bytes = model::tiny();
     let key =
         bytes.windows(CHECKSUMS_KEY.len()).position(|window| window == CHECKSUMS_KEY.as_bytes()).unwrap();
     bytes[key + CHECKSUMS_KEY.len() - 1] = b'7';
     assert_eq!(
-        open(bytes).unwrap().checksums().unwrap_err().to_string(),
+        config.check(&open(bytes).unwrap()).unwrap_err().to_string(),
         "tiny.gguf: key owlet.checksum.sha256: expected array of u8, found no such key"
     );
+
+    let sums = raw::array(raw::U8, 31, [0; 31]);
+    let short = raw::Raw::new().key(CHECKSUMS_KEY, raw::ARRAY, sums).tensor("t", &[8], 0, 0).data(32).build();
+    assert_eq!(
+        open(short).unwrap().checksums().unwrap_err().to_string(),
+        "tiny.gguf: key owlet.checksum.sha256: expected 32 bytes, found 31"
+    );
+
+    // whatever stands under the key already, the writer keeps its own room
+    let mut metadata = model::metadata(&config);
+    metadata.put(CHECKSUMS_KEY, vec![0u8; 31]);
+    let file = open(model::file(&metadata, &model::plan(&config))).unwrap();
+    assert_eq!(file.checksums().unwrap().len(), file.tensors().len());
 }
 
 /// The specification names every key and every tensor.
