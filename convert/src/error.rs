@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The system would not read or write.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path.display()))]
     Io { path: PathBuf, source: io::Error },
     /// A file of the checkpoint is not what it says it is. `place` is the path and, where known, the spot inside.
     #[error("{place}: {what}")]

@@ -237,16 +237,14 @@ fn read_text(llm: &Json) -> Result<Text> {
 }
 
 fn read_vision(tower: &Json, source_n_layer: u32, n_layer: u32, image_px: u32) -> Result<VisionConfig> {
-    let is = |key: &str, expected: &str, default: &str| -> Result<()> {
-        match tower.key(key) {
-            Some(value) if value.str()? != expected => Err(value.unsupported(&format!("{expected:?}"))),
-            None if default != expected => tower.need(key).map(|_| ()),
-            _ => Ok(()),
+    // configs from before there was a choice have no norm_type; transformers' own default is GELU
+    for (key, expected) in [("norm_type", "rms_norm"), ("hidden_act", "gelu")] {
+        if let Some(value) = tower.key(key)
+            && value.str()? != expected
+        {
+            return Err(value.unsupported(&format!("{expected:?}")));
         }
-    };
-    // configs from before there was a choice have no norm_type
-    is("norm_type", "rms_norm", "rms_norm")?;
-    is("hidden_act", "gelu", "gelu")?;
+    }
     for (key, expected) in [("qkv_bias", false), ("qk_normalization", true)] {
         let value = tower.need(key)?;
         if value.bool()? != expected {

@@ -153,10 +153,7 @@ fn the_position_grid_is_resized_when_the_model_takes_another_side() {
 #[test]
 fn dry_run_text() {
     let mut tiny = Tiny::new();
-    let rotary =
-        Weight::new("language_model.model.layers.0.self_attn.rotary_emb.inv_freq", &[32], vec![0.5; 32]);
-    tiny.weights.push(rotary);
-    tiny.files["tokenizer_config.json"].as_object_mut().unwrap().remove("legacy");
+    tiny.bend_for_the_plan();
     let options = Options {
         vision: "q4_k".parse().unwrap(),
         set: vec![("rope_theta".into(), "20000".into())],

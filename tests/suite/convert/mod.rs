@@ -2,11 +2,13 @@
 //! every layout, converted, read back; and every way in which a checkpoint can be wrong.
 
 mod bytes;
+mod door;
 mod refusals;
 
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use ggml::Cancel;
 use owlet_convert::{Options, Plan, TypeChoice};
@@ -27,19 +29,25 @@ pub struct Tiny {
     n_written: Cell<usize>,
 }
 
+/// Files and weights of the case, made once.
+static CASE: LazyLock<(Map<String, Value>, Vec<Weight>)> = LazyLock::new(|| {
+    let case: Value =
+        serde_json::from_slice(&fs::read(format!("{GOLDEN}/parity/base.json")).unwrap()).unwrap();
+    let weights = case["tensors"].as_array().unwrap().iter().map(|tensor| {
+        let name = tensor["name"].as_str().unwrap();
+        let shape: Vec<u64> =
+            tensor["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+        Weight::new(name, &shape, values_of(name, shape.iter().product()))
+    });
+    (case["files"].as_object().unwrap().clone(), weights.collect())
+});
+
 impl Tiny {
     pub fn new() -> Tiny {
-        let case: Value =
-            serde_json::from_slice(&fs::read(format!("{GOLDEN}/parity/base.json")).unwrap()).unwrap();
-        let weights = case["tensors"].as_array().unwrap().iter().map(|tensor| {
-            let name = tensor["name"].as_str().unwrap();
-            let shape: Vec<u64> =
-                tensor["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
-            Weight::new(name, &shape, values_of(name, shape.iter().product()))
-        });
+        let (files, weights) = CASE.clone();
         Tiny {
-            files: case["files"].as_object().unwrap().clone(),
-            weights: weights.collect(),
+            files,
+            weights,
             tokenizer: fs::read(format!("{GOLDEN}/parity/tokenizer.model")).unwrap(),
             root: TempDir::new().unwrap(),
             n_written: Cell::new(0),
@@ -65,6 +73,13 @@ impl Tiny {
         fs::write(dir.join("tokenizer.model"), &self.tokenizer).unwrap();
         write_weights(&dir, &self.weights, float, layout);
         dir
+    }
+
+    /// What the recorded plan shows: a table of an old version, and a flag left out.
+    pub fn bend_for_the_plan(&mut self) {
+        let name = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq";
+        self.weights.push(Weight::new(name, &[32], vec![0.5; 32]));
+        self.files["tokenizer_config.json"].as_object_mut().unwrap().remove("legacy");
     }
 
     pub fn safetensors(&self) -> PathBuf {
