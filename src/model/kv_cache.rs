@@ -166,6 +166,39 @@ impl KvCache {
         &self.n_past
     }
 
+    /// The same cells in a cache of `n_ctx` positions a sequence.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); `Request` where something filled would not fit.
+    pub(super) fn resized(&self, backend: &Backend, config: &TextConfig, n_ctx: u32) -> Result<KvCache> {
+        let longest = self.n_past.iter().copied().max().unwrap_or(0);
+        if longest > n_ctx {
+            return Err(Error::request(format_args!("context: expected at least {longest}, found {n_ctx}")));
+        }
+        let mut resized = KvCache::new(backend, config, n_ctx, self.n_past.len() as u32, self.kv_type)?;
+        resized.n_past.clone_from(&self.n_past);
+        let n_value_runs = if self.kv_type.by_columns() { self.n_embd_kv } else { 1 };
+        for (layer, target) in self.layers.iter().zip(&resized.layers) {
+            self.copy_cells(layer.k, 1, &resized, target.k)?;
+            self.copy_cells(layer.v, n_value_runs, &resized, target.v)?;
+        }
+        Ok(resized)
+    }
+
+    /// Copies what is filled of `tensor`, in which a sequence has `n_runs` runs of cells side by side.
+    fn copy_cells(&self, tensor: Tensor, n_runs: u64, to: &KvCache, target: Tensor) -> Result<()> {
+        let n_a_cell = self.n_embd_kv / n_runs;
+        for (seq, &n_past) in (0..).zip(&self.n_past) {
+            let mut filled = vec![0; self.bytes(n_a_cell * u64::from(n_past)) as usize];
+            for run in seq * n_runs..(seq + 1) * n_runs {
+                let start = |cache: &KvCache| (run * self.bytes(n_a_cell * n_cells(cache.n_ctx))) as usize;
+                self.memory.read(tensor, start(self), &mut filled)?;
+                to.memory.write(target, start(to), &filled)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets a sequence and zeroes its cells: what is masked counts as zero times its value, which NaN and infinity survive.
     pub(super) fn wipe(&mut self, seq: u32) -> Result<()> {
         let slot_bytes = self.bytes(self.n_embd_kv) * n_cells(self.n_ctx);

@@ -59,7 +59,7 @@ fn nodes_equal_the_reference() {
 /// products switch kernels from 8 columns on unless told not to.
 #[test]
 fn bits_depend_on_the_own_sequence_only() {
-    const N: u32 = 18;
+    const N: u32 = 19;
     let types = [
         (DType::F32, KvType::F32),
         (DType::F16, KvType::F16),
@@ -72,10 +72,10 @@ fn bits_depend_on_the_own_sequence_only() {
     for (dtype, kv_type) in types {
         let expected = in_chunks(&text_model(dtype, 1), kv_type, N, N);
         assert!(expected.iter().all(|l| l.is_finite()), "{dtype} weights, {kv_type:?} cache");
-        for (n_threads, chunks) in [(1, &[1, 2, 7, 16][..]), (2, &[2, N]), (3, &[7])] {
+        for n_threads in [1, 2, 3] {
             let model = text_model(dtype, n_threads);
             let case = format!("{dtype} weights, {kv_type:?} cache, {n_threads} threads");
-            for &chunk in chunks {
+            for chunk in [1, 2, 7, 16, N] {
                 assert!(in_chunks(&model, kv_type, N, chunk) == expected, "{case}, chunks of {chunk}");
             }
             assert!(beside_others(&model, kv_type, N) == expected, "{case}, beside others");
@@ -154,6 +154,33 @@ fn truncated_sequences_decode_again() {
         let tail = &first[11 * TEXT.n_vocab as usize..];
         assert!(again == tail && other != tail, "{kv_type:?} cache");
     }
+}
+
+/// A cache that grew, with sequences of different lengths in it, goes on with the same bits.
+#[test]
+fn a_cache_grows_with_what_is_in_it() {
+    let model = text_model(DType::F32, 2);
+    for kv_type in KvType::ALL {
+        let embd = embeddings(32);
+        let in_slot =
+            |seq: u32, rows: Vec<Row>| rows.into_iter().map(|row| Row { seq, ..row }).collect::<Vec<_>>();
+        let run = |grows: bool| {
+            let mut decoder = Decoder::new(&model, 32, 3, kv_type).unwrap();
+            decoder.forward(&in_slot(1, rows(0, 20)), &embd, &Cancel::new()).unwrap();
+            decoder.forward(&in_slot(2, rows(0, 5)), &embd, &Cancel::new()).unwrap();
+            if grows {
+                decoder.grow(300).unwrap();
+                assert_eq!((decoder.n_ctx(), decoder.n_past(1)), (300, 20));
+            }
+            let next = [in_slot(1, rows(20, 3)), in_slot(2, rows(5, 3))].concat();
+            flat(decoder.forward(&next, &embd, &Cancel::new()).unwrap())
+        };
+        assert!(run(true) == run(false), "{kv_type:?} cache");
+    }
+    let mut decoder = Decoder::new(&model, 32, 1, KvType::F16).unwrap();
+    decoder.forward(&rows(0, 20), &embeddings(20), &Cancel::new()).unwrap();
+    assert_eq!(decoder.grow(19).unwrap_err().to_string(), "context: expected at least 20, found 19");
+    assert_eq!(decoder.n_ctx(), 32);
 }
 
 /// Rows that want no logits change nothing for those that do.
