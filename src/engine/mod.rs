@@ -104,7 +104,7 @@ impl Engine {
         let prompt = session::cells(&chunks, &keys)?;
         if prompt.len() > self.options.n_ctx as usize {
             return Err(Error::limit(
-                "prompt: tokens that the context holds",
+                "prompt: tokens in this context",
                 self.options.n_ctx.into(),
                 prompt.len() as u64,
             ));

@@ -23,14 +23,10 @@ use std::time::Instant;
 /// Rows of prompts in one pass: few enough that progress is seen and a waiting stream goes on soon.
 const MAX_PROMPT_ROWS: usize = 64;
 
-/// The cache grows in steps of this many positions.
-const CACHE_STEP: u32 = 256;
-
 pub struct Scheduler {
     loaded: Loaded,
     options: Options,
-    /// Made when the first request says how much cache is needed.
-    decoder: Option<Decoder>,
+    decoder: Decoder,
     encoder: ImageEncoder,
     slots: Vec<Slot>,
     queue: VecDeque<Job>,
@@ -39,11 +35,13 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// # Errors
-    /// `Backend` where there is no memory for the tower's run state.
+    /// `Backend` where there is no memory for run states, `Limit` and `Unsupported` by what of `options` the model cannot have.
     pub fn new(loaded: Loaded, options: Options, jobs: Receiver<Job>) -> Result<Scheduler> {
         let encoder = ImageEncoder::new(&loaded.model, loaded.config.vision.is_some())?;
+        // The whole context at once: the system gives its memory page by page, as conversations get longer.
+        let decoder = Decoder::new(&loaded.model, options.n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
-        Ok(Scheduler { loaded, options, decoder: None, encoder, slots, queue: VecDeque::new(), jobs })
+        Ok(Scheduler { loaded, options, decoder, encoder, slots, queue: VecDeque::new(), jobs })
     }
 
     /// Works until nobody can submit any more and nothing is left to do.
@@ -70,40 +68,14 @@ impl Scheduler {
             let Some(at) = free.max_by_key(|&at| self.slots[at].n_reusable(&job.prompt)) else { return };
             let Some(job) = self.queue.pop_front() else { return };
             let n_ctx = self.options.n_ctx as usize;
-            let n_needed = (job.prompt.len() + job.request.max_tokens as usize).min(n_ctx);
-            if let Err(error) = self.make_room(n_needed) {
-                job.tell(Event::Failed(error));
-                continue;
-            }
             self.slots[at].begin(job, n_ctx, &self.loaded.tokenizer, &self.loaded.prompt.stop_ids);
             self.cut_cache(at);
         }
     }
 
-    /// Sees to a cache of at least `n_positions` a slot. A single slot starts with what it needs and grows by at least
-    /// twice; what it held is computed again then. Several slots get the whole context each, at once.
-    fn make_room(&mut self, n_positions: usize) -> Result<()> {
-        let n_now = self.decoder.as_ref().map_or(0, Decoder::n_ctx);
-        if n_positions <= n_now as usize {
-            return Ok(());
-        }
-        let whole = self.options.n_ctx;
-        let n_ctx = match self.options.n_slots {
-            1 => (n_positions as u32).max(n_now.saturating_mul(2)).next_multiple_of(CACHE_STEP).min(whole),
-            _ => whole,
-        };
-        self.decoder = None;
-        self.slots.iter_mut().for_each(Slot::forget);
-        let (n_slots, kv_type) = (self.options.n_slots, self.options.kv_type);
-        self.decoder = Some(Decoder::new(&self.loaded.model, n_ctx, n_slots, kv_type)?);
-        Ok(())
-    }
-
     /// The decoder forgets what slot `at` does not hold.
     fn cut_cache(&mut self, at: usize) {
-        if let Some(decoder) = &mut self.decoder {
-            decoder.truncate(self.slots[at].seq, self.slots[at].n_past() as u32);
-        }
+        self.decoder.truncate(self.slots[at].seq, self.slots[at].n_past() as u32);
     }
 
     fn finish_cancelled(&mut self) {
@@ -127,14 +99,16 @@ impl Scheduler {
     /// One pass of the decoder over whatever the slots can run.
     fn decode(&mut self) {
         let pass = Pass::gather(&self.slots, self.loaded.text.n_embd as usize);
-        let (Some(decoder), false) = (&mut self.decoder, pass.rows.is_empty()) else { return };
+        if pass.rows.is_empty() {
+            return;
+        }
         // A pass that several requests share is not broken off for one of them: it ends within a token's time.
         let cancel = match pass.parts.as_slice() {
             [(at, _)] => self.slots[*at].job().map(|job| job.cancel.clone()).unwrap_or_default(),
             _ => Cancel::new(),
         };
         let started = Instant::now();
-        let logits = match decoder.forward(&pass.rows, &pass.embd, &cancel) {
+        let logits = match self.decoder.forward(&pass.rows, &pass.embd, &cancel) {
             Ok(logits) => logits,
             Err(error) => return self.give_up(&pass, error),
         };

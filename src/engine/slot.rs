@@ -78,11 +78,6 @@ impl Slot {
         self.held.len()
     }
 
-    /// The cache was emptied.
-    pub fn forget(&mut self) {
-        self.held.clear();
-    }
-
     /// Starts on `job`, whose prompt and answer share `n_ctx` positions. The cache is to be cut to [`Slot::n_past`].
     pub fn begin(&mut self, job: Job, n_ctx: usize, tokenizer: &Tokenizer, stop_ids: &[TokenId]) {
         let n_reused = self.n_reusable(&job.prompt);

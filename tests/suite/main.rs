@@ -2,8 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
+mod chat;
 mod checkpoint;
+mod cli;
 mod convert;
+mod engine;
 mod hostile_pictures;
+mod inspect;
+mod models;
 mod pictures;
+mod program;
+mod run;
 mod tokenizer;

@@ -1,0 +1,145 @@
+//! The engine through its own door: slots, reuse, cancelling. Random weights: one wrong position changes every token.
+
+use std::sync::Arc;
+
+use owlet::engine::{
+    EmbeddingSource, Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Sampling, Ticket,
+};
+use owlet::model::KvType;
+use owlet::prompt::{Message, Pixels};
+
+use crate::models::{Kind, path};
+
+fn engine(kind: Kind, n_slots: u32) -> Engine {
+    let loaded = Loaded::open(Some(&path(kind)), 1).unwrap();
+    Engine::start(loaded, Options { n_ctx: 2048, n_slots, kv_type: KvType::F32 }).unwrap()
+}
+
+fn pixels(size_px: usize, seed: u8) -> Arc<Pixels> {
+    let rgb: Vec<u8> = (0..size_px * size_px * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();
+    let planes = rgb.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
+    Arc::new(Pixels { size_px, rgb, planes })
+}
+
+fn request(messages: Vec<Message>, images: Vec<Arc<Pixels>>) -> Request {
+    Request { messages, images, system: None, sampling: Sampling::GREEDY, max_tokens: 12, stop: Vec::new() }
+}
+
+fn asked(question: &str, seed: u8) -> Request {
+    request(vec![Message::user(question, [0])], vec![pixels(112, seed)])
+}
+
+/// Waits for the end; yields it, the text that was streamed, and where the pictures came from.
+fn finish(ticket: &Ticket) -> (Outcome, String, Vec<EmbeddingSource>) {
+    let (mut text, mut sources) = (String::new(), Vec::new());
+    loop {
+        match ticket.next_event() {
+            Event::Text(piece) => text += &piece,
+            Event::Encoded { source, .. } => sources.push(source),
+            Event::Encoding { done, total, .. } => assert!(done < total),
+            Event::Prefill { done, total } => assert!(done <= total),
+            Event::Done(outcome) => return (outcome, text, sources),
+            Event::Failed(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn answer(engine: &Engine, request: Request) -> Outcome {
+    let (outcome, text, _) = finish(&engine.submit(request).unwrap());
+    assert_eq!(text, outcome.text, "what was streamed is the answer");
+    outcome
+}
+
+#[test]
+fn several_slots_answer_as_one_does() {
+    let alone: Vec<_> =
+        [3, 5, 7, 9].map(|seed| answer(&engine(Kind::Random, 1), asked("What?", seed)).ids).into();
+    assert_ne!(alone[0], alone[1], "another picture, another answer");
+    let crowd = engine(Kind::Random, 3);
+    // Four requests for three slots, prompts of different lengths beside each other.
+    let tickets: Vec<_> = [3, 5, 7, 9].map(|seed| crowd.submit(asked("What?", seed)).unwrap()).into();
+    let long = crowd.submit(request(vec![Message::user("long ".repeat(100), [])], vec![])).unwrap();
+    let together: Vec<_> = tickets.iter().map(|ticket| finish(ticket).0.ids).collect();
+    assert_eq!(together, alone);
+    let (outcome, ..) = finish(&long);
+    assert_eq!(
+        outcome.ids,
+        answer(&engine(Kind::Random, 1), request(vec![Message::user("long ".repeat(100), [])], vec![])).ids
+    );
+}
+
+#[test]
+fn reuse_changes_no_answer() {
+    let turns = |first: &Outcome| {
+        let messages =
+            vec![Message::user("What?", [0]), Message::bot(&first.text), Message::user("And why?", [1])];
+        request(messages, vec![pixels(112, 3), pixels(112, 5)])
+    };
+    let warm = engine(Kind::Random, 1);
+    let first = answer(&warm, asked("What?", 3));
+    assert_eq!(first.n_reused, 0);
+    let (second, _, sources) = finish(&warm.submit(turns(&first)).unwrap());
+    assert!(second.n_reused >= first.n_prompt, "{second:?}");
+    assert_eq!(sources, [EmbeddingSource::Computed], "only the new picture is looked at");
+    let fresh = answer(&engine(Kind::Random, 1), turns(&first));
+    assert_eq!((fresh.n_reused, &fresh.ids), (0, &second.ids));
+
+    // Another conversation with a picture that was seen: nothing of the sequence is left, its embedding is.
+    let other = request(vec![Message::user("Else?", [0])], vec![pixels(112, 5)]);
+    let (_, _, sources) = finish(&warm.submit(other).unwrap());
+    assert_eq!(sources, [EmbeddingSource::Reused]);
+
+    // The same question again: all but the last position is known, and the words are the same.
+    let again = answer(&warm, turns(&first));
+    assert_eq!(again.ids, second.ids);
+    let once_more = answer(&warm, turns(&first));
+    assert_eq!((once_more.n_reused, &once_more.ids), (once_more.n_prompt - 1, &second.ids));
+}
+
+#[test]
+fn a_cancelled_request_leaves_the_next_one_alone() {
+    let engine = engine(Kind::Endless, 1);
+    let mut endless = request(vec![Message::user("Sing!", [])], vec![]);
+    endless.max_tokens = 1900;
+    let first = engine.submit(endless.clone()).unwrap();
+    let second = engine.submit(request(vec![Message::user("Sing!", [])], vec![])).unwrap();
+    while !matches!(first.next_event(), Event::Text(_)) {}
+    first.cancel().cancel();
+    let (outcome, rest, _) = finish(&first);
+    assert_eq!(outcome.finish_reason, FinishReason::Cancelled);
+    assert!(outcome.text.ends_with(&rest) && outcome.text.starts_with("la"), "{}", outcome.text);
+    let (outcome, ..) = finish(&second);
+    assert_eq!((outcome.finish_reason, outcome.ids.len()), (FinishReason::Length, 12));
+
+    // A door that leaves without a word.
+    drop(engine.submit(endless).unwrap());
+    assert_eq!(answer(&engine, request(vec![Message::user("Sing!", [])], vec![])).ids.len(), 12);
+}
+
+#[test]
+fn requests_that_make_no_sense() {
+    let engine = engine(Kind::Random, 1);
+    let messages = |n: usize| vec![Message::user("What?", 0..n)];
+    let mut no_tokens = request(messages(0), vec![]);
+    no_tokens.max_tokens = 0;
+    let mut cold = request(messages(0), vec![]);
+    cold.sampling.temperature = f32::NAN;
+    let cases = [
+        (no_tokens, "max tokens: expected at least 1, found 0"),
+        (cold, "temperature: expected a finite number of at least 0, found NaN"),
+        (request(vec![], vec![]), "expected a question as the last message"),
+        (request(messages(1), vec![]), "picture 1: the request brings 0"),
+    ];
+    for (request, text) in cases {
+        assert_eq!(engine.submit(request).err().map(|error| error.to_string()).as_deref(), Some(text));
+    }
+    // Pixels of another size are found out by the tower; the engine lives on.
+    let ticket = engine.submit(request(messages(1), vec![pixels(28, 1)])).unwrap();
+    let failed = loop {
+        if let Event::Failed(error) = ticket.next_event() {
+            break error.to_string();
+        }
+    };
+    assert_eq!(failed, "picture: expected [112, 112, 3] values, found 2352");
+    assert_eq!(answer(&engine, request(messages(0), vec![])).ids.len(), 12);
+}
