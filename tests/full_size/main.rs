@@ -177,7 +177,21 @@ fn tokenizer() -> TokenizerConfig {
         3..=258 => TokenKind::Byte,
         _ => TokenKind::Normal,
     };
-    let added = ["human", "bot", "img", "/img", "vid", "/vid", "box", "/box", "ref", "/ref", "IMG_CONTEXT", "quad", "/quad"];
+    let added = [
+        "human",
+        "bot",
+        "img",
+        "/img",
+        "vid",
+        "/vid",
+        "box",
+        "/box",
+        "ref",
+        "/ref",
+        "IMG_CONTEXT",
+        "quad",
+        "/quad",
+    ];
     let token = |id: u32| match id {
         0 => "<unk>".to_string(),
         1 => "<s>".to_string(),

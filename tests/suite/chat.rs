@@ -93,7 +93,8 @@ owlet: not asked: the picture before this question could not be read
 
 #[test]
 fn a_full_context_is_said() {
-    let ran = chat(Kind::Story, &["-q", "-c", "40"], "One?\nTwo?\n/clear\nThree?\n");
+    // Room for the second question and half of its answer.
+    let ran = chat(Kind::Story, &["-q", "-c", "44"], "One?\nTwo?\n/clear\nThree?\n");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(ran.err, "the context is full; /clear starts anew\n");
     let answers: Vec<_> = ran.out.lines().collect();
@@ -104,7 +105,6 @@ fn a_full_context_is_said() {
 mod on_a_terminal {
     use super::*;
     use crate::program::{command, state_dir};
-    use rexpect::process::wait::WaitStatus;
     use rexpect::session::{PtySession, spawn_command};
 
     const PATIENCE_MS: u64 = 120_000;
@@ -123,8 +123,8 @@ mod on_a_terminal {
     fn leaves(mut terminal: PtySession) {
         terminal.send_control('d').unwrap();
         terminal.exp_eof().unwrap();
-        let status = terminal.process().wait().unwrap();
-        assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+        let status = format!("{:?}", terminal.process().wait().unwrap());
+        assert!(status.starts_with("Exited(") && status.ends_with(", 0)"), "{status}");
     }
 
     #[test]
@@ -167,14 +167,14 @@ mod on_a_terminal {
     fn typed_lines_come_back_the_next_time() {
         let mut first = terminal(Kind::Story, &["-q"]);
         first.send_line("An unforgettable question?").unwrap();
-        first.exp_string(STORY).unwrap();
+        first.exp_string("A red circle,").unwrap();
         leaves(first);
         let history = std::fs::read_to_string(state_dir().join("owlet").join("history")).unwrap();
         assert!(history.contains("An unforgettable question?"), "{history}");
 
         let mut silent = terminal(Kind::Story, &["-q", "--no-history"]);
         silent.send_line("A secret question?").unwrap();
-        silent.exp_string(STORY).unwrap();
+        silent.exp_string("A red circle,").unwrap();
         leaves(silent);
         let history = std::fs::read_to_string(state_dir().join("owlet").join("history")).unwrap();
         assert!(!history.contains("A secret question?"), "{history}");
