@@ -1,8 +1,9 @@
-//! The decoder at work: rows of any sequences in, logits of the rows that want them out. Comes in: token ids and embedding rows with
-//! their sequence and position. Cuts them into passes, and reuses a pass's graph while its topology stays. Knows no text.
+//! The decoder at work: rows of any sequences in, logits of the rows that want them out. Comes in: token ids
+//! and embedding rows with their sequence and position. Cuts them into passes, and reuses a pass's graph
+//! while its topology stays. Knows no text.
 //!
-//! A row's bits depend on the rows of its own sequence before it, and on nothing else: not on the other rows of a call, not on how
-//! calls or passes cut them, not on threads.
+//! A row's bits depend on the rows of its own sequence before it, and on nothing else: not on the other rows
+//! of a call, not on how calls or passes cut them, not on threads.
 
 use ggml::{Cancel, Executor, GraphBuilder};
 
@@ -62,7 +63,8 @@ struct Loaded {
 }
 
 impl Decoder {
-    /// A decoder for `n_seq` sequences of up to `n_ctx` positions each; [`kv_bytes`](super::kv_bytes) says what that takes.
+    /// A decoder for `n_seq` sequences of up to `n_ctx` positions each; [`kv_bytes`](super::kv_bytes) says
+    /// what that takes.
     ///
     /// # Errors
     /// The model has no text half; `n_ctx` is more than it was trained for; there is no memory for the cache.
@@ -88,7 +90,8 @@ impl Decoder {
         self.cache.truncate(seq, n_past);
     }
 
-    /// Makes room for sequences of up to `n_ctx` positions, and keeps all that is in the cache. For a moment both caches are there.
+    /// Makes room for sequences of up to `n_ctx` positions, and keeps all that is in the cache. For a moment
+    /// both caches are there.
     ///
     /// # Errors
     /// As [`new`](Self::new); `Request` where a sequence is longer than `n_ctx`. Nothing changed then.
@@ -102,12 +105,12 @@ impl Decoder {
 
     /// Appends rows to their sequences. `embd` is `[n_embd, n]`, for the rows of [`Input::Embd`].
     ///
-    /// After [`Error::Cancelled`], which may come between passes or inside one, [`n_past`](Self::n_past) says how far every sequence
-    /// got.
+    /// After [`Error::Cancelled`], which may come between passes or inside one, [`n_past`](Self::n_past) says
+    /// how far every sequence got.
     ///
     /// # Errors
-    /// `Request`: a token, an embedding row, a sequence or a position that does not fit. `Limit`: the context is full. `Format`: the
-    /// model yields no numbers. Nothing was computed after the first two.
+    /// `Request`: a token, an embedding row, a sequence or a position that does not fit. `Limit`: the context
+    /// is full. `Format`: the model yields no numbers. Nothing was computed after the first two.
     pub fn forward(&mut self, rows: &[Row], embd: &[f32], cancel: &Cancel) -> Result<Logits> {
         self.run(rows, embd, cancel, None)
     }
@@ -171,15 +174,7 @@ impl Decoder {
             let first = logits.len();
             logits.resize(first + config.n_vocab as usize * pass.topology.n_out as usize, 0.0);
             self.executor.read_f32(head.logits, &mut logits[first..]);
-            if !logits[first..].iter().all(|l| l.is_finite()) {
-                for segment in &pass.topology.segments {
-                    self.cache.wipe(segment.seq)?;
-                }
-                return Err(Error::format(
-                    &model.0.label,
-                    "logits: expected numbers, found infinities or NaN",
-                ));
-            }
+            self.refuse_poison(pass, &logits[first..])?;
         }
         for row in pass.rows {
             self.cache.filled(row.seq, row.pos);
@@ -190,6 +185,24 @@ impl Decoder {
             None => self.loaded = Some(loaded),
         }
         Ok(())
+    }
+
+    /// `logits [n_vocab, n_out]` must be numbers. Sequences whose are not are wiped, since what is left of them
+    /// would haunt the next one in their place.
+    fn refuse_poison(&mut self, pass: &Pass, logits: &[f32]) -> Result<()> {
+        let (config, _) = self.model.text()?;
+        let wanted = pass.rows.iter().filter(|row| row.want_logits);
+        let mut is_sound = true;
+        for (row, logits) in wanted.zip(logits.chunks_exact(config.n_vocab as usize)) {
+            if !logits.iter().all(|l| l.is_finite()) {
+                self.cache.wipe(row.seq)?;
+                is_sound = false;
+            }
+        }
+        if is_sound {
+            return Ok(());
+        }
+        Err(Error::format(&self.model.0.label, "logits: expected numbers, found infinities or NaN"))
     }
 
     fn load(&mut self, topology: &Topology, observer: Option<&dyn Observe>) -> Result<Loaded> {

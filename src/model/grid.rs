@@ -1,12 +1,14 @@
-//! The order of patches. Comes in: a normalised picture `[n_px, n_px, 3]`, or the side of a patch grid. Goes out: one column a patch
-//! as the patch matrix wants it, or the order in which the projector gathers patches. Pure index work on plain slices: no graph.
+//! The order of patches. Comes in: a normalised picture `[n_px, n_px, 3]`, or the side of a patch grid. Goes
+//! out: one column a patch as the patch matrix wants it, or the order in which the projector gathers patches.
+//! Pure index work on plain slices: no graph.
 //!
 //! Everywhere patches stand row by row from the top left: patch `p` is row `p / grid`, column `p % grid`.
 
 use owlet_format::Shuffle;
 
-/// Cuts a picture into patches: `[n_px, n_px, 3]` (x innermost, channels outermost) to `[patch_px * patch_px * 3, n_patches]`.
-/// A column holds its pixels in the order of a row of `v.patch_embd.weight`: x, then y, then channel.
+/// Cuts a picture `[n_px, n_px, 3]` (x innermost, channels outermost) into patches, a column each:
+/// `[patch_px * patch_px * 3, n_patches]`. A column holds its pixels in the order of a row of
+/// `v.patch_embd.weight`: x, then y, then channel.
 pub(super) fn patch_columns(pixels: &[f32], n_px: usize, patch_px: usize) -> Vec<f32> {
     let grid = n_px / patch_px;
     let mut columns = Vec::with_capacity(grid * grid * patch_px * patch_px * 3);
@@ -19,11 +21,11 @@ pub(super) fn patch_columns(pixels: &[f32], n_px: usize, patch_px: usize) -> Vec
     columns
 }
 
-/// The pixel shuffle as an order of patches: taken in this order, every `ratio * ratio` patches that follow each other are, end to
-/// end, one column of the projector's input.
+/// The pixel shuffle as an order of patches: taken in this order, every `ratio * ratio` patches that follow
+/// each other are, end to end, one column of the projector's input.
 ///
-/// Both versions put the patches of a block row by row; V2 walks over the blocks row by row, V1 column by column
-/// (`pixel_shuffle` of InternVL's modeling_internvl_chat.py). `ratio` divides `grid`.
+/// Both versions put the patches of a block row by row; V2 walks over the blocks row by row, V1 column by
+/// column (`pixel_shuffle` of InternVL's modeling_internvl_chat.py). `ratio` divides `grid`.
 pub(super) fn shuffle_order(grid: u32, ratio: u32, shuffle: Shuffle) -> Vec<u32> {
     let side = grid / ratio;
     let mut order = Vec::with_capacity((grid * grid) as usize);

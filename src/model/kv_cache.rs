@@ -1,8 +1,9 @@
-//! What the decoder remembers: keys and values of every token, a slot a sequence, a cell a position. Comes in: the rows of a pass and
-//! where they go. Goes out: handles of a slot's first cells, as attention reads them. Knows no tokens and no layers but by number.
+//! What the decoder remembers: keys and values of every token, a slot a sequence, a cell a position. Comes
+//! in: the rows of a pass and where they go. Goes out: handles of a slot's first cells, as attention reads
+//! them. Knows no tokens and no layers but by number.
 //!
-//! A cell's place is its position, so the order of sums in attention never depends on how cells were filled. Cells behind a slot's end
-//! are masked, and hold finite numbers: zeros at first, later what was forgotten.
+//! A cell's place is its position, so the order of sums in attention never depends on how cells were filled.
+//! Cells behind a slot's end are masked, and hold finite numbers: zeros at first, later what was forgotten.
 
 use std::str::FromStr;
 
@@ -13,8 +14,8 @@ use super::layers::Cached;
 use super::net::Net;
 use crate::{Error, Result};
 
-/// Attention reads whole steps of cells, so that one graph serves as many tokens. A multiple of every SIMD unroll in ggml's dots, or
-/// the order of a sum would change with the number of cells.
+/// Attention reads whole steps of cells, so that one graph serves as many tokens. A multiple of every SIMD
+/// unroll in ggml's dots, or the order of a sum would change with the number of cells.
 const CELL_STEP: u64 = 256;
 
 /// Sequences that one cache may hold.
@@ -83,7 +84,8 @@ pub(super) struct KvCache {
 pub(super) struct Layer {
     /// `[n_embd_kv, n_cells * n_seq]`
     k: Tensor,
-    /// By columns `[1, n_cells * n_embd_kv * n_seq]`, element `(seq * n_embd_kv + i) * n_cells + pos`; else as `k`.
+    /// By columns `[1, n_cells * n_embd_kv * n_seq]`, element `(seq * n_embd_kv + i) * n_cells + pos`; else
+    /// as `k`.
     v: Tensor,
 }
 
@@ -97,7 +99,8 @@ pub(super) struct Places {
 
 impl KvCache {
     /// # Errors
-    /// `Limit`: longer than the model was trained for, or too many sequences. `Unsupported`: heads that blocks cannot hold.
+    /// `Limit`: longer than the model was trained for, or too many sequences. `Unsupported`: heads that
+    /// blocks cannot hold.
     pub(super) fn new(
         backend: &Backend,
         config: &TextConfig,
@@ -158,8 +161,9 @@ impl KvCache {
 
     /// Forgets all positions from `n_past` on.
     pub(super) fn truncate(&mut self, seq: u32, n_past: u32) {
-        let filled = &mut self.n_past[seq as usize];
-        *filled = (*filled).min(n_past);
+        if let Some(filled) = self.n_past.get_mut(seq as usize) {
+            *filled = (*filled).min(n_past);
+        }
     }
 
     pub(super) fn n_past_of_all(&self) -> &[u32] {
@@ -199,7 +203,8 @@ impl KvCache {
         Ok(())
     }
 
-    /// Forgets a sequence and zeroes its cells: what is masked counts as zero times its value, which NaN and infinity survive.
+    /// Forgets a sequence and zeroes its cells: what is masked counts as zero times its value, which NaN and
+    /// infinity survive.
     pub(super) fn wipe(&mut self, seq: u32) -> Result<()> {
         let slot_bytes = self.bytes(self.n_embd_kv) * n_cells(self.n_ctx);
         let zeros = vec![0; 1 << 20];

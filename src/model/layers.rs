@@ -1,7 +1,7 @@
-//! The layers that tower, projector and decoder are made of. Comes in: a graph under construction, handles of weights, activations
-//! `[n_embd, n_rows]`. Goes out: the tensor of the result. Every layer treats each row alone, whatever rows ride along.
-//! Knows neither files nor configs of whole models. Shapes are proven when a model is loaded, so a wrong one here is our bug and
-//! asserts in the graph builder.
+//! The layers that tower, projector and decoder are made of. Comes in: a graph under construction, handles of
+//! weights, activations `[n_embd, n_rows]`. Goes out: the tensor of the result. Every layer treats each row
+//! alone, whatever rows ride along. Knows neither files nor configs of whole models. Shapes are proven when a
+//! model is loaded, so a wrong one here is our bug and asserts in the graph builder.
 
 use ggml::Tensor;
 use owlet_format::{Activation, NormKind};
@@ -28,7 +28,8 @@ pub(super) struct Norm {
 
 /// `weight * x + bias`: `[n_in, n_rows]` to `[n_out, n_rows]`.
 ///
-/// The one place that chooses who multiplies, by the weight's type and where it lives. Today that is ggml everywhere.
+/// The one place that chooses who multiplies, by the weight's type and where it lives. Today that is ggml
+/// everywhere.
 pub(super) fn linear(net: &mut Net, w: &Linear, x: Tensor) -> Tensor {
     let product = net.graph.mul_mat(w.weight, x);
     match w.bias {
@@ -78,7 +79,8 @@ pub(super) fn rows_from(net: &mut Net, x: Tensor, first: u64, n_rows: u64) -> Te
     net.graph.cont(rows)
 }
 
-/// Every row attends to every row: `q k v` are `[head_dim, n_head, n_rows]` in f32, the result `[n_head * head_dim, n_rows]`.
+/// Every row attends to every row: `q k v` are `[head_dim, n_head, n_rows]` in f32, the result is
+/// `[n_head * head_dim, n_rows]`.
 ///
 /// ggml's flash attention: sums in f32 for f32 keys and values, memory bounded by tiles whatever `n_rows` is.
 pub(super) fn attention_over_all(net: &mut Net, [q, k, v]: [Tensor; 3]) -> Tensor {
@@ -96,11 +98,13 @@ pub(super) enum Cached {
     Rows { k: Tensor, v: Tensor },
 }
 
-/// Attention of `q [head_dim, n_head, n_rows]` over cached cells; `mask [n_kv, n_rows]` (f16) is added to the scores.
-/// Yields `[n_head * head_dim, n_rows]`. `n_head_kv` divides `n_head`: neighbouring queries share a key head.
+/// Attention of `q [head_dim, n_head, n_rows]` over cached cells; `mask [n_kv, n_rows]` (f16) is added to the
+/// scores. Yields `[n_head * head_dim, n_rows]`. `n_head_kv` divides `n_head`: neighbouring queries share a
+/// key head.
 ///
-/// The bits of a row depend on its own cells only. Columns go through plain products, a fixed order of sums; ggml's flash attention
-/// chooses its order by the number of rows and threads for float caches, but has one path only for quantized ones.
+/// The bits of a row depend on its own cells only. Columns go through plain products, a fixed order of sums;
+/// ggml's flash attention chooses its order by the number of rows and threads for float caches, but has one
+/// path only for quantized ones.
 pub(super) fn attention_over_cells(net: &mut Net, q: Tensor, cells: &Cached, mask: Tensor) -> Tensor {
     let [head_dim, n_head, n_rows, _] = net.graph.ne(q);
     let scale = inverse_sqrt(head_dim);

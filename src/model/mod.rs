@@ -1,9 +1,11 @@
-//! THE NETWORK: pictures and tokens in, logits out. Comes in: a checked file, normalised pixels, rows of token ids or embeddings.
-//! Goes out: embedding rows of a picture ([`VisionEncoder`]), logits ([`Decoder`]). Knows no text, no JSON, no image format.
+//! THE NETWORK: pictures and tokens in, logits out. Comes in: a checked file, normalised pixels, rows of
+//! token ids or embeddings. Goes out: embedding rows of a picture ([`VisionEncoder`]), logits ([`Decoder`]).
+//! Knows no text, no JSON, no image format.
 //!
-//! State has three parts that never mix: configs, weights where they are mapped (both in [`Model`], shared), and run state: the
-//! hidden rows of an encoder, the cache of a decoder. Nothing that a file says can reach an assertion in a graph: [`Model::load`]
-//! accepts only what `ModelConfig::check` has proven, and what a caller says is checked row by row.
+//! State has three parts that never mix: configs, weights where they are mapped (both in [`Model`], shared),
+//! and run state: the hidden rows of an encoder, the cache of a decoder. Nothing that a file says can reach
+//! an assertion in a graph: [`Model::load`] accepts only what `ModelConfig::check` has proven, and what a
+//! caller says is checked row by row.
 
 mod decoder;
 mod grid;

@@ -9,7 +9,8 @@ use super::layers::{activation, linear, norm, rows_from};
 use super::net::Net;
 use super::weights::ProjectorWeights;
 
-/// The input `[n_patches]` (i32), to be set to [`order`], and the picture's rows `[n_embd_out, n_image_tokens]`.
+/// The input `[n_patches]` (i32), to be set to [`order`], and the picture's rows:
+/// `[n_embd_out, n_image_tokens]`.
 pub(super) fn project(
     net: &mut Net,
     tower: &VisionConfig,

@@ -1,6 +1,7 @@
-//! The graph of the decoder: token ids and embedding rows in, logits out, keys and values into the cache on the way.
-//! Formulas: transformers' modeling_llama.py; rows of q and k are stored in pairs, as llama.cpp has them. All matrices run over all
-//! rows of a pass at once; attention runs sequence by sequence. Must not know how rows are chosen.
+//! The graph of the decoder: token ids and embedding rows in, logits out, keys and values into the cache on
+//! the way. Formulas: transformers' modeling_llama.py; rows of q and k are stored in pairs, as llama.cpp has
+//! them. All matrices run over all rows of a pass at once; attention runs sequence by sequence. Must not know
+//! how rows are chosen.
 
 use ggml::{DType, Rope, RopeMode, Tensor};
 use owlet_format::TextConfig;
@@ -194,7 +195,8 @@ impl Block<'_> {
         net.name(out, format_args!("blk.{il}.attn_out"))
     }
 
-    /// `x [head_dim * n_head, n_rows]` as heads, turned by their rows' positions: `[head_dim, n_head, n_rows]`.
+    /// `x [head_dim * n_head, n_rows]` as heads, turned by their rows' positions: `[head_dim, n_head,
+    /// n_rows]`.
     fn rotated(&self, net: &mut Net, x: Tensor, n_head: u64) -> Tensor {
         let [width, n_rows, ..] = net.graph.ne(x);
         let x = net.graph.reshape(x, [width / n_head, n_head, n_rows, 1]);

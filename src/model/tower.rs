@@ -1,5 +1,5 @@
-//! The graph of the vision tower: a ViT of InternViT's or CLIP's build, between picture columns and the last block's rows.
-//! Formulas: InternVL's modeling_intern_vit.py. Must not know how steps are run.
+//! The graph of the vision tower: a ViT of InternViT's or CLIP's build, between picture columns and the last
+//! block's rows. Formulas: InternVL's modeling_intern_vit.py. Must not know how steps are run.
 
 use ggml::{DType, Tensor};
 use owlet_format::VisionConfig;
@@ -8,7 +8,8 @@ use super::layers::{Linear, Norm, activation, attention_over_all, columns, heads
 use super::net::Net;
 use super::weights::{VisionBlock, VisionWeights};
 
-/// Patches to rows: the input `[patch_px * patch_px * 3, n_patches]`, and what block 0 reads, `[n_embd, n_positions]`.
+/// Patches to rows: the input `[patch_px * patch_px * 3, n_patches]`, and what block 0 reads, `[n_embd,
+/// n_positions]`.
 pub(super) fn embed(net: &mut Net, config: &VisionConfig, weights: &VisionWeights) -> (Tensor, Tensor) {
     let n_embd = u64::from(config.n_embd);
     let n_pixels = u64::from(config.patch_px * config.patch_px * 3);

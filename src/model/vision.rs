@@ -1,6 +1,7 @@
-//! From a normalised picture to rows that the text model reads. Comes in: pixels `[n_px, n_px, 3]`. Goes out: `[n_embd, n_image_tokens]`,
-//! or the tower's own rows. Runs a step at a time, a block a step, so that a caller can show progress, stop, or do other work in
-//! between; all that lives between steps is the hidden rows. Must not know what the rows are for.
+//! From a normalised picture to rows that the text model reads. Comes in: pixels `[n_px, n_px, 3]`. Goes out:
+//! `[n_embd, n_image_tokens]`, or the tower's own rows. Runs a step at a time, a block a step, so that a
+//! caller can show progress, stop, or do other work in between; all that lives between steps is the hidden
+//! rows. Must not know what the rows are for.
 
 use ggml::{Cancel, DType, Executor, GraphBuilder, Memory, Tensor};
 
@@ -56,7 +57,8 @@ impl VisionEncoder {
         Ok(VisionEncoder { model: model.clone(), executor, state, hidden, picture: None })
     }
 
-    /// Begins a picture: `pixels` is `[n_px, n_px, 3]`, x innermost, channels outermost. What was begun before is dropped.
+    /// Begins a picture: `pixels` is `[n_px, n_px, 3]`, x innermost, channels outermost. What was begun
+    /// before is dropped.
     ///
     /// # Errors
     /// `pixels` has another size than the tower.
@@ -97,7 +99,8 @@ impl VisionEncoder {
         Ok(self.picture.take().map(|p| p.rows).unwrap_or_default())
     }
 
-    /// What the tower's last block yields: `[n_embd, n_positions]`, the class token's row first if there is one.
+    /// What the tower's last block yields: `[n_embd, n_positions]`, the class token's row first if there is
+    /// one.
     ///
     /// # Errors
     /// Steps are left.

@@ -1,5 +1,6 @@
-//! The tensors of a model, by the names the network knows. Comes in: ggml's handles over the mapped file, and the configs. Goes out:
-//! one typed struct a part, a handle a field; nothing is copied. Knows no shapes: `ModelConfig::check` has proven them before.
+//! The tensors of a model, by the names the network knows. Comes in: ggml's handles over the mapped file, and
+//! the configs. Goes out: one typed struct a part, a handle a field; nothing is copied. Knows no shapes:
+//! `ModelConfig::check` has proven them before.
 
 use std::fmt::Display;
 

@@ -55,8 +55,8 @@ fn nodes_equal_the_reference() {
     }
 }
 
-/// The bits of a row, whatever rides along: chunks of all sizes, other sequences, threads; by types of weights and caches. Quantized
-/// products switch kernels from 8 columns on unless told not to.
+/// The bits of a row, whatever rides along: chunks of all sizes, other sequences, threads; by types of
+/// weights and caches. Quantized products switch kernels from 8 columns on unless told not to.
 #[test]
 fn bits_depend_on_the_own_sequence_only() {
     const N: u32 = 19;
@@ -112,7 +112,8 @@ fn beside_others(model: &Model, kv_type: KvType, n: u32) -> Vec<f32> {
     logits
 }
 
-/// A context of several steps of cells: what was prefilled at once equals what was decoded token by token, also where a step begins.
+/// A context of several steps of cells: what was prefilled at once equals what was decoded token by token,
+/// also where a step begins.
 #[test]
 fn bits_do_not_change_over_steps_of_cells() {
     const N: u32 = 520;
@@ -246,23 +247,34 @@ fn misuse_is_an_error_and_computes_nothing() {
     assert_eq!(refused(0, 1).as_deref(), Some("context: expected some positions, found 0 for 1 sequences"));
 }
 
-/// Numbers that are none are an error, and do not haunt the next conversation.
+/// Numbers that are none are an error; they haunt neither the next conversation nor the neighbours.
 #[test]
 fn poison_is_reported_and_removed() {
     let model = text_model(DType::F32, 2);
+    let cancel = Cancel::new();
     for kv_type in KvType::ALL {
         let mut decoder = Decoder::new(&model, 8, 2, kv_type).unwrap();
-        let expected = flat(decoder.forward(&rows(0, 2), &[], &Cancel::new()).unwrap());
+        let neighbour =
+            |first, n| rows(first, n).into_iter().map(|row| Row { seq: 1, ..row }).collect::<Vec<_>>();
+        let mut embd = embeddings(3);
+        let expected =
+            flat(decoder.forward(&[rows(0, 3), neighbour(0, 3)].concat(), &embd, &cancel).unwrap());
         decoder.truncate(0, 0);
-        let mut poisoned = rows(0, 6);
-        poisoned[5].input = Input::Embd(0);
-        let embd = vec![f32::NAN; 256];
-        poisoned[2].input = Input::Token(0);
-        let error = decoder.forward(&poisoned, &embd, &Cancel::new()).unwrap_err();
+        decoder.truncate(1, 2);
+
+        embd[2 * 256..].fill(f32::NAN);
+        let last_is_sound = Row { input: Input::Token(0), ..neighbour(2, 1)[0] };
+        let error =
+            decoder.forward(&[&rows(0, 3)[..], &[last_is_sound]].concat(), &embd, &cancel).unwrap_err();
         assert_eq!(error.to_string(), "tiny: logits: expected numbers, found infinities or NaN");
-        assert_eq!(decoder.n_past(0), 0);
-        let again = flat(decoder.forward(&rows(0, 2), &[], &Cancel::new()).unwrap());
-        assert!(again == expected, "{kv_type:?} cache");
+        assert_eq!([decoder.n_past(0), decoder.n_past(1)], [0, 2]);
+
+        let again =
+            decoder.forward(&[rows(0, 2), neighbour(2, 1)].concat(), &embeddings(3), &cancel).unwrap();
+        let again = flat(again);
+        let n_vocab = TEXT.n_vocab as usize;
+        assert!(again[..2 * n_vocab] == expected[..2 * n_vocab], "{kv_type:?} cache");
+        assert!(again[2 * n_vocab..] == expected[5 * n_vocab..], "{kv_type:?} cache, neighbour");
     }
 }
 

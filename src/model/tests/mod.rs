@@ -1,4 +1,5 @@
-//! The network against loops in f64, node by node, and the laws it keeps: batch invariance, cancelling, forgetting.
+//! The network against loops in f64, node by node, and the laws it keeps: batch invariance, cancelling,
+//! forgetting.
 
 mod decoder;
 mod reference;

@@ -1,5 +1,6 @@
-//! The network once more, as loops over f64: no graph, no views, no batches. Formulas from facts about the models, not from layers.rs.
-//! Rows are `Vec<f64>`; a matrix `[n_in, n_out]` is stored row by row, so output `o` reads `w[o * n_in..]`.
+//! The network once more, as loops over f64: no graph, no views, no batches. Formulas from facts about the
+//! models, not from layers.rs. Rows are `Vec<f64>`; a matrix `[n_in, n_out]` is stored row by row, so output
+//! `o` reads `w[o * n_in..]`.
 
 use std::collections::HashMap;
 
@@ -232,8 +233,8 @@ fn layer_norm(x: &Rows, w: &[f64], bias: &[f64], eps: f64) -> Rows {
     x.iter().map(one).collect()
 }
 
-/// `x / 2 (1 + erf(x / sqrt 2))`, the error function by its Taylor series, which is good to 1e-9 as far as it is used; past
-/// that the error function is 1 to 3e-9.
+/// `x / 2 (1 + erf(x / sqrt 2))`, the error function by its Taylor series, which is good to 1e-9 as far as it
+/// is used; past that the error function is 1 to 3e-9.
 fn gelu_erf(x: f64) -> f64 {
     let z = x / std::f64::consts::SQRT_2;
     if z.abs() > 4.2 {
