@@ -58,6 +58,7 @@ pub fn chunks(segments: &[Segment], tokenizer: &Tokenizer, n_image_tokens: usize
             }
         }
     }
+    let place = if place == Place::Start { Place::Alone } else { place };
     ids.extend(tokenizer.encode_segment(&text, place)?);
     push_tokens(&mut chunks, &mut ids);
     Ok(chunks)

@@ -8,6 +8,7 @@ which always resize horizontally first.
 
 resize.txt      one line a case: width height new_width new_height sha256-of-the-resized-RGB
 resize_tiny.txt the same with every byte in hex instead of the hash
+planes.txt      width height side sha256-of-the-normalised-planes (little-endian f32), ImageNet mean and deviation
 files/*         small pictures of every kind
 files.txt       one line a file: name width height orientation had_alpha sha256-of-the-upright-RGB
 decoded/*.png   the upright RGB of the JPEGs, whose decoders differ
@@ -20,6 +21,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import PIL
 from PIL import Image
 
@@ -57,6 +59,14 @@ TINY = [(2, 2, 4, 4), (5, 3, 3, 2), (1, 4, 3, 3), (4, 4, 4, 2), (9, 1, 2, 5)]
 def resized(case):
     w, h, to_w, to_h = case
     return Image.frombytes("RGB", (w, h), noise(w, h)).resize((to_w, to_h), Image.BICUBIC).tobytes()
+
+
+def planes(width, height, side):
+    """What torchvision's ToTensor and Normalize make of it: two steps, each rounded to f32."""
+    rgb = np.frombuffer(resized((width, height, side, side)), np.uint8).reshape(side, side, 3)
+    scaled = rgb.astype(np.float32) / np.float32(255)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    return ((scaled - mean) / std).transpose(2, 0, 1).astype("<f4").tobytes()
 
 
 def rgb_of(image):
@@ -247,6 +257,9 @@ def main():
     with open(OUT / "resize_tiny.txt", "w") as out:
         for case in TINY:
             print(*case, resized(case).hex(), file=out)
+    with open(OUT / "planes.txt", "w") as out:
+        for case in [(40, 30, 28), (30, 40, 28), (1, 1, 14), (500, 333, 56)]:
+            print(*case, sha(planes(*case)), file=out)
     write_files()
     with open(OUT / "files.txt", "w") as out:
         for path in sorted(FILES.iterdir()):

@@ -79,6 +79,7 @@ def text():
 def lines():
     out = ["", " ", "  ", "\u2581", "a", "\x00", "\r\n", *SPACES, *CONTROL, *SPECIAL, *CODE]
     out += [f"x{s}y" for s in SPACES + CONTROL + SPECIAL]
+    out += ["abc cab", "cabc", "abababc", "不的一大", "don'tthe the"]
     out += ["a" * n for n in (2, 3, 5, 50, 501)] + ["ab" * 40, "的" * 30, " " * 40, "\n" * 9]
     while len(out) < 2200:
         out.append(text())
@@ -112,10 +113,15 @@ def models():
         n = rng.randint(2, 3)
         piece = "".join(rng.choice(CHINESE[:40]) for _ in range(n)) if rng.random() < 0.7 else "".join(rng.choice("abetion") for _ in range(n))
         append(appended, piece, rng.choice([0.0, 0.0, -0.0]))
+    # Merges with the "<unk>" that the slow tokenizer puts before a segment, and takes the segment's space along.
+    append(appended, ">\u2581", 0.0)
     defined = train(1000, byte_fallback=True, user_defined_symbols=["<sep>", "ab", "abab", "的一", "  ", "😀", "\u2581the", "don't"])
     normal = [i for i, p in enumerate(defined.pieces) if p.type == 1]
     for i in rng.sample(normal, 60):
         defined.pieces[i].type = 5
+    # Never formed: user-defined pieces do not merge.
+    for piece in ("abc", "cab", "ababab", "的一大", "不的一"):
+        append(defined, piece, -0.5)
     bare = train(800, add_dummy_prefix=False)
     return {"plain": plain, "appended": appended, "defined": defined, "bare": bare}
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use owlet::prompt::{Limits, Picture, decode, resize};
+use owlet::prompt::{Limits, Picture, PictureFormat, decode, preprocess, resize};
+use owlet_format::{Fit, ImageConfig};
 use sha2::{Digest, Sha256};
 
 /// Most levels between zune-jpeg's pixels and libjpeg-turbo's, and most on average, over the JPEG goldens: their chroma
@@ -64,6 +65,37 @@ fn resize_equals_pillow() {
         let resized = resize(&noise(w, h), [w, h], [to_w, to_h]);
         let hex: String = resized.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, case[4], "{w} x {h} to {to_w} x {to_h}");
+    }
+}
+
+#[test]
+fn planes_equal_torchvision() {
+    let config = |size_px: usize| ImageConfig {
+        size_px: size_px as u32,
+        fit: Fit::Squash,
+        pad_rgb: [0; 3],
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+        n_tokens: 16,
+    };
+    let picture = |width: usize, height: usize| Picture {
+        width,
+        height,
+        rgb: noise(width, height),
+        format: PictureFormat::Png,
+        orientation: 1,
+        had_alpha: false,
+    };
+    for case in lines("planes.txt") {
+        let [w, h, side] = [0, 1, 2].map(|i| number(&case[i]));
+        let pixels = preprocess(&picture(w, h), &config(side)).unwrap();
+        let bytes: Vec<u8> = pixels.planes.iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(sha(&bytes), case[3], "{w} x {h} to {side}");
+        assert_eq!(pixels.rgb, resize(&noise(w, h), [w, h], [side, side]));
+    }
+    for fit in [Fit::Pad, Fit::Crop] {
+        let error = preprocess(&picture(4, 3), &ImageConfig { fit, ..config(14) }).unwrap_err();
+        assert_eq!(error.to_string(), format!("image settings: expected fit squash, found {fit}"));
     }
 }
 

@@ -24,7 +24,9 @@ pub const MAX_TEXT_BYTES: u64 = 16 << 20;
 /// Where a run of plain text stands in the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Nothing is before it.
+    /// It is all there is.
+    Alone,
+    /// Nothing is before it, a special token or a picture behind.
     Start,
     /// A special token or a picture is before it.
     AfterSpecial,
@@ -105,7 +107,8 @@ impl Tokenizer {
     /// The ids of a run of plain text within a prompt, as transformers' slow LlamaTokenizer has them.
     ///
     /// In legacy mode every run is a text on its own. Otherwise only the prompt as a whole gets the space prefix, and a run
-    /// that begins with a space is merged behind the unknown token's spelling, which keeps that space.
+    /// that begins with a space is merged behind the unknown token's spelling, whose pieces are then cut off. Nothing is
+    /// left of a prefix that stands alone before a special token.
     ///
     /// # Errors
     /// `Limit` when the text is longer than [`MAX_TEXT_BYTES`].
@@ -114,13 +117,16 @@ impl Tokenizer {
             return self.encode(text);
         }
         let prefix = match place {
-            Place::Start => format!("{}▁", self.guard),
+            Place::Alone | Place::Start => format!("{}▁", self.guard),
             Place::AfterSpecial if text.starts_with([' ', '▁']) => self.guard.clone(),
             Place::AfterSpecial => return self.encode_with("", text),
         };
         let mut ids = self.encode_with(&prefix, text)?;
         if ids.len() >= self.n_guard_tokens {
             ids.drain(..self.n_guard_tokens);
+        }
+        if place == Place::Start && ids.len() == 1 && self.piece(ids[0]) == Some("▁") {
+            ids.clear();
         }
         Ok(ids)
     }

@@ -21,7 +21,7 @@ fn run(bytes: &[u8]) {
     let (pieces, text) = input.split_once("\n\n").unwrap_or((&input, &input));
     for legacy in [true, false] {
         let Ok(tokenizer) = Tokenizer::new(&vocabulary(pieces, legacy)) else { continue };
-        for place in [Place::Start, Place::AfterSpecial] {
+        for place in [Place::Alone, Place::Start, Place::AfterSpecial] {
             let Ok(ids) = tokenizer.encode_segment(text, place) else { continue };
             assert!(ids.iter().all(|&id| id == 0 || !tokenizer.is_special(id)), "a special token from text");
         }
