@@ -38,7 +38,7 @@ pub struct Chat {
 
 impl Chat {
     pub fn run(self) -> Result<ExitCode> {
-        self.answer.check();
+        self.answer.check("chat");
         let found = self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;
         let engine = self.model.start()?;
         let mut conversation = Conversation {

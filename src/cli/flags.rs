@@ -69,10 +69,10 @@ pub struct AnswerFlags {
 }
 
 impl AnswerFlags {
-    /// Ends the program where a value is out of its range: known before any model is.
-    pub fn check(&self) {
+    /// Ends the program where a value for `command` is out of its range: known before any model is.
+    pub fn check(&self, command: &str) {
         if let Err(error) = self.with_temperature(self.temp.unwrap_or(1.0), 0).check() {
-            wrong_usage(error);
+            wrong_usage(command, error);
         }
     }
 

@@ -21,7 +21,8 @@ mod screen;
 mod version;
 
 use crate::error::{Error, Result};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
 
 /// Answers questions about pictures on the computer you already have.
@@ -57,7 +58,10 @@ pub fn main() -> ExitCode {
     match done {
         Ok(exit) => exit,
         Err(error) if screen::is_closed_output(&error) => ExitCode::SUCCESS,
-        Err(Error::Cancelled) => ExitCode::from(INTERRUPTED),
+        Err(Error::Cancelled) => {
+            screen::note("owlet: cancelled");
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             screen::note(&format!("owlet: {error}"));
             ExitCode::FAILURE
@@ -73,8 +77,11 @@ fn start() -> Result<()> {
     interrupt::install()
 }
 
-/// Ends the program as clap does when an argument is wrong.
-fn wrong_usage(problem: impl std::fmt::Display) -> ! {
-    use clap::CommandFactory;
-    Owlet::command().error(clap::error::ErrorKind::ValueValidation, problem).exit()
+/// Ends the program as clap does when an argument of `command` is wrong.
+fn wrong_usage(command: &str, problem: impl std::fmt::Display) -> ! {
+    let mut owlet = Owlet::command();
+    owlet.build();
+    let command = owlet.find_subcommand_mut(command);
+    let error = command.map(|command| command.error(ErrorKind::ValueValidation, &problem));
+    error.unwrap_or_else(|| Owlet::command().error(ErrorKind::ValueValidation, &problem)).exit()
 }

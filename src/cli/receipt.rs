@@ -16,9 +16,9 @@ pub fn line(name: &str, pictures: &[Attached], n_computed: usize, outcome: &Outc
     let n_read = outcome.n_prompt - outcome.n_reused.min(outcome.n_prompt);
     let reused =
         if outcome.n_reused > 0 { format!(" (+{} reused)", outcome.n_reused) } else { String::new() };
-    parts.push(format!("prefill {n_read} tokens{reused} {}", seconds(timings.prefill)));
+    parts.push(format!("prefill {}{reused} {}", tokens(n_read), seconds(timings.prefill)));
     let speed = outcome.tokens_per_second().map(|speed| format!(", {speed:.1} tokens/s")).unwrap_or_default();
-    parts.push(format!("decode {} tokens {}{speed}", outcome.ids.len(), seconds(timings.decode)));
+    parts.push(format!("decode {} {}{speed}", tokens(outcome.ids.len()), seconds(timings.decode)));
     if outcome.finish_reason != FinishReason::Eos {
         parts.push(format!("ended by {}", ended_by(outcome.finish_reason)));
     }
@@ -36,7 +36,7 @@ pub fn picture(picture: &Attached) -> String {
     }
     let done = if done.is_empty() { String::new() } else { format!(" ({})", done.join("; ")) };
     let (Attached { source, width, height, n_tokens, .. }, size_px) = (picture, picture.pixels.size_px);
-    format!("{source} {width}x{height}{done} -> {size_px}x{size_px}, {n_tokens} tokens")
+    format!("{source} {width}x{height}{done} -> {size_px}x{size_px}, {}", tokens(*n_tokens))
 }
 
 fn ended_by(reason: FinishReason) -> &'static str {
@@ -47,6 +47,10 @@ fn ended_by(reason: FinishReason) -> &'static str {
         FinishReason::Context => "a full context (-c)",
         FinishReason::Cancelled => "ctrl-c",
     }
+}
+
+fn tokens(n: usize) -> String {
+    if n == 1 { "1 token".to_string() } else { format!("{n} tokens") }
 }
 
 fn seconds(duration: Duration) -> String {

@@ -41,14 +41,14 @@ pub struct Run {
 
 impl Run {
     pub fn run(self) -> Result<ExitCode> {
-        self.answer.check();
+        self.answer.check("run");
         match self.images.iter().filter(|path| path.as_os_str() == "-").count() {
             0 => {}
             1 if stdin().is_terminal() => {
-                wrong_usage("--image - reads a picture from standard input, which is a terminal")
+                wrong_usage("run", "--image - reads a picture from standard input, which is a terminal")
             }
             1 => {}
-            _ => wrong_usage("--image - may be given once: there is one standard input"),
+            _ => wrong_usage("run", "--image - may be given once: there is one standard input"),
         }
         // Pictures come first: a wrong path is said at once, not after a model was opened.
         let found = self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;

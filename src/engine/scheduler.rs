@@ -23,6 +23,10 @@ use std::time::Instant;
 /// Rows of prompts in one pass: few enough that progress is seen and a waiting stream goes on soon.
 const MAX_PROMPT_ROWS: usize = 64;
 
+/// Positions that the cache starts with. It grows by doubling, up to the context, so that a short answer of a large
+/// model does not pay for the longest one.
+const FIRST_CACHE: u32 = 512;
+
 pub struct Scheduler {
     loaded: Loaded,
     options: Options,
@@ -38,8 +42,8 @@ impl Scheduler {
     /// `Backend` where there is no memory for run states, `Limit` and `Unsupported` by what of `options` the model cannot have.
     pub fn new(loaded: Loaded, options: Options, jobs: Receiver<Job>) -> Result<Scheduler> {
         let encoder = ImageEncoder::new(&loaded.model, loaded.config.vision.is_some())?;
-        // The whole context at once: the system gives its memory page by page, as conversations get longer.
-        let decoder = Decoder::new(&loaded.model, options.n_ctx, options.n_slots, options.kv_type)?;
+        let n_ctx = options.n_ctx.min(FIRST_CACHE);
+        let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
         Ok(Scheduler { loaded, options, decoder, encoder, slots, queue: VecDeque::new(), jobs })
     }
@@ -108,6 +112,9 @@ impl Scheduler {
             _ => Cancel::new(),
         };
         let started = Instant::now();
+        if let Err(error) = self.make_room(&pass) {
+            return self.give_up(&pass, error);
+        }
         let logits = match self.decoder.forward(&pass.rows, &pass.embd, &cancel) {
             Ok(logits) => logits,
             Err(error) => return self.give_up(&pass, error),
@@ -124,13 +131,26 @@ impl Scheduler {
         }
     }
 
+    /// Sees to a cache that holds the positions of `pass`.
+    fn make_room(&mut self, pass: &Pass) -> Result<()> {
+        let n_needed = pass.rows.iter().map(|row| row.pos + 1).max().unwrap_or(0);
+        let mut n_ctx = self.decoder.n_ctx();
+        while n_ctx < n_needed {
+            n_ctx = n_ctx.saturating_mul(2).min(self.options.n_ctx);
+        }
+        if n_ctx > self.decoder.n_ctx() { self.decoder.grow(n_ctx) } else { Ok(()) }
+    }
+
     /// After a pass that did not happen: the cache is as it was before, and unless it was only broken off its requests
     /// have failed.
     fn give_up(&mut self, pass: &Pass, error: Error) {
+        let text = error.to_string();
+        let is_cancelled = matches!(error, Error::Cancelled);
+        let mut error = Some(error);
         for (at, _) in &pass.parts {
             self.cut_cache(*at);
-            if !matches!(error, Error::Cancelled) {
-                self.slots[*at].fail(Error::Backend(error.to_string()));
+            if !is_cancelled {
+                self.slots[*at].fail(error.take().unwrap_or_else(|| Error::Backend(text.clone())));
             }
         }
     }

@@ -96,6 +96,33 @@ fn reuse_changes_no_answer() {
     assert_eq!((once_more.n_reused, &once_more.ids), (once_more.n_prompt - 1, &second.ids));
 }
 
+/// The cache starts small; that it grows, and when, changes no answer.
+#[test]
+fn a_cache_that_grows_changes_no_answer() {
+    let long = |n_words| {
+        let messages =
+            vec![Message::user("What?", [0]), Message::bot("so ".repeat(n_words)), Message::user("Why?", [])];
+        request(messages, vec![pixels(112, 3)])
+    };
+    let grown = engine(Kind::Random, 1);
+    let mut reused = Vec::new();
+    for n_words in [100, 160, 170, 330, 360] {
+        let outcome = answer(&grown, long(n_words));
+        let fresh = answer(&engine(Kind::Random, 1), long(n_words));
+        assert_eq!((&outcome.ids, outcome.n_prompt), (&fresh.ids, fresh.n_prompt), "{n_words} words");
+        reused.push((outcome.n_reused, outcome.n_prompt));
+    }
+    assert!(
+        reused.iter().any(|(_, n_prompt)| *n_prompt < 512)
+            && reused.iter().any(|(_, n_prompt)| *n_prompt > 1024),
+        "{reused:?}"
+    );
+    assert!(
+        reused[1..].windows(2).all(|pair| pair[1].0 > pair[0].1 / 2),
+        "what was there is kept: {reused:?}"
+    );
+}
+
 #[test]
 fn a_cancelled_request_leaves_the_next_one_alone() {
     let engine = engine(Kind::Endless, 1);
