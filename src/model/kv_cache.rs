@@ -84,8 +84,8 @@ pub(super) struct KvCache {
 pub(super) struct Layer {
     /// `[n_embd_kv, n_cells * n_seq]`
     k: Tensor,
-    /// By columns `[1, n_cells * n_embd_kv * n_seq]`, element `(seq * n_embd_kv + i) * n_cells + pos`; else
-    /// as `k`.
+    /// By columns `[1, n_cells * n_embd_kv * n_seq]`: step after step of cells, in each step the cells of
+    /// element 0, then those of element 1. Else as `k`. Memory is touched only as the context fills.
     v: Tensor,
 }
 
@@ -170,39 +170,6 @@ impl KvCache {
         &self.n_past
     }
 
-    /// The same cells in a cache of `n_ctx` positions a sequence.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new); `Request` where something filled would not fit.
-    pub(super) fn resized(&self, backend: &Backend, config: &TextConfig, n_ctx: u32) -> Result<KvCache> {
-        let longest = self.n_past.iter().copied().max().unwrap_or(0);
-        if longest > n_ctx {
-            return Err(Error::request(format_args!("context: expected at least {longest}, found {n_ctx}")));
-        }
-        let mut resized = KvCache::new(backend, config, n_ctx, self.n_past.len() as u32, self.kv_type)?;
-        resized.n_past.clone_from(&self.n_past);
-        let n_value_runs = if self.kv_type.by_columns() { self.n_embd_kv } else { 1 };
-        for (layer, target) in self.layers.iter().zip(&resized.layers) {
-            self.copy_cells(layer.k, 1, &resized, target.k)?;
-            self.copy_cells(layer.v, n_value_runs, &resized, target.v)?;
-        }
-        Ok(resized)
-    }
-
-    /// Copies what is filled of `tensor`, in which a sequence has `n_runs` runs of cells side by side.
-    fn copy_cells(&self, tensor: Tensor, n_runs: u64, to: &KvCache, target: Tensor) -> Result<()> {
-        let n_a_cell = self.n_embd_kv / n_runs;
-        for (seq, &n_past) in (0..).zip(&self.n_past) {
-            let mut filled = vec![0; self.bytes(n_a_cell * u64::from(n_past)) as usize];
-            for run in seq * n_runs..(seq + 1) * n_runs {
-                let start = |cache: &KvCache| (run * self.bytes(n_a_cell * n_cells(cache.n_ctx))) as usize;
-                self.memory.read(tensor, start(self), &mut filled)?;
-                to.memory.write(target, start(to), &filled)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Forgets a sequence and zeroes its cells: what is masked counts as zero times its value, which NaN and
     /// infinity survive.
     pub(super) fn wipe(&mut self, seq: u32) -> Result<()> {
@@ -246,13 +213,16 @@ impl KvCache {
         rows: &[(u32, u32)],
     ) -> Result<()> {
         let n_cells = n_cells(self.n_ctx);
-        let cell = |&(seq, pos): &(u32, u32)| (u64::from(seq) * n_cells + u64::from(pos)) as i64;
-        executor.set_i64(places.k, &rows.iter().map(cell).collect::<Vec<_>>())?;
+        let cells = rows.iter().map(|&(seq, pos)| u64::from(seq) * n_cells + u64::from(pos));
+        executor.set_i64(places.k, &cells.clone().map(|cell| cell as i64).collect::<Vec<_>>())?;
         if let Some(v) = places.v {
-            let element =
-                |seq, pos, i| ((u64::from(seq) * self.n_embd_kv + i) * n_cells + u64::from(pos)) as i64;
-            let row = |&(seq, pos): &(u32, u32)| (0..self.n_embd_kv).map(move |i| element(seq, pos, i));
-            executor.set_i64(v, &rows.iter().flat_map(row).collect::<Vec<_>>())?;
+            let mut elements = Vec::with_capacity(rows.len() * self.n_embd_kv as usize);
+            for cell in cells {
+                let (step, at) = (cell / CELL_STEP, cell % CELL_STEP);
+                let first = step * CELL_STEP * self.n_embd_kv + at;
+                elements.extend((0..self.n_embd_kv).map(|i| (first + i * CELL_STEP) as i64));
+            }
+            executor.set_i64(v, &elements)?;
         }
         Ok(())
     }
@@ -286,9 +256,8 @@ impl KvCache {
             let v = net.graph.view_3d(layer.v, rows_ne, rows_nb, offset);
             return Cached::Rows { k, v };
         }
-        let column_bytes = bytes(n_cells(self.n_ctx));
-        let columns_nb = [column_bytes, column_bytes * self.head_dim];
-        let v = net.graph.view_3d(layer.v, [n_kv, self.head_dim, n_head_kv], columns_nb, offset);
+        let v = net.graph.view_1d(layer.v, n_kv * self.n_embd_kv, offset);
+        let v = net.graph.reshape(v, [CELL_STEP, self.head_dim, n_head_kv, n_kv / CELL_STEP]);
         Cached::Columns { k, v }
     }
 }

@@ -92,7 +92,8 @@ pub(super) fn attention_over_all(net: &mut Net, [q, k, v]: [Tensor; 3]) -> Tenso
 
 /// Keys and values that queries look at, as they lie in a cache.
 pub(super) enum Cached {
-    /// Keys `[head_dim, n_kv, n_head_kv]`, values by element `[n_kv, head_dim, n_head_kv]`.
+    /// Keys `[head_dim, n_kv, n_head_kv]`, values by element in steps of cells:
+    /// `[n_cells_a_step, head_dim, n_head_kv, n_steps]`.
     Columns { k: Tensor, v: Tensor },
     /// Both `[head_dim, n_kv, n_head_kv]`, quantized.
     Rows { k: Tensor, v: Tensor },
@@ -113,9 +114,14 @@ pub(super) fn attention_over_cells(net: &mut Net, q: Tensor, cells: &Cached, mas
         Cached::Columns { k, v } => {
             let scores = net.graph.mul_mat(k, q);
             let weights = net.graph.soft_max(scores, Some(mask), scale);
+            let [n_cells, _, _, n_steps] = net.graph.ne(v);
+            let weights = net.graph.reshape(weights, [n_cells, n_steps, n_rows, n_head]);
+            let weights = net.graph.permute(weights, [0, 3, 1, 2]);
+            // [head_dim, n_rows, n_head, n_steps], then the sum over steps; hidden steps add zero.
             let sums = net.graph.mul_mat(v, weights);
-            let sums = net.graph.permute(sums, [0, 2, 1, 3]);
-            net.graph.cont(sums)
+            let sums = net.graph.permute(sums, [1, 3, 2, 0]);
+            let sums = net.graph.cont(sums);
+            net.graph.sum_rows(sums)
         }
         Cached::Rows { k, v } => net.graph.flash_attn(q, k, v, Some(mask), scale),
     };

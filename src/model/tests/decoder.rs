@@ -30,16 +30,14 @@ fn embeddings(n: u32) -> Vec<f32> {
     noise("embeddings", (n * TEXT.n_embd) as usize)
 }
 
-/// Text and picture rows mixed, over a step of cells, for every type of cache.
+/// Text and picture rows mixed, for every type of cache, and over a step of cells.
 #[test]
 fn nodes_equal_the_reference() {
-    const N: u32 = 19;
-    for (kv_type, bound) in
-        [(KvType::F32, F32_BOUND), (KvType::F16, F16_KV_BOUND), (KvType::Q8_0, Q8_0_KV_BOUND)]
-    {
-        println!("{kv_type:?}");
-        let (model, tensors) = tiny::model(&tiny::config(None, None, Some(TEXT)), DType::F32, 2);
-        let (rows, embd) = (rows(0, N), embeddings(N));
+    let (model, tensors) = tiny::model(&tiny::config(None, None, Some(TEXT)), DType::F32, 2);
+    let types =
+        [(KvType::F32, F32_BOUND, 262), (KvType::F16, F16_KV_BOUND, 19), (KvType::Q8_0, Q8_0_KV_BOUND, 19)];
+    for (kv_type, bound, n) in types {
+        let (rows, embd) = (rows(0, n), embeddings(n));
         let table = tensors.get("token_embd.weight");
         let n_embd = TEXT.n_embd as usize;
         let input = |row: &Row| match row.input {
@@ -48,8 +46,8 @@ fn nodes_equal_the_reference() {
         };
         let mut nodes = Nodes::new();
         reference::decoder(&TEXT, &tensors, rows.iter().map(input).collect(), &mut nodes);
-        let mut compare = Compare::new(nodes, bound);
-        let mut decoder = Decoder::new(&model, 64, 1, kv_type).unwrap();
+        let mut compare = Compare::new(format!("{kv_type:?} cache"), nodes, bound);
+        let mut decoder = Decoder::new(&model, 300, 1, kv_type).unwrap();
         decoder.forward_observed(&rows, &embd, &Cancel::new(), &mut compare).unwrap();
         compare.finish();
     }
@@ -155,33 +153,6 @@ fn truncated_sequences_decode_again() {
         let tail = &first[11 * TEXT.n_vocab as usize..];
         assert!(again == tail && other != tail, "{kv_type:?} cache");
     }
-}
-
-/// A cache that grew, with sequences of different lengths in it, goes on with the same bits.
-#[test]
-fn a_cache_grows_with_what_is_in_it() {
-    let model = text_model(DType::F32, 2);
-    for kv_type in KvType::ALL {
-        let embd = embeddings(32);
-        let in_slot =
-            |seq: u32, rows: Vec<Row>| rows.into_iter().map(|row| Row { seq, ..row }).collect::<Vec<_>>();
-        let run = |grows: bool| {
-            let mut decoder = Decoder::new(&model, 32, 3, kv_type).unwrap();
-            decoder.forward(&in_slot(1, rows(0, 20)), &embd, &Cancel::new()).unwrap();
-            decoder.forward(&in_slot(2, rows(0, 5)), &embd, &Cancel::new()).unwrap();
-            if grows {
-                decoder.grow(300).unwrap();
-                assert_eq!((decoder.n_ctx(), decoder.n_past(1)), (300, 20));
-            }
-            let next = [in_slot(1, rows(20, 3)), in_slot(2, rows(5, 3))].concat();
-            flat(decoder.forward(&next, &embd, &Cancel::new()).unwrap())
-        };
-        assert!(run(true) == run(false), "{kv_type:?} cache");
-    }
-    let mut decoder = Decoder::new(&model, 32, 1, KvType::F16).unwrap();
-    decoder.forward(&rows(0, 20), &embeddings(20), &Cancel::new()).unwrap();
-    assert_eq!(decoder.grow(19).unwrap_err().to_string(), "context: expected at least 20, found 19");
-    assert_eq!(decoder.n_ctx(), 32);
 }
 
 /// Rows that want no logits change nothing for those that do.

@@ -132,6 +132,7 @@ pub(super) fn noise(seed: &str, n: usize) -> Vec<f32> {
 
 /// Compares every node that the reference has with the network's.
 pub(super) struct Compare {
+    case: String,
     pub(super) expected: Nodes,
     pub(super) bound: f64,
     /// Node and error, `max |a - b| / rms(b)`, in graph order.
@@ -139,17 +140,17 @@ pub(super) struct Compare {
 }
 
 impl Compare {
-    pub(super) fn new(expected: Nodes, bound: f64) -> Compare {
-        Compare { expected, bound, errors: Vec::new() }
+    pub(super) fn new(case: impl Into<String>, expected: Nodes, bound: f64) -> Compare {
+        Compare { case: case.into(), expected, bound, errors: Vec::new() }
     }
 
     /// Fails on the first node beyond the bound, and on nodes that never came.
     pub(super) fn finish(self) {
         let seen = |name: &String| self.errors.iter().any(|(n, _)| n == name);
         let missing: Vec<_> = self.expected.keys().filter(|name| !seen(name)).collect();
-        assert!(missing.is_empty(), "nodes that were not observed: {missing:?}");
+        assert!(missing.is_empty(), "{}: nodes that were not observed: {missing:?}", self.case);
         let wrong = self.errors.iter().find(|(_, error)| *error > self.bound || error.is_nan());
-        assert!(wrong.is_none(), "first wrong node: {:?}; all: {:#?}", wrong, self.errors);
+        assert!(wrong.is_none(), "{}: first wrong node: {wrong:?}; all: {:#?}", self.case, self.errors);
     }
 }
 

@@ -34,7 +34,6 @@ fn nodes_equal_the_reference() {
         ("quick GELU, LLaVA's projector", quick, llava),
     ];
     for (case, tower, projector) in cases {
-        println!("{case}");
         let config = tiny::config(Some(tower.clone()), Some(projector.clone()), None);
         let (model, tensors) = tiny::model(&config, DType::F32, 2);
         let pixels = picture(&tower);
@@ -46,7 +45,7 @@ fn nodes_equal_the_reference() {
         let mut encoder = VisionEncoder::new(&model).unwrap();
         let mut step = encoder.start(&pixels).unwrap();
         assert_eq!(step, Step { done: 0, total: 4 });
-        let mut compare = Compare::new(nodes, F32_BOUND);
+        let mut compare = Compare::new(case, nodes, F32_BOUND);
         while !step.is_last() {
             step = encoder.step_observed(&Cancel::new(), &mut compare).unwrap();
         }

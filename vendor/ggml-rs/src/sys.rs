@@ -118,6 +118,7 @@ unsafe extern "C" {
         up: *mut ggml_tensor,
     ) -> *mut ggml_tensor;
     pub fn ggml_norm(context: *mut ggml_context, a: *mut ggml_tensor, eps: f32) -> *mut ggml_tensor;
+    pub fn ggml_sum_rows(context: *mut ggml_context, a: *mut ggml_tensor) -> *mut ggml_tensor;
     pub fn ggml_rms_norm(context: *mut ggml_context, a: *mut ggml_tensor, eps: f32) -> *mut ggml_tensor;
     pub fn ggml_mul_mat(
         context: *mut ggml_context,

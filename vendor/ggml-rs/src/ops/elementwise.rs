@@ -92,6 +92,16 @@ impl GraphBuilder {
         })
     }
 
+    /// The sum of each row [n, ..] as a row of one, [1, ..]; added one after another, in f64.
+    pub fn sum_rows(&mut self, a: Tensor) -> Tensor {
+        let facts = self.f32_rows("sum_rows", a);
+        let [_, n1, n2, n3] = facts.shape();
+        self.node("sum_rows", facts.dtype(), [1, n1, n2, n3], |context| {
+            // SAFETY: rows of f32.
+            unsafe { sys::ggml_sum_rows(context, a.raw.as_ptr()) }
+        })
+    }
+
     fn binary(&mut self, op: &str, a: Tensor, b: Tensor, function: Binary) -> Tensor {
         let facts = self.f32_rows(op, a);
         let other = self.f32_rows(op, b);
