@@ -10,6 +10,7 @@ mod engine;
 mod hostile_pictures;
 mod inspect;
 mod models;
+mod parity;
 mod pictures;
 mod program;
 mod run;

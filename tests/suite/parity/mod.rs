@@ -1,0 +1,130 @@
+//! Parity with the models' own PyTorch code, which was run once on tiny checkpoints (tests/reference/README.md).
+//!
+//! The way is the user's: a checkpoint as Hugging Face lays it out, owlet-convert, owlet's prompt and network. Nodes
+//! are compared in the order in which they are computed, so a failure names the first wrong one.
+
+mod compare;
+mod formula;
+mod golden;
+mod pixels;
+mod position_grid;
+mod stored_types;
+mod subject;
+mod tiny;
+
+use compare::{F32_BOUND, TRAP_DISTANCE};
+use ggml::DType;
+use golden::{Case, Conversation};
+use subject::{Seen, Subject};
+
+#[test]
+fn base() {
+    assert_parity("base", 31);
+}
+
+#[test]
+fn shuffle_v2() {
+    assert_parity("shuffle_v2", 1);
+}
+
+#[test]
+fn grid() {
+    assert_parity("grid", 3);
+}
+
+#[test]
+fn not_legacy() {
+    assert_parity("not_legacy", 1);
+}
+
+#[test]
+fn bf16() {
+    assert_parity("bf16", 0);
+}
+
+#[test]
+fn gqa() {
+    assert_parity("gqa", 2);
+}
+
+/// Weights, prompts, nodes, greedy tokens and answers of one case, and what its traps would have shown.
+fn assert_parity(name: &str, n_traps: usize) {
+    let case = Case::read(name);
+    assert_weights(&case);
+    let subject = Subject::new(&case, DType::F32);
+    for conversation in &case.conversations {
+        let seen = nodes(&subject, &case, conversation);
+        assert_nodes(&case, conversation, &seen);
+        assert_greedy(&subject, &case, conversation);
+    }
+    assert_eq!(case.traps.len(), n_traps, "{name}: traps recorded");
+    assert_traps(&subject, &case);
+}
+
+fn assert_weights(case: &Case) {
+    for (tensor, weight) in case.tensors.iter().zip(tiny::weights(case)) {
+        let bytes: Vec<u8> = weight.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(format!("{:016x}", formula::fnv1a64(&bytes)), tensor.fnv1a64, "{}", tensor.name);
+    }
+}
+
+/// Fails at the first node that is off, and shows how far off the ones before it are.
+fn assert_nodes(case: &Case, conversation: &Conversation, seen: &[Seen]) {
+    let mut table = format!("{}/{}\n", case.case, conversation.name);
+    for node in &conversation.nodes {
+        let found = seen.iter().find(|seen| seen.name == node.name);
+        let found = found.unwrap_or_else(|| panic!("{table}{}: the network has no such node", node.name));
+        let error = compare::error(&found.values, &found.ne, node, case.samples(node));
+        table += &format!("  {:18} {error:9.2e}  {:?}\n", node.name, found.ne);
+        assert!(error <= F32_BOUND, "{table}the first wrong node is {}, bound {F32_BOUND:e}", node.name);
+    }
+    print!("{table}");
+}
+
+fn assert_greedy(subject: &Subject, case: &Case, conversation: &Conversation) {
+    let place = format!("{}/{}", case.case, conversation.name);
+    let prompt = subject.prompt(conversation, case.image_context_id());
+    assert_eq!(prompt.ids, conversation.ids, "{place}: {}", conversation.prompt);
+    let embd = picture_rows(subject, case, conversation, &mut Vec::new());
+    let said = subject::greedy(&mut subject.decoder(), &prompt, &embd, conversation.greedy.len());
+    assert_eq!(said, conversation.greedy, "{place}: least margin {}", conversation.least_margin);
+    assert_eq!(subject.tokenizer.decode(&said).trim(), conversation.answer, "{place}");
+}
+
+/// A proof that passes on a wrong variant proves nothing: held against each of them, the comparison must fail, and by
+/// ten times its bound.
+fn assert_traps(subject: &Subject, case: &Case) {
+    let mut seen = nodes(subject, case, case.conversation("picture"));
+    let side = u64::from(subject.config.image.as_ref().unwrap().size_px);
+    seen.push(Seen {
+        name: "pixels".into(),
+        ne: vec![side, side, 3],
+        values: subject.pixels(&case.picture).planes,
+    });
+    for trap in &case.traps {
+        let node = seen.iter().find(|node| node.name == trap.node.name).unwrap();
+        let error = compare::error(&node.values, &node.ne, &trap.node, case.samples(&trap.node));
+        println!("{}: {:28} {error:9.2e} at {:18} {}", case.case, trap.name, node.name, trap.about);
+        let is_seen = error.is_finite() && error >= TRAP_DISTANCE * F32_BOUND;
+        assert!(is_seen, "{}: {} ({}) would pass: {error:e}", case.case, trap.name, trap.about);
+    }
+}
+
+/// All nodes of a conversation's prompt.
+fn nodes(subject: &Subject, case: &Case, conversation: &Conversation) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    let embd = picture_rows(subject, case, conversation, &mut seen);
+    let prompt = subject.prompt(conversation, case.image_context_id());
+    subject::prefill(&mut subject.decoder(), &prompt, &embd, &mut seen);
+    seen
+}
+
+/// `[n_embd, n_image_tokens]`, empty where the conversation has no picture.
+fn picture_rows(
+    subject: &Subject,
+    case: &Case,
+    conversation: &Conversation,
+    seen: &mut Vec<Seen>,
+) -> Vec<f32> {
+    if conversation.has_picture() { subject.encode(&subject.pixels(&case.picture), seen) } else { Vec::new() }
+}

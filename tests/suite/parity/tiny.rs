@@ -1,0 +1,54 @@
+//! A case's checkpoint: laid out as Hugging Face does, converted as a user would.
+//!
+//! Comes in: a golden case. Goes out: a folder with its files, or the GGUF made from it.
+
+use super::formula;
+use super::golden::{self, Case};
+use crate::checkpoint::{Float, Layout, Weight, write_weights};
+use ggml::{Cancel, DType};
+use owlet_convert::{Options, Plan, TypeChoice};
+use std::fs;
+use std::path::Path;
+
+/// The checkpoint's tensors: the formula's values, rounded where the case stores bf16.
+pub fn weights(case: &Case) -> Vec<Weight> {
+    let weight = |tensor: &golden::Tensor| {
+        let mut values = formula::tensor(&case.seed, &tensor.name, &tensor.shape);
+        match float(case) {
+            Float::BF16 => values.iter_mut().for_each(|value| *value = formula::bf16(*value)),
+            Float::F16 | Float::F32 => {}
+        }
+        Weight::new(&tensor.name, &tensor.shape, values)
+    };
+    case.tensors.iter().map(weight).collect()
+}
+
+/// Everything that V1-1's repository has beside its code. bf16 weights lie in pickle shards, as V1-1's do.
+pub fn lay_out(case: &Case, folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for (name, value) in &case.files {
+        fs::write(folder.join(name), value.to_string()).unwrap();
+    }
+    fs::copy(golden::path("tokenizer.model"), folder.join("tokenizer.model")).unwrap();
+    let layout = match float(case) {
+        Float::BF16 => Layout::Torch { shards: 4 },
+        Float::F16 | Float::F32 => Layout::Safetensors { shards: 1 },
+    };
+    write_weights(folder, &weights(case), float(case), layout);
+}
+
+/// Converts `folder` with one type for all matrices.
+pub fn convert(folder: &Path, dtype: DType, out: &Path) {
+    let plain = TypeChoice::Plain(dtype);
+    let options = Options { text: plain, vision: plain, n_threads: Some(2), ..Options::default() };
+    let plan = Plan::from_dir(folder, &options).unwrap();
+    plan.run(out, &mut (), &Cancel::new()).unwrap();
+}
+
+fn float(case: &Case) -> Float {
+    match case.weights.as_str() {
+        "f32" => Float::F32,
+        "bf16" => Float::BF16,
+        other => panic!("{}: weights in {other}", case.case),
+    }
+}
