@@ -90,6 +90,19 @@ impl Decoder {
         self.cache.truncate(seq, n_past);
     }
 
+    /// Makes room for sequences of up to `n_ctx` positions, and keeps all that is in the cache. Until the next
+    /// call both caches are there.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); `Request` where a sequence is longer than `n_ctx`. Nothing changed then.
+    pub fn grow(&mut self, n_ctx: u32) -> Result<()> {
+        let (config, _) = self.model.text()?;
+        self.cache = self.cache.resized(self.model.backend(), config, n_ctx)?;
+        // Its views lie in the old cache.
+        self.loaded = None;
+        Ok(())
+    }
+
     /// Appends rows to their sequences. `embd` is `[n_embd, n]`, for the rows of [`Input::Embd`].
     ///
     /// After [`Error::Cancelled`], which may come between passes or inside one, [`n_past`](Self::n_past) says

@@ -170,6 +170,34 @@ impl KvCache {
         &self.n_past
     }
 
+    /// The same cells in a cache of `n_ctx` positions a sequence.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); `Request` where something filled would not fit.
+    pub(super) fn resized(&self, backend: &Backend, config: &TextConfig, n_ctx: u32) -> Result<KvCache> {
+        let longest = self.n_past.iter().copied().max().unwrap_or(0);
+        if longest > n_ctx {
+            return Err(Error::request(format_args!("context: expected at least {longest}, found {n_ctx}")));
+        }
+        let mut resized = KvCache::new(backend, config, n_ctx, self.n_past.len() as u32, self.kv_type)?;
+        resized.n_past.clone_from(&self.n_past);
+        for (from, to) in self.layers.iter().zip(&resized.layers) {
+            for (from, to) in [(from.k, to.k), (from.v, to.v)] {
+                for (seq, &n_past) in (0..).zip(&self.n_past) {
+                    let mut steps = vec![0; self.bytes(n_cells(n_past) * self.n_embd_kv) as usize];
+                    self.memory.read(from, self.slot(seq), &mut steps)?;
+                    resized.memory.write(to, resized.slot(seq), &steps)?;
+                }
+            }
+        }
+        Ok(resized)
+    }
+
+    /// Where the cells of a sequence begin, in bytes, in every tensor.
+    fn slot(&self, seq: u64) -> usize {
+        (seq * self.bytes(self.n_embd_kv * n_cells(self.n_ctx))) as usize
+    }
+
     /// Forgets a sequence and zeroes its cells: what is masked counts as zero times its value, which NaN and
     /// infinity survive.
     pub(super) fn wipe(&mut self, seq: u32) -> Result<()> {

@@ -155,6 +155,34 @@ fn truncated_sequences_decode_again() {
     }
 }
 
+/// A cache that grew, with sequences of different lengths in it, goes on with the same bits.
+#[test]
+fn a_cache_grows_with_what_is_in_it() {
+    let model = text_model(DType::F32, 2);
+    let cancel = Cancel::new();
+    for kv_type in KvType::ALL {
+        let embd = embeddings(32);
+        let in_slot =
+            |seq: u32, rows: Vec<Row>| rows.into_iter().map(|row| Row { seq, ..row }).collect::<Vec<_>>();
+        let run = |grows: bool| {
+            let mut decoder = Decoder::new(&model, 32, 3, kv_type).unwrap();
+            decoder.forward(&in_slot(1, rows(0, 20)), &embd, &cancel).unwrap();
+            decoder.forward(&in_slot(2, rows(0, 5)), &embd, &cancel).unwrap();
+            if grows {
+                decoder.grow(300).unwrap();
+                assert_eq!((decoder.n_ctx(), decoder.n_past(1)), (300, 20));
+            }
+            let next = [in_slot(1, rows(20, 3)), in_slot(2, rows(5, 3))].concat();
+            flat(decoder.forward(&next, &embd, &cancel).unwrap())
+        };
+        assert!(run(true) == run(false), "{kv_type:?} cache");
+    }
+    let mut decoder = Decoder::new(&model, 32, 1, KvType::F16).unwrap();
+    decoder.forward(&rows(0, 20), &embeddings(20), &cancel).unwrap();
+    assert_eq!(decoder.grow(19).unwrap_err().to_string(), "context: expected at least 20, found 19");
+    assert_eq!(decoder.n_ctx(), 32);
+}
+
 /// Rows that want no logits change nothing for those that do.
 #[test]
 fn logits_come_for_the_rows_that_want_them() {
