@@ -16,8 +16,7 @@ const ANIMATION: f64 = 8.0;
 /// Checks the frame's size against the picture's, and the memory that decoding takes.
 pub(super) fn check(source: &Source, [width, height]: [usize; 2], n_channels: usize) -> Result<()> {
     let mut per_pixel = n_channels as f64;
-    let mut chunks = Chunks(source.bytes.get(12..).unwrap_or_default());
-    while let Some((kind, mut body)) = chunks.next() {
+    for (kind, mut body) in Chunks(source.bytes.get(12..).unwrap_or_default()) {
         let is_animated = kind == b"ANMF";
         let mut kind = *kind;
         if is_animated {
