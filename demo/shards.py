@@ -1,0 +1,78 @@
+"""Draws training pictures in the background into numbered shards, and reads them back.
+
+    python demo/shards.py --data DIR --first 0 --count 60 [--workers 2]
+
+Shard k follows from seed and k alone, so it is the same whenever and by whomever it is drawn.
+"""
+import argparse
+import glob
+import json
+import multiprocessing
+import os
+
+import numpy as np
+
+import pictures
+
+SHARD = 2048
+PAGES = 50000
+
+
+def shard_path(folder, k):
+    return os.path.join(folder, f"shard_{k:05d}.npz")
+
+
+def write_shard(folder, k, seed, fonts):
+    """Shards from PAGES on hold pages full of letters and shapes, the others what questions are asked about."""
+    if os.path.exists(shard_path(folder, k)):
+        return
+    rng = np.random.default_rng([seed, k])
+    drawn = [pictures.sample(rng, fonts, "page" if k >= PAGES else None) for _ in range(SHARD)]
+    scenes = json.dumps([d[1] for d in drawn], default=lambda v: v.item()).encode()
+    part = shard_path(folder, k) + f".{os.getpid()}.part"
+    with open(part, "wb") as f:
+        np.savez(f, images=np.stack([d[0] for d in drawn]), labels=np.stack([d[2] for d in drawn]),
+                 scenes=np.frombuffer(scenes, np.uint8))
+    os.replace(part, shard_path(folder, k))
+
+
+def read_shard(path):
+    with np.load(path) as z:
+        return z["images"], z["labels"], json.loads(z["scenes"].tobytes())
+
+
+def shard_list(folder, pages=False):
+    every = sorted(glob.glob(os.path.join(folder, "shard_*.npz")))
+    return [p for p in every if (int(p[-9:-4]) >= PAGES) == pages]
+
+
+def _job(args):
+    write_shard(*args)
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument("--data", required=True)
+    ap.add_argument("--first", type=int, default=0)
+    ap.add_argument("--count", type=int, default=60)
+    ap.add_argument("--pages", action="store_true", help="draw pages for the tower's first lessons")
+    ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--workers", type=int, default=1)
+    args = ap.parse_args()
+    os.makedirs(args.data, exist_ok=True)
+    train, held = pictures.split_fonts(pictures.scan_fonts())
+    print(f"fonts used: {sum(map(len, train.values()))} faces of {sorted(train)}")
+    print(f"fonts held out: {sum(map(len, held.values()))} faces of {sorted(held)}", flush=True)
+    first = args.first + PAGES * args.pages
+    jobs = [(args.data, k, args.seed, train) for k in range(first, first + args.count)]
+    if args.workers == 1:
+        for j in jobs:
+            _job(j)
+    else:
+        with multiprocessing.Pool(args.workers) as pool:
+            for _ in pool.imap(_job, jobs, chunksize=1):
+                pass
+
+
+if __name__ == "__main__":
+    main()
