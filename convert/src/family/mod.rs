@@ -5,6 +5,7 @@
 //! every tensor that it implies. No weight is read here.
 
 mod internvl_chat;
+mod internvl_names;
 
 use owlet_format::{ModelConfig, TensorSpec};
 

@@ -168,12 +168,14 @@ fn dry_run_text() {
     assert_eq!(plan, fs::read_to_string(&golden).unwrap());
 }
 
+/// Cancels at its n-th chunk; no chunk may come behind that.
 struct CancelAt<'a>(usize, &'a Cancel);
 
 impl Progress for CancelAt<'_> {
     fn start(&mut self, _: u64) {}
 
-    fn advance(&mut self, _: &str, _: u64) {
+    fn advance(&mut self, tensor: &str, _: u64) {
+        assert!(!self.1.is_cancelled(), "{tensor} is worked on although cancelled");
         match self.0 {
             0 => self.1.cancel(),
             _ => self.0 -= 1,
