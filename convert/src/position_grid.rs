@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn doubling_by_hand() {
         // The outer outputs lie a quarter outside the grid: their far taps repeat the edge, the last one undershoots.
-        let expected = [-0.10546875, 0.2265625, 0.7734375, 1.10546875];
+        let expected = [-0.10546875, 0.2265625, 0.7734375, 1.105_468_8];
         assert_eq!(resize(&[0.0, 1.0, 0.0, 1.0], 1, 2, 4), expected.repeat(4));
     }
 }
