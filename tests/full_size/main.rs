@@ -35,7 +35,7 @@ fn main() {
 }
 
 fn write(out: &Path, config: &ModelConfig) {
-    let mut metadata = Metadata::new(&out.display().to_string());
+    let mut metadata = Metadata::new(out.display().to_string());
     config.write(&mut metadata);
     let choice = |name: &str| name.parse::<TypeChoice>().unwrap();
     let recipe = Recipe { text: choice("q4_k_m"), vision: choice("q8_0"), projector: choice("q8_0") };
