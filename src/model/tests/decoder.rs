@@ -115,7 +115,8 @@ fn beside_others(model: &Model, kv_type: KvType, n: u32) -> Vec<f32> {
 #[test]
 fn bits_do_not_change_over_steps_of_cells() {
     const N: u32 = 520;
-    let model = text_model(DType::Q8_0, 2);
+    // In f32, since quantized activations would round small differences away.
+    let model = text_model(DType::F32, 2);
     let embd = embeddings(N);
     for kv_type in KvType::ALL {
         let mut at_once = Decoder::new(&model, N, 1, kv_type).unwrap();

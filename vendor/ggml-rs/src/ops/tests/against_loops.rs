@@ -89,6 +89,19 @@ fn swiglu_is_silu_of_the_gate_times_up() {
     assert_close("swiglu", &run.output(y), &expected, APPROXIMATE);
 }
 
+/// One after another in f64: zeros at the end of a row change no bit.
+#[test]
+fn rows_are_summed_in_order() {
+    for n in [1, 2, 7, 33] {
+        let mut run = Run::new();
+        let (x, values) = run.input(&[n, 3, 2]);
+        let y = run.builder.sum_rows(x);
+        let in_order = |row: &[f32]| row.iter().fold(0.0, |sum, &v| sum + f64::from(v)) as f32;
+        let expected: Vec<f32> = values.chunks(n as usize).map(in_order).collect();
+        assert_eq!(run.output(y), expected, "{n}");
+    }
+}
+
 #[test]
 fn norms() {
     for n in [1, 5, 32, 33, 257] {
