@@ -5,8 +5,8 @@ use super::flags::{AnswerFlags, ModelFlags};
 use super::follow::{Followed, follow};
 use super::lines::{Input, Lines};
 use super::pictures::{self, Attached};
-use super::receipt;
 use super::screen::{Screen, note};
+use super::{interrupt, receipt};
 use crate::engine::{Engine, FinishReason, Outcome, Request, Sampling};
 use crate::error::{Error, Result};
 use crate::prompt::{Message, Pixels};
@@ -55,6 +55,9 @@ impl Chat {
             conversation.attach(found.attach(engine.loaded())?);
         }
         let mut lines = Lines::open(!self.no_history)?;
+        if lines.is_terminal() {
+            interrupt::stay();
+        }
         if lines.is_terminal() && !self.quiet {
             note(&format!("{}; /help lists commands, Ctrl-D leaves", engine.loaded().config.name));
         }

@@ -1,11 +1,16 @@
-//! Ctrl-C: the first one stops what is being computed, a second one, or one while nothing is, ends the program.
+//! Ctrl-C: the first one stops what is being computed, a second one ends the program, as does one while nothing runs;
+//! but in a chat on a terminal that one is late by a moment and must not cost the conversation.
 
 use super::INTERRUPTED;
 use crate::error::{Error, Result};
 use ggml::Cancel;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static RUNNING: Mutex<Option<Cancel>> = Mutex::new(None);
+
+/// Nothing runs, and that is no reason to leave.
+static STAYS: AtomicBool = AtomicBool::new(false);
 
 /// Takes Ctrl-C over from the system, for the whole life of the program.
 ///
@@ -14,9 +19,15 @@ static RUNNING: Mutex<Option<Cancel>> = Mutex::new(None);
 pub fn install() -> Result<()> {
     ctrlc::set_handler(|| match &*running() {
         Some(cancel) if !cancel.is_cancelled() => cancel.cancel(),
+        None if STAYS.load(Ordering::Relaxed) => {}
         _ => std::process::exit(INTERRUPTED.into()),
     })
     .map_err(|error| Error::Backend(format!("ctrl-c: {error}")))
+}
+
+/// From now on, Ctrl-C while nothing runs does nothing.
+pub fn stay() {
+    STAYS.store(true, Ordering::Relaxed);
 }
 
 /// As long as this lives, Ctrl-C raises its flag.

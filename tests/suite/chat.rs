@@ -120,7 +120,13 @@ mod on_a_terminal {
         terminal
     }
 
+    /// The editor is ready for keys: what is typed before that is the terminal's own business.
+    fn prompts(terminal: &mut PtySession) {
+        terminal.exp_string("\u{1b}[?2004h").unwrap();
+    }
+
     fn leaves(mut terminal: PtySession) {
+        prompts(&mut terminal);
         terminal.send_control('d').unwrap();
         terminal.exp_eof().unwrap();
         let status = format!("{:?}", terminal.process().wait().unwrap());
@@ -141,6 +147,7 @@ mod on_a_terminal {
         terminal.send_control('c').unwrap();
         terminal.exp_string(" reused) ").unwrap();
         terminal.exp_string("stopped; what was said is kept").unwrap();
+        prompts(&mut terminal);
         terminal.send_control('c').unwrap();
         terminal.exp_string("Ctrl-D or /quit leaves").unwrap();
         leaves(terminal);
