@@ -92,9 +92,9 @@ impl Subject {
         Prompt { rows: rows.collect(), ids }
     }
 
-    pub fn decoder(&self) -> Decoder {
+    pub fn decoder(&self, kv_type: KvType) -> Decoder {
         let n_ctx = self.config.text.as_ref().unwrap().n_ctx_train;
-        Decoder::new(&self.model, n_ctx, 1, KvType::F32).unwrap()
+        Decoder::new(&self.model, n_ctx, 1, kv_type).unwrap()
     }
 }
 
