@@ -4,6 +4,7 @@
     python demo/evaluate.py answer --set SET --checkpoint demo/checkpoint --out answers.jsonl   # the reference
     python demo/evaluate.py run --set SET --out answers.jsonl -- owlet run --image {image} {question}
     python demo/evaluate.py score --set SET --answers answers.jsonl [--wrong]
+    python demo/evaluate.py measure --seed 7001 --per-kind 500      # write, answer and score in one, without files
 
 A line of answers is {"id": ..., "answer": ...}. An answer is right when, in lower case, stripped, inner spaces single and final
 punctuation dropped, it equals the expected answer or one of `accept`.
@@ -21,6 +22,7 @@ from PIL import Image
 import pictures
 import questions
 
+CHECKPOINT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "checkpoint")
 KINDS = ["shape", "colour", "count", "place", "read", "what"]
 
 
@@ -75,7 +77,7 @@ def write(args):
             if args.small:
                 colours = img.getcolors(64)  # None: more than that
                 img = img if colours else img.quantize(64, dither=Image.Dither.NONE)
-            img.save(os.path.join(args.out, name), optimize=True)
+            img.save(os.path.join(args.out, name), optimize=args.small)
             f.write(json.dumps({"id": i, "image": name, "question": q, "answer": a, "accept": accept, "kind": kind, "lang": lang,
                                 "unseen_phrasing": unseen}, ensure_ascii=False) + "\n")
 
@@ -85,13 +87,14 @@ def read_set(folder):
         return [json.loads(line) for line in f]
 
 
-def answer(args):
+def replier(checkpoint):
+    """A function (112x112 picture, question) -> greedy answer of the checkpoint: bf16 weights, f32 arithmetic."""
     import torch
 
     import export
     import model
 
-    net, vocab = export.load(args.checkpoint)
+    net, vocab = export.load(checkpoint)
     head, start = vocab.head()
 
     @torch.no_grad()
@@ -110,11 +113,26 @@ def answer(args):
             ids.append(token)
         return vocab.decode(ids[prompt:])
 
+    return reply
+
+
+def answer(args):
+    reply = replier(args.checkpoint)
     with open(args.out, "w", encoding="utf-8") as f:
         for item in read_set(args.set):
             with Image.open(os.path.join(args.set, item["image"])) as img:
                 picture = pictures.squash(img)
             f.write(json.dumps({"id": item["id"], "answer": reply(picture, item["question"])}, ensure_ascii=False) + "\n")
+
+
+def measure(args):
+    families = pictures.scan_fonts()
+    seen, held = pictures.split_fonts(families)
+    reply = replier(args.checkpoint)
+    table = {}
+    for img, _, kind, lang, question, expected, accept, unseen in draw_set(args.seed, args.per_kind, {"held": held, "seen": seen, "all": families}[args.fonts]):
+        count(table, reply(pictures.squash(img), question), kind, lang, expected, accept, unseen)
+    show(table)
 
 
 def run(args):
@@ -127,22 +145,32 @@ def run(args):
             f.write(json.dumps({"id": item["id"], "answer": done.stdout.strip()}, ensure_ascii=False) + "\n")
 
 
+def count(table, given, kind, lang, expected, accept, unseen):
+    """Enters one answer in the table {(kind, lang): [right, all]}; gives whether it is right."""
+    ok = is_right(given, expected, accept)
+    keys = [(kind, lang), (kind, "both"), ("all", "unseen phrasing" if unseen else "seen phrasing")]
+    keys += [(f"read {len(expected)}", "both")] if kind == "read" else []
+    for key in keys:
+        entry = table.setdefault(key, [0, 0])
+        entry[0] += ok
+        entry[1] += 1
+    return ok
+
+
+def show(table):
+    for (kind, lang), (right, n) in sorted(table.items()):
+        print(f"{kind:8} {lang:16} {right:5} of {n:5}  {100 * right / n:5.1f}%")
+
+
 def score(args):
     with open(args.answers, encoding="utf-8") as f:
         given = {a["id"]: a["answer"] for a in map(json.loads, f)}
     table = {}
     for item in read_set(args.set):
-        ok = is_right(given.get(item["id"], ""), item["answer"], item["accept"])
-        keys = [(item["kind"], item["lang"]), (item["kind"], "both"), ("all", "unseen phrasing" if item["unseen_phrasing"] else "seen phrasing")]
-        keys += [(f"read {len(item['answer'])}", "both")] if item["kind"] == "read" else []
-        for key in keys:
-            c = table.setdefault(key, [0, 0])
-            c[0] += ok
-            c[1] += 1
-        if args.wrong and not ok:
-            print(item["image"], item["question"], "expected", item["answer"], "given", given.get(item["id"]))
-    for (kind, lang), (right, n) in sorted(table.items()):
-        print(f"{kind:8} {lang:16} {right:5} of {n:5}  {100 * right / n:5.1f}%")
+        said = given.get(item["id"], "")
+        if not count(table, said, item["kind"], item["lang"], item["answer"], item["accept"], item["unseen_phrasing"]) and args.wrong:
+            print(item["image"], item["question"], "expected", item["answer"], "given", said)
+    show(table)
 
 
 def main():
@@ -155,9 +183,15 @@ def main():
     p.add_argument("--fonts", choices=["held", "seen", "all"], default="all")
     p.add_argument("--small", action="store_true", help="half-size canvases, few colours, no noise: small files")
     p.set_defaults(do=write)
+    p = sub.add_parser("measure")
+    p.add_argument("--seed", type=int, default=7001)
+    p.add_argument("--per-kind", type=int, default=500)
+    p.add_argument("--fonts", choices=["held", "seen", "all"], default="all")
+    p.add_argument("--checkpoint", default=CHECKPOINT)
+    p.set_defaults(do=measure)
     p = sub.add_parser("answer")
     p.add_argument("--set", required=True)
-    p.add_argument("--checkpoint", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "checkpoint"))
+    p.add_argument("--checkpoint", default=CHECKPOINT)
     p.add_argument("--out", required=True)
     p.set_defaults(do=answer)
     p = sub.add_parser("run")

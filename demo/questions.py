@@ -76,6 +76,32 @@ ASK = {
                  "图片展示了什么？", "请问图中是什么？", "描述这幅图。", "你能看到什么？"],
     },
 }
+MORE = {  # further phrasings for training, none of them near those held out
+    "en": {
+        "shape": ["What's the shape?", "What is drawn in the picture, which shape?", "Say the shape.", "Look at the image: what shape is there?", "Which shape does it have?"],
+        "shape_of_colour": ["The {c} thing: what shape is it?", "Say the shape of the {c} thing.", "What is {c} in the picture?", "What {c} shape is there?"],
+        "colour": ["What's the colour of the {o}?", "What's the color of the {o}?", "Say the color of the {o}.", "the color of the {o}", "Which colour has the {o}?",
+                   "Look at the {o}. What color is it?", "What color do you see on the {o}?", "What color is this {o}?"],
+        "colour_any": ["What colour do you see?", "Say the color.", "What's the color?", "What color?"],
+        "count": ["How many {p} can be seen?", "What is the count of {p}?", "Say how many {p} there are.", "Number of {p}?", "How many {p} are in this image?", "How many {p} are visible?",
+                  "Tell me the number of {p}.", "Count {p}."],
+        "place": ["Where's the {o}?", "Say where the {o} is.", "The {o} is in which part of the image?", "What is the location of the {o}?", "In which corner or side is the {o}?",
+                  "Where does the {o} lie?", "The position of the {o}?", "Whereabouts is the {o}?"],
+        "read": ["What's written here?", "What does the image say?", "What is written?", "Text?", "Say the letters.", "What does this say?", "What is the word?", "Which text do you see?",
+                 "What do you see written in the image?", "Read this.", "Read it.", "Read the word.", "Read the characters."],
+        "what": ["What's this?", "What's in the image?", "Say what you see.", "What does the picture contain?", "Look at the picture. What is there?"],
+    },
+    "zh": {
+        "shape": ["形状是什么？", "图片里画的是什么？是什么形状？", "这是啥形状？", "什么形状？", "看图说出形状。", "图中物体的形状是什么？"],
+        "shape_of_colour": ["{c}的是啥形状？", "图中{c}的是什么？", "{c}的物体是什么形状的？"],
+        "colour": ["{o}是啥颜色？", "图中那个{o}是什么颜色的？", "这里的{o}是什么颜色？", "看图，{o}是什么颜色？", "{o}颜色是什么？", "{o}的颜色？", "那个{o}什么颜色？", "{o}用的是什么颜色？"],
+        "colour_any": ["什么颜色？", "这是啥颜色？", "图片里有什么颜色？", "看到的是什么颜色？"],
+        "count": ["图片中有几个{p}？", "里面有几个{p}？", "数一数有多少个{p}。", "图上有几个{p}？", "总共有几个{p}？", "能看到几个{p}？", "几个{p}？"],
+        "place": ["{o}在图的哪边？", "{o}在哪一边？", "{o}在什么位置？", "{o}在图上的哪里？", "{o}的位置？", "图里的{o}在哪里？", "{o}放在哪里？"],
+        "read": ["图片里写的是什么？", "图上写着什么？", "写了什么字？", "这是什么字？", "读一读图中的字。", "里面的文字是什么？", "读出文字。", "这里写着什么？", "看图读字。"],
+        "what": ["图片中有什么？", "画面里有什么？", "图上有什么？", "说说你看到了什么。", "这张图是什么？", "图片里画了什么？"],
+    },
+}
 ANY_OBJECT = {"en": ["shape", "object", "figure", "form"], "zh": ["图形", "形状", "物体", "东西"]}
 ANY_PLURAL = {"en": ["shapes", "objects", "figures", "things", "geometric shapes"], "zh": ["图形", "形状", "物体", "东西"]}
 TEXT_NAME = {"en": ["text", "writing", "word", "lettering"], "zh": ["文字", "字", "字母", "文本"]}
@@ -84,7 +110,7 @@ TEXT_NAME = {"en": ["text", "writing", "word", "lettering"], "zh": ["文字", "�
 def phrasings(lang, kind, unseen=False):
     every = ASK[lang][kind]
     cut = len(every) - max(1, len(every) // 5)
-    return every[cut:] if unseen else every[:cut]
+    return every[cut:] if unseen else every[:cut] + MORE[lang][kind]
 
 
 def article(word):

@@ -142,7 +142,8 @@ def worker(rank, args):
     vocab = vocabulary.Vocabulary(args.tokenizer)
     start = vocab.head()[1]
     net, aux = model.Demo(vocab.n_vocab), torch.nn.Linear(model.V_EMBD, sum(SIZES))
-    everything = [*net.named_parameters(), *aux.named_parameters(prefix="aux")]
+    where = torch.nn.Linear(model.N_EMBD, model.N_IMAGE_TOKENS)  # which image token is this? so that places are not lost
+    everything = [*net.named_parameters(), *aux.named_parameters(prefix="aux"), *where.named_parameters(prefix="aux.where")]
     by_muon = [p for n, p in everything if p.dim() == 2 and "embed" not in n and "lm_head" not in n and not n.startswith("aux")]
     chosen = {id(p) for p in by_muon}
     by_adam = [p for _, p in everything if id(p) not in chosen]
@@ -155,6 +156,7 @@ def worker(rank, args):
         s = torch.load(args.state)
         net.load_state_dict(s["model"])
         aux.load_state_dict(s["aux"])
+        where.load_state_dict(s["where"])
         ema, step, joined, elapsed = s["ema"], s["step"], s["joined"], s["elapsed"]
         for o, d in zip(opts, s["opts"]):
             o.load_state_dict(d)
@@ -164,7 +166,7 @@ def worker(rank, args):
     whole = torch.compile(lambda x, p: forward(net, aux, x, p, start), dynamic=False)
 
     def save():
-        torch.save({"model": net.state_dict(), "ema": ema, "aux": aux.state_dict(), "opts": [o.state_dict() for o in opts],
+        torch.save({"model": net.state_dict(), "ema": ema, "aux": aux.state_dict(), "where": where.state_dict(), "opts": [o.state_dict() for o in opts],
                     "step": step, "joined": joined, "elapsed": elapsed}, args.state + ".part")
         os.replace(args.state + ".part", args.state)
 
@@ -200,7 +202,9 @@ def worker(rank, args):
         if joining:
             here = packed[3] >= 0
             losses["answers"] = F.cross_entropy(net.language_model.lm_head(hidden[here].float()), packed[3][here])
-            loss = loss + losses["answers"]
+            slots = torch.arange(model.N_IMAGE_TOKENS).repeat(len(hidden))
+            losses["where"] = F.cross_entropy(where(hidden[:, start:start + model.N_IMAGE_TOKENS].float()).flatten(0, 1), slots)
+            loss = loss + losses["answers"] + 0.3 * losses["where"]
             joined += 1
         loss.backward()
         average_gradients([p for _, p in everything])
