@@ -72,14 +72,9 @@ def draw_all():
 
     img = slope(520, 400, (255, 252, 240), (246, 236, 214))
     fill(img, (34, 150, 70), square(110, 310, 62))
-    out["green-square-bottom-left.png"] = img
+    out["green-square.png"] = img
 
-    img = slope(600, 340, (250, 250, 252), (236, 238, 242))
-    fill(img, (210, 36, 44), circle(160, 170, 88))
-    fill(img, (30, 90, 220), square(440, 170, 80))
-    out["circle-and-square.png"] = img
-
-    out["text-owl.png"] = sign(480, 320, (250, 246, 236), (240, 230, 210), "OWL", (66, 44, 28), BOLD, 170)
+    out["text-owl.png"] = sign(480, 320, (250, 246, 236), (240, 230, 210), "OWL", (66, 44, 28), BOLD, 128)
     out["text-b52.png"] = sign(480, 300, (24, 40, 72), (14, 24, 48), "B52", (240, 244, 255), SLAB, 150)
     out["text-k7.png"] = sign(360, 360, (255, 255, 255), (240, 244, 248), "K7", (30, 90, 210), BOLD, 190)
     return out
