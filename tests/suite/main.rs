@@ -6,6 +6,7 @@ mod chat;
 mod checkpoint;
 mod cli;
 mod convert;
+mod demo;
 mod engine;
 mod hostile_pictures;
 mod inspect;

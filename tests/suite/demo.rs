@@ -1,0 +1,50 @@
+//! The built-in model on a fixed sample of pictures that it was not trained on.
+
+#[path = "../accuracy/set.rs"]
+mod set;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The file in the program is what the converter makes of the checkpoint beside it, to the byte: on any machine, with
+/// any number of threads.
+#[test]
+fn the_built_in_file_is_the_converted_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("demo.gguf");
+    let done = Command::new(env!("CARGO_BIN_EXE_owlet"))
+        .args(["convert", "demo/checkpoint", "--type", "q8_0", "--name", "owlet-demo", "-o"])
+        .arg(&out)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let [made, built_in] =
+        [out, root().join("demo/owlet-demo.gguf")].map(|path| std::fs::read(path).unwrap());
+    assert!(made == built_in, "{} bytes made, {} built in", made.len(), built_in.len());
+}
+
+/// Percent of right answers that were measured when the model was made, by kind of question. A change that costs more
+/// than three points has broken something.
+const MEASURED: &[(&str, f64)] =
+    &[("shape", 0.0), ("colour", 0.0), ("count", 0.0), ("place", 0.0), ("read", 0.0), ("what", 0.0)];
+
+#[test]
+fn the_built_in_model_answers_as_well_as_measured() {
+    let set = set::Set::read(&root().join("tests/data/demo"));
+    assert!(set.n_questions() >= 60, "{} questions", set.n_questions());
+    let mut wrong = Vec::new();
+    let table = set.ask(None, 2, |question, answer, is_right| {
+        if !is_right {
+            wrong.push(format!("{}, found {answer:?}", question.describe()));
+        }
+    });
+    for (kind, measured) in MEASURED {
+        let percent = table.percent(kind);
+        assert!(percent >= measured - 3.0, "{kind}: {percent:.1}%\n{table}{}", wrong.join("\n"));
+    }
+}
