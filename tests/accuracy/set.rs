@@ -102,20 +102,20 @@ fn plain(text: &str) -> String {
     spaced.trim_end_matches(|c: char| c.is_whitespace() || ".。!！?？,，;；:：".contains(c)).to_string()
 }
 
-/// Right answers and questions, by kind and by kind and language.
+/// Right answers and questions: all, by kind, and by kind and language.
 #[derive(Default)]
 pub struct Table(BTreeMap<String, (u32, u32)>);
 
 impl Table {
     fn add(&mut self, question: &Question, is_right: bool) {
-        for key in [question.kind.clone(), format!("{} {}", question.kind, question.lang)] {
+        for key in ["all".into(), question.kind.clone(), format!("{} {}", question.kind, question.lang)] {
             let (n_right, n) = self.0.entry(key).or_default();
             *n_right += u32::from(is_right);
             *n += 1;
         }
     }
 
-    /// Percent of right answers among the questions of `kind`.
+    /// Percent of right answers among the questions of `kind`, or of `all`.
     pub fn percent(&self, kind: &str) -> f64 {
         self.0.get(kind).map_or(0.0, |&(n_right, n)| 100.0 * f64::from(n_right) / f64::from(n))
     }

@@ -28,10 +28,11 @@ fn the_built_in_file_is_the_converted_checkpoint() {
     assert!(made == built_in, "{} bytes made, {} built in", made.len(), built_in.len());
 }
 
-/// Percent of right answers that were measured when the model was made, by kind of question. A change that costs more
-/// than three points has broken something.
-const MEASURED: &[(&str, f64)] =
-    &[("shape", 0.0), ("colour", 0.0), ("count", 0.0), ("place", 0.0), ("read", 0.0), ("what", 0.0)];
+/// Percent of right answers over the whole sample, measured with the file that is built in.
+const MEASURED: f64 = 63.9;
+
+/// What another processor's rounding may cost; a change that costs more has broken something.
+const SLACK: f64 = 3.0;
 
 #[test]
 fn the_built_in_model_answers_as_well_as_measured() {
@@ -43,8 +44,6 @@ fn the_built_in_model_answers_as_well_as_measured() {
             wrong.push(format!("{}, found {answer:?}", question.describe()));
         }
     });
-    for (kind, measured) in MEASURED {
-        let percent = table.percent(kind);
-        assert!(percent >= measured - 3.0, "{kind}: {percent:.1}%\n{table}{}", wrong.join("\n"));
-    }
+    let percent = table.percent("all");
+    assert!(percent >= MEASURED - SLACK, "{percent:.1}%, measured {MEASURED}%\n{table}{}", wrong.join("\n"));
 }
