@@ -20,6 +20,10 @@ void owlet_tensor_facts(ggml_tensor * tensor, owlet_tensor * facts) {
     facts->flags     = tensor->flags;
 }
 
+const void * owlet_tensor_source_data(const ggml_tensor * tensor, int i) {
+    return tensor->src[i]->data;
+}
+
 int owlet_graph_n_leafs(ggml_cgraph * graph) {
     return graph->n_leafs;
 }

@@ -22,6 +22,8 @@ struct owlet_tensor {
 
 size_t owlet_tensor_bytes(void);
 void owlet_tensor_facts(struct ggml_tensor * tensor, struct owlet_tensor * facts);
+// Where the i-th source of a node lies: the scheduler may have put a copy in its place.
+const void * owlet_tensor_source_data(const struct ggml_tensor * tensor, int i);
 
 int owlet_graph_n_leafs(struct ggml_cgraph * graph);
 // Bytes that the CPU backend will ask for, beyond tensors, to compute `graph`.

@@ -25,6 +25,12 @@ unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
 
+/// What ends a computation after the node that runs: from outside, or from a node itself.
+pub(crate) struct Stop<'a> {
+    pub cancel: &'a Cancel,
+    pub has_failed: &'a AtomicBool,
+}
+
 /// What only one computation at a time may touch; holding it is the right to compute.
 pub(crate) struct State {
     /// Scratch that the backend has already got beyond tensors, in bytes.
@@ -115,20 +121,20 @@ impl Backend {
         sched: *mut sys::ggml_backend_sched,
         graph: *mut sys::ggml_cgraph,
         reproducible: bool,
-        cancel: &Cancel,
+        stop: Stop<'_>,
     ) -> Result<()> {
         let mut state = self.lock();
         if state.broken {
             return Err(Error::Compute);
         }
-        if cancel.is_cancelled() {
+        if stop.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let flag = std::ptr::from_ref(cancel.flag()).cast_mut().cast();
-        // SAFETY: the flag outlives the computation, after which the callback is taken back; the caller
+        let data = std::ptr::from_ref(&stop).cast_mut().cast();
+        // SAFETY: `stop` outlives the computation, after which the callback is taken back; the caller
         // vouches for the rest.
         let status = unsafe {
-            sys::ggml_backend_cpu_set_abort_callback(self.raw(), Some(is_cancelled), flag);
+            sys::ggml_backend_cpu_set_abort_callback(self.raw(), Some(must_stop), data);
             sys::ggml_backend_cpu_set_use_ref(self.raw(), reproducible);
             let status = sys::owlet_sched_compute(sched, graph);
             sys::ggml_backend_cpu_set_abort_callback(self.raw(), None, null_mut());
@@ -213,9 +219,10 @@ unsafe extern "C" fn on_fatal(message: *const c_char) {
 /// What ggml logs (allocations that failed, mostly) comes back as an error and is not printed twice.
 unsafe extern "C" fn on_log(_level: c_int, _text: *const c_char, _data: *mut c_void) {}
 
-unsafe extern "C" fn is_cancelled(flag: *mut c_void) -> bool {
-    // SAFETY: `Backend::compute` passes a flag that outlives the call.
-    unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
+unsafe extern "C" fn must_stop(stop: *mut c_void) -> bool {
+    // SAFETY: `Backend::compute` passes what outlives the call.
+    let stop = unsafe { &*stop.cast::<Stop<'_>>() };
+    stop.cancel.is_cancelled() || stop.has_failed.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
+use crate::custom::MAX_ARGS;
+use crate::ops::Customs;
 use crate::sys::{self, TensorFacts};
 use crate::{Backend, DType, Memory, Result, Tensor, Weights};
 
@@ -18,6 +20,7 @@ use crate::{Backend, DType, Memory, Result, Tensor, Weights};
 pub struct GraphBuilder {
     pub(crate) arena: Arena,
     pub(crate) memories: Vec<Memory>,
+    pub(crate) customs: Customs,
     backend: Backend,
     graph: *mut sys::ggml_cgraph,
     weights: Vec<Weights>,
@@ -44,6 +47,7 @@ pub struct Graph {
     pub(crate) raw: *mut sys::ggml_cgraph,
     pub(crate) inputs: HashMap<Tensor, Input>,
     pub(crate) outputs: Vec<Tensor>,
+    pub(crate) customs: Customs,
     pub(crate) n_tensors: usize,
     n_nodes: usize,
     /// The graph and its nodes lie here.
@@ -65,7 +69,7 @@ impl Graph {
 /// Most nodes of one graph.
 pub(crate) const MAX_NODES: usize = 1 << 16;
 /// Tensors that one operation can bring into a graph beside its node.
-pub(crate) const MAX_SOURCES: usize = 8;
+pub(crate) const MAX_SOURCES: usize = MAX_ARGS;
 
 impl GraphBuilder {
     /// A graph of at most `max_nodes` operations and as many inputs, weights and memory tensors together.
@@ -92,6 +96,7 @@ impl GraphBuilder {
             graph,
             weights: Vec::new(),
             memories: Vec::new(),
+            customs: Customs::default(),
             inputs: HashMap::new(),
             outputs: Vec::new(),
             max_nodes,
@@ -174,6 +179,7 @@ impl GraphBuilder {
             raw: self.graph,
             inputs: self.inputs,
             outputs: self.outputs,
+            customs: self.customs,
             n_tensors: n_nodes + n_leafs,
             n_nodes,
             _arena: self.arena,

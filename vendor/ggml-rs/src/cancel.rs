@@ -25,8 +25,4 @@ impl Cancel {
     pub fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
-
-    pub(crate) fn flag(&self) -> &AtomicBool {
-        &self.0
-    }
 }

@@ -22,6 +22,10 @@ pub enum Error {
     /// [`crate::Cancel`] was raised while a graph was computed.
     #[error("cancelled")]
     Cancelled,
+    /// A [`crate::CustomOp`] panicked: our bug. Outputs and memory hold whatever was done; the next computation
+    /// is as good as any.
+    #[error("{node}: the kernel panicked: {message}")]
+    Kernel { node: String, message: String },
     /// ggml gave up on a graph. The backend that says so computes nothing any more.
     #[error("ggml could not compute the graph")]
     Compute,

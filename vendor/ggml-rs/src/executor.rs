@@ -5,6 +5,7 @@
 use std::ptr::NonNull;
 
 use crate::arena;
+use crate::backend::Stop;
 use crate::builder::{MAX_NODES, MAX_SOURCES};
 use crate::{Backend, Cancel, DType, Error, Graph, Result, Tensor, sys};
 
@@ -134,20 +135,27 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Cancelled`] when `cancel` is raised before or while it runs: outputs and memory then hold
-    /// whatever was done. [`Error::Compute`] when ggml gave up.
+    /// whatever was done. [`Error::Kernel`] when a custom operation panicked, which leaves them the same way.
+    /// [`Error::Compute`] when ggml gave up.
     ///
     /// # Panics
     /// When no graph is loaded or an input was never set.
     pub fn compute(&mut self, cancel: &Cancel) -> Result<()> {
-        let (Some(graph), Some(sched)) = (&self.loaded, &self.sched) else {
+        let (Some(graph), Some(sched)) = (&mut self.loaded, &self.sched) else {
             panic!("compute: expected a loaded graph");
         };
         for (tensor, input) in &graph.inputs {
             assert!(input.is_set, "compute: input {} was never set", arena::name(*tensor));
         }
+        graph.customs.reset();
+        let stop = Stop { cancel, has_failed: graph.customs.has_failed() };
         // SAFETY: loaded means allocated in this scheduler. The graph owns its tensors and keeps weights and
         // memory alive; memory is of this backend, whose lock keeps others away from it.
-        unsafe { self.backend.compute(sched.raw.as_ptr(), graph.raw, self.reproducible, cancel) }?;
+        let result = unsafe { self.backend.compute(sched.raw.as_ptr(), graph.raw, self.reproducible, stop) };
+        if let Some(failure) = graph.customs.failure() {
+            return Err(failure);
+        }
+        result?;
         self.is_computed = true;
         Ok(())
     }

@@ -74,6 +74,7 @@ pub struct TensorFacts {
 
 pub type AbortCallback = unsafe extern "C" fn(*mut c_void) -> bool;
 pub type FatalCallback = unsafe extern "C" fn(*const c_char);
+pub type CustomCallback = unsafe extern "C" fn(*mut ggml_tensor, c_int, c_int, *mut c_void);
 pub type LogCallback = unsafe extern "C" fn(c_int, *const c_char, *mut c_void);
 
 unsafe extern "C" {
@@ -92,6 +93,7 @@ unsafe extern "C" {
         n_dims: c_int,
         ne: *const i64,
     ) -> *mut ggml_tensor;
+    pub fn ggml_get_data(tensor: *const ggml_tensor) -> *mut c_void;
     pub fn ggml_get_name(tensor: *const ggml_tensor) -> *const c_char;
     pub fn ggml_set_name(tensor: *mut ggml_tensor, name: *const c_char) -> *mut ggml_tensor;
     pub fn ggml_set_input(tensor: *mut ggml_tensor);
@@ -216,6 +218,20 @@ unsafe extern "C" {
         like: *mut ggml_tensor,
     ) -> *mut ggml_tensor;
 
+    pub fn ggml_custom_4d(
+        context: *mut ggml_context,
+        dtype: c_int,
+        ne0: i64,
+        ne1: i64,
+        ne2: i64,
+        ne3: i64,
+        args: *mut *mut ggml_tensor,
+        n_args: c_int,
+        callback: CustomCallback,
+        n_tasks: c_int,
+        user_data: *mut c_void,
+    ) -> *mut ggml_tensor;
+
     // ggml-backend.h
     pub fn ggml_backend_free(backend: *mut ggml_backend);
     pub fn ggml_backend_cpu_buffer_from_ptr(data: *mut c_void, size: usize) -> *mut ggml_backend_buffer;
@@ -248,6 +264,7 @@ unsafe extern "C" {
 
     // c/shim.h
     pub fn owlet_tensor_facts(tensor: *mut ggml_tensor, facts: *mut TensorFacts);
+    pub fn owlet_tensor_source_data(tensor: *const ggml_tensor, i: c_int) -> *const c_void;
     pub fn owlet_graph_n_leafs(graph: *mut ggml_cgraph) -> c_int;
     pub fn owlet_graph_work_bytes(
         graph: *mut ggml_cgraph,

@@ -2,6 +2,7 @@
 //! assume, then calls one function of ggml.
 
 mod attention;
+mod custom;
 mod elementwise;
 mod matrix;
 mod shape;
@@ -9,6 +10,7 @@ mod shape;
 pub(crate) mod tests;
 
 pub use attention::{Rope, RopeMode};
+pub(crate) use custom::Customs;
 
 use crate::sys::TensorFacts;
 use crate::{DType, GraphBuilder, Tensor};

@@ -2,6 +2,7 @@
 
 mod against_loops;
 mod batch_invariance;
+mod custom;
 mod misuse;
 
 use std::collections::HashMap;
