@@ -7,7 +7,7 @@
 
 use ggml::{Cancel, Executor, GraphBuilder};
 
-use super::kv_cache::{KvCache, KvType};
+use super::kv_cache::{KvCache, KvRows, KvType};
 use super::net::{Net, Watched};
 use super::pass::{self, Pass};
 use super::text::{self, Io, Topology};
@@ -88,6 +88,31 @@ impl Decoder {
     /// Forgets the positions of `seq` from `n_past` on.
     pub fn truncate(&mut self, seq: u32, n_past: u32) {
         self.cache.truncate(seq, n_past);
+    }
+
+    /// Cached rows of `seq`, `[n_embd_kv, n]` in the cache's type: how a file keeps a conversation.
+    ///
+    /// # Errors
+    /// `Request`: rows that are not filled, or a layer that there is not.
+    pub fn read_rows(&self, seq: u32, rows: KvRows) -> Result<Vec<u8>> {
+        self.cache.read_rows(seq, rows)
+    }
+
+    /// Takes the first `n_past` positions of `seq` for filled, until [`write_rows`](Self::write_rows) brings
+    /// them: whoever does not bring them all has to [`truncate`](Self::truncate).
+    ///
+    /// # Errors
+    /// `Request`: there is no such sequence. `Limit`: the cache is shorter.
+    pub fn assume(&mut self, seq: u32, n_past: u32) -> Result<()> {
+        self.cache.assume(seq, n_past)
+    }
+
+    /// Puts `bytes`, as [`read_rows`](Self::read_rows) yields them, in the place of `rows`.
+    ///
+    /// # Errors
+    /// As [`read_rows`](Self::read_rows); `Format`: there are infinities or NaN in it. Nothing changed then.
+    pub fn write_rows(&mut self, seq: u32, rows: KvRows, bytes: &[u8]) -> Result<()> {
+        self.cache.write_rows(seq, rows, bytes)
     }
 
     /// Makes room for sequences of up to `n_ctx` positions, and keeps all that is in the cache. Until the next

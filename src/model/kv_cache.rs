@@ -5,6 +5,8 @@
 //! A cell's place is its position, so the order of sums in attention never depends on how cells were filled.
 //! Cells behind a slot's end are masked, and hold finite numbers: zeros at first, later what was forgotten.
 
+mod rows;
+
 use std::str::FromStr;
 
 use ggml::{Backend, DType, Executor, Memory, Tensor};
@@ -13,6 +15,8 @@ use owlet_format::TextConfig;
 use super::layers::Cached;
 use super::net::Net;
 use crate::{Error, Result};
+
+pub use rows::{KvHalf, KvRows, kv_row_bytes};
 
 /// Attention reads whole steps of cells, so that one graph serves as many tokens. A multiple of every SIMD
 /// unroll in ggml's dots, or the order of a sum would change with the number of cells.
@@ -58,8 +62,7 @@ impl FromStr for KvType {
 
 /// Bytes that a cache of `n_seq` sequences of `n_ctx` positions takes.
 pub fn kv_bytes(config: &TextConfig, n_ctx: u32, n_seq: u32, kv_type: KvType) -> u64 {
-    let row_bytes = kv_type.dtype().row_bytes(u64::from(config.n_embd_kv())).unwrap_or(0);
-    2 * u64::from(config.n_layer) * row_bytes * n_cells(n_ctx) * u64::from(n_seq)
+    2 * u64::from(config.n_layer) * kv_row_bytes(config, kv_type) * n_cells(n_ctx) * u64::from(n_seq)
 }
 
 /// Cells of a slot.

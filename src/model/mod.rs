@@ -29,7 +29,7 @@ use ggml::{Backend, Weights};
 use owlet_format::{Gguf, ModelConfig, ProjectorConfig, TextConfig, VisionConfig};
 
 pub use decoder::{Decoder, Input, Logits, Row};
-pub use kv_cache::{KvType, kv_bytes};
+pub use kv_cache::{KvHalf, KvRows, KvType, kv_bytes, kv_row_bytes};
 pub use observe::Observe;
 pub use vision::{Step, VisionEncoder};
 

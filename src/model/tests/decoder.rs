@@ -5,7 +5,7 @@ use ggml::{Cancel, DType};
 use super::reference::{self, Nodes};
 use super::tiny::{self, Compare, TEXT, noise};
 use crate::Error;
-use crate::model::{Decoder, Input, KvType, Logits, Model, Row, kv_bytes};
+use crate::model::{Decoder, Input, KvHalf, KvRows, KvType, Logits, Model, Row, kv_bytes, kv_row_bytes};
 
 const F32_BOUND: f64 = 2e-5;
 
@@ -293,4 +293,89 @@ fn a_cache_takes_what_was_said() {
 
 fn flat(logits: Logits) -> Vec<f32> {
     logits.rows().flatten().copied().collect()
+}
+
+/// Rows of `seq` in the order of a file, in parts that are not steps of cells.
+fn parts(n_past: u32) -> impl Iterator<Item = KvRows> {
+    let halves = (0..TEXT.n_layer).flat_map(|layer| [KvHalf::Keys, KvHalf::Values].map(|half| (layer, half)));
+    let cuts = (0..n_past).step_by(100).map(move |first| (first, 100.min(n_past - first)));
+    halves.flat_map(move |(layer, half)| cuts.clone().map(move |(first, n)| KvRows { layer, half, first, n }))
+}
+
+/// What was cached goes on in another decoder, in another slot of another size, beside a neighbour: with the
+/// same bits, and without a trace of what was there before.
+#[test]
+fn cached_rows_move_to_another_decoder() {
+    const N: u32 = 300;
+    let model = text_model(DType::F32, 2);
+    let (embd, cancel) = (embeddings(N + 4), Cancel::new());
+    for kv_type in KvType::ALL {
+        let mut from = Decoder::new(&model, 320, 1, kv_type).unwrap();
+        from.forward(&rows(0, N), &embd, &cancel).unwrap();
+        let saved: Vec<_> = parts(N).map(|part| (part, from.read_rows(0, part).unwrap())).collect();
+        let expected = flat(from.forward(&rows(N, 4), &embd, &cancel).unwrap());
+        let row_bytes = kv_row_bytes(&TEXT, kv_type) as usize;
+        assert!(saved.iter().all(|(part, bytes)| bytes.len() == part.n as usize * row_bytes));
+
+        let in_slot =
+            |seq: u32, rows: Vec<Row>| rows.into_iter().map(|row| Row { seq, ..row }).collect::<Vec<_>>();
+        let mut to = Decoder::new(&model, 700, 3, kv_type).unwrap();
+        to.forward(&in_slot(2, rows(0, 9)), &embd, &cancel).unwrap();
+        to.forward(&in_slot(1, rows(0, 4)), &embd, &cancel).unwrap();
+        to.assume(1, N).unwrap();
+        for (part, bytes) in &saved {
+            to.write_rows(1, *part, bytes).unwrap();
+        }
+        let here: Vec<_> = parts(N).map(|part| (part, to.read_rows(1, part).unwrap())).collect();
+        assert!(here == saved, "{kv_type:?} cache: rows");
+        let next = [in_slot(1, rows(N, 4)), in_slot(2, rows(9, 1))].concat();
+        let logits = flat(to.forward(&next, &embd, &cancel).unwrap());
+        assert!(logits[..expected.len()] == expected, "{kv_type:?} cache: next positions");
+    }
+}
+
+#[test]
+fn cached_rows_that_make_no_sense() {
+    let model = text_model(DType::F32, 1);
+    let rows_of = |layer, first, n| KvRows { layer, half: KvHalf::Values, first, n };
+    for (kv_type, poison) in [
+        (KvType::F32, f32::NAN.to_ne_bytes().to_vec()),
+        (KvType::F16, 0xfc00u16.to_ne_bytes().to_vec()),
+        (KvType::Q8_0, 0x7e00u16.to_ne_bytes().to_vec()),
+    ] {
+        let mut decoder = Decoder::new(&model, 8, 1, kv_type).unwrap();
+        decoder.forward(&rows(0, 3), &embeddings(3), &Cancel::new()).unwrap();
+        let good = decoder.read_rows(0, rows_of(1, 1, 2)).unwrap();
+        let row_bytes = good.len() / 2;
+        let mut poisoned = good.clone();
+        poisoned[row_bytes..row_bytes + poison.len()].copy_from_slice(&poison);
+        let cases: [(KvRows, &[u8], String); 6] = [
+            (rows_of(1, 2, 2), &good, "cached rows: expected some of 3 positions, found 2 from 2 on".into()),
+            (
+                rows_of(1, u32::MAX, 2),
+                &good,
+                format!("cached rows: expected some of 3 positions, found 2 from {} on", u32::MAX),
+            ),
+            (rows_of(2, 1, 2), &good, "layer: expected less than 2, found 2".into()),
+            (
+                rows_of(1, 1, 2),
+                &good[1..],
+                format!("cached rows: expected {} bytes, found {}", good.len(), good.len() - 1),
+            ),
+            (
+                rows_of(1, 1, 1),
+                &good,
+                format!("cached rows: expected {row_bytes} bytes, found {}", good.len()),
+            ),
+            (rows_of(1, 1, 2), &poisoned, "cached rows: expected numbers, found infinities or NaN".into()),
+        ];
+        for (rows, bytes, text) in cases {
+            assert_eq!(decoder.write_rows(0, rows, bytes).unwrap_err().to_string(), text, "{kv_type:?}");
+        }
+        assert!(decoder.read_rows(0, rows_of(1, 1, 2)).unwrap() == good, "{kv_type:?}: nothing changed");
+        let no_sequence = decoder.read_rows(1, rows_of(0, 0, 1)).unwrap_err().to_string();
+        assert_eq!(no_sequence, "cached rows: expected some of 0 positions, found 1 from 0 on");
+        assert_eq!(decoder.assume(0, 9).unwrap_err().to_string(), "positions of a cache: at most 8, found 9");
+        assert_eq!(decoder.assume(1, 1).unwrap_err().to_string(), "sequence: expected less than 1, found 1");
+    }
 }
