@@ -5,7 +5,7 @@
 //! A row's bits depend on the rows of its own sequence before it, and on nothing else: not on the other rows
 //! of a call, not on how calls or passes cut them, not on threads.
 
-use ggml::{Cancel, Executor, GraphBuilder};
+use ggml::{Cancel, Executor, Graph, GraphBuilder};
 
 use super::kv_cache::{KvCache, KvRows, KvType};
 use super::net::{Net, Watched};
@@ -128,6 +128,26 @@ impl Decoder {
         Ok(())
     }
 
+    /// Bytes of the buffers that a pass of `n_rows` tokens takes at the end of the context, beside weights and cache.
+    /// Computes nothing.
+    ///
+    /// # Errors
+    /// No memory for a graph.
+    pub fn pass_bytes(&mut self, n_rows: u32) -> Result<u64> {
+        let model = self.model.clone();
+        let (config, _) = model.text()?;
+        let n_ctx = self.cache.n_ctx();
+        let row = |pos| Row { input: Input::Token(0), seq: 0, pos, want_logits: pos + 1 == n_ctx };
+        // The last rows of the context: the pass that takes most of them is cut from the end.
+        let mut rows: Vec<_> = (n_ctx - n_rows.clamp(1, n_ctx)..n_ctx).map(row).collect();
+        let n_taken = Pass::first_of(&rows, config, &self.cache).rows.len();
+        let last = rows.split_off(rows.len() - n_taken);
+        let topology = Pass::first_of(&last, config, &self.cache).topology;
+        let (graph, _, _) = self.build(&topology, None)?;
+        self.loaded = None;
+        Ok(self.executor.bytes_for(graph))
+    }
+
     /// Appends rows to their sequences. `embd` is `[n_embd, n]`, for the rows of [`Input::Embd`].
     ///
     /// After [`Error::Cancelled`], which may come between passes or inside one, [`n_past`](Self::n_past) says
@@ -231,6 +251,12 @@ impl Decoder {
     }
 
     fn load(&mut self, topology: &Topology, observer: Option<&dyn Observe>) -> Result<Loaded> {
+        let (graph, io, watched) = self.build(topology, observer)?;
+        self.executor.load(graph)?;
+        Ok(Loaded { topology: topology.clone(), io, watched })
+    }
+
+    fn build(&self, topology: &Topology, observer: Option<&dyn Observe>) -> Result<(Graph, Io, Watched)> {
         let (config, weights) = self.model.text()?;
         let mut graph = GraphBuilder::new(self.model.backend(), text::max_nodes(config)?)?;
         graph.attach_weights(&self.model.0.weights);
@@ -238,7 +264,6 @@ impl Decoder {
         let mut net = Net::new(graph, observer);
         let io = text::build(&mut net, config, weights, &self.cache, topology);
         let (graph, watched) = net.finish();
-        self.executor.load(graph)?;
-        Ok(Loaded { topology: topology.clone(), io, watched })
+        Ok((graph, io, watched))
     }
 }

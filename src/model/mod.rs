@@ -78,6 +78,12 @@ impl Model {
         Ok(Model(Arc::new(Parts { label, backend, weights, vision, projector, text })))
     }
 
+    /// Which code computes the matrix products, in words for a report.
+    pub fn kernels(&self) -> String {
+        let ggml = ggml::build_info();
+        format!("ggml {} (cpu {})", ggml.ggml_version, ggml.cpu_level)
+    }
+
     pub fn backend(&self) -> &Backend {
         &self.0.backend
     }

@@ -3,10 +3,10 @@
 //! caller can show progress, stop, or do other work in between; all that lives between steps is the hidden
 //! rows. Must not know what the rows are for.
 
-use ggml::{Cancel, DType, Executor, GraphBuilder, Memory, Tensor};
+use ggml::{Cancel, DType, Executor, Graph, GraphBuilder, Memory, Tensor};
 
 use super::grid::patch_columns;
-use super::net::Net;
+use super::net::{Net, Watched};
 use super::{Model, Observe, projector, tower};
 use crate::{Error, Result};
 
@@ -99,6 +99,24 @@ impl VisionEncoder {
         Ok(self.picture.take().map(|p| p.rows).unwrap_or_default())
     }
 
+    /// Bytes that a picture takes while it is encoded, beside the weights: its patches, the hidden rows and the largest
+    /// step's buffers. Computes nothing. A picture that was begun has to run its step again.
+    ///
+    /// # Errors
+    /// No memory for a graph.
+    pub fn bytes(&mut self) -> Result<u64> {
+        let (config, _) = self.model.vision()?;
+        let n_values = config.image_px.pow(2) * 3 + config.n_embd * config.n_positions();
+        // All blocks are of one shape.
+        let steps = [0, 1, self.n_steps()? - 1];
+        let mut largest = 0;
+        for step in steps {
+            let (graph, _, _) = build(&self.model, &self.state, self.hidden, step, None)?;
+            largest = largest.max(self.executor.bytes_for(graph));
+        }
+        Ok(largest + u64::from(n_values) * size_of::<f32>() as u64)
+    }
+
     /// What the tower's last block yields: `[n_embd, n_positions]`, the class token's row first if there is
     /// one.
     ///
@@ -114,13 +132,17 @@ impl VisionEncoder {
     }
 
     fn progress(&self) -> Result<Step> {
-        let (config, _) = self.model.vision()?;
         let done = self
             .picture
             .as_ref()
             .map(|p| p.done)
             .ok_or_else(|| Error::request("picture: none was started"))?;
-        Ok(Step { done, total: 1 + config.n_layer + u32::from(self.model.projector().is_ok()) })
+        Ok(Step { done, total: self.n_steps()? })
+    }
+
+    fn n_steps(&self) -> Result<u32> {
+        let (config, _) = self.model.vision()?;
+        Ok(1 + config.n_layer + u32::from(self.model.projector().is_ok()))
     }
 
     fn expect_done(&self) -> Result<()> {
@@ -132,32 +154,14 @@ impl VisionEncoder {
     }
 
     fn run_step(&mut self, cancel: &Cancel, observer: Option<&mut dyn Observe>) -> Result<Step> {
-        let (config, weights) = self.model.vision()?;
         let step = self.progress()?;
         let picture = self.picture.as_mut().filter(|_| !step.is_last());
         let Some(picture) = picture else {
             return Err(Error::request(format_args!("picture: all {} steps are done", step.total)));
         };
 
-        let mut graph = GraphBuilder::new(self.model.backend(), MAX_NODES)?;
-        graph.attach_weights(&self.model.0.weights);
-        graph.attach_memory(&self.state);
-        let mut net = Net::new(graph, observer.as_deref());
-        let mut io = Io::default();
-        if step.done == 0 {
-            let (columns, out) = tower::embed(&mut net, config, weights);
-            io.columns = Some(columns);
-            net.graph.cpy(out, self.hidden);
-        } else if step.done <= config.n_layer {
-            let out = tower::block(&mut net, config, weights, step.done - 1, self.hidden);
-            net.graph.cpy(out, self.hidden);
-        } else {
-            let (projector, weights) = self.model.projector()?;
-            let (order, rows) = projector::project(&mut net, config, projector, weights, self.hidden);
-            io.order = Some((order, projector::order(config, projector)));
-            io.rows = Some((rows, net.graph.ne(rows)));
-        }
-        let (graph, watched) = net.finish();
+        let (graph, watched, io) =
+            build(&self.model, &self.state, self.hidden, step.done, observer.as_deref())?;
         self.executor.load(graph)?;
 
         if let Some(columns) = io.columns {
@@ -177,6 +181,37 @@ impl VisionEncoder {
         picture.done += 1;
         self.progress()
     }
+}
+
+/// The graph of step `done`, which reads and writes `hidden` in `state`.
+fn build(
+    model: &Model,
+    state: &Memory,
+    hidden: Tensor,
+    done: u32,
+    observer: Option<&dyn Observe>,
+) -> Result<(Graph, Watched, Io)> {
+    let (config, weights) = model.vision()?;
+    let mut graph = GraphBuilder::new(model.backend(), MAX_NODES)?;
+    graph.attach_weights(&model.0.weights);
+    graph.attach_memory(state);
+    let mut net = Net::new(graph, observer);
+    let mut io = Io::default();
+    if done == 0 {
+        let (columns, out) = tower::embed(&mut net, config, weights);
+        io.columns = Some(columns);
+        net.graph.cpy(out, hidden);
+    } else if done <= config.n_layer {
+        let out = tower::block(&mut net, config, weights, done - 1, hidden);
+        net.graph.cpy(out, hidden);
+    } else {
+        let (projector, weights) = model.projector()?;
+        let (order, rows) = projector::project(&mut net, config, projector, weights, hidden);
+        io.order = Some((order, projector::order(config, projector)));
+        io.rows = Some((rows, net.graph.ne(rows)));
+    }
+    let (graph, watched) = net.finish();
+    Ok((graph, watched, io))
 }
 
 /// What a step's graph is given and what is read from it, beside the hidden rows.

@@ -206,6 +206,24 @@ fn logits_come_for_the_rows_that_want_them() {
 }
 
 /// A cancelled prefill leaves a cache that can go on.
+/// By hand: the last row alone needs its gate and up rows, n_ff wide; scores take a cell a row and head.
+#[test]
+fn bytes_of_a_pass_are_known_before_it_runs() {
+    let model = text_model(DType::Q8_0, 2);
+    let mut decoder = Decoder::new(&model, 600, 1, KvType::F16).unwrap();
+    let [one, all, more] = [1, 300, 9000].map(|n| decoder.pass_bytes(n).unwrap());
+    let scores = |rows: u64| rows * 768 * u64::from(TEXT.n_head) * 4;
+    assert!((2 * 512 * 4 + scores(1)..1 << 18).contains(&one), "{one}");
+    assert!((300 * 512 * 4 + scores(300)..4 * scores(300)).contains(&all), "{all}");
+    // No pass takes more than 512 rows, whatever is asked.
+    assert!((all..2 * all).contains(&more), "{more}, {all}");
+    let mut fresh = Decoder::new(&model, 600, 1, KvType::F16).unwrap();
+    let embd = embeddings(19);
+    let [after, before] = [&mut decoder, &mut fresh]
+        .map(|decoder| flat(decoder.forward(&rows(0, 19), &embd, &Cancel::new()).unwrap()));
+    assert!(after == before, "asking changes no answer");
+}
+
 #[test]
 fn a_cancelled_prefill_goes_on_later() {
     let model = text_model(DType::F32, 2);

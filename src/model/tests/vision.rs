@@ -98,6 +98,19 @@ fn steps_can_be_cancelled_and_interleaved() {
     assert!([a.finish().unwrap(), b.finish().unwrap()] == expected);
 }
 
+/// By hand: a block holds at least what goes into the GELU and what comes out, `[n_ff, n_positions]` each.
+#[test]
+fn bytes_are_known_before_a_picture_is_there() {
+    let (model, _) = tiny::model(&tiny::config(Some(TOWER), Some(PROJECTOR), None), DType::Q8_0, 2);
+    let mut encoder = VisionEncoder::new(&model).unwrap();
+    let bytes = encoder.bytes().unwrap();
+    let least = 65 * 160 * 4 + 65 * 96 * 4 + 48 * 48 * 3 * 4;
+    assert!((least..8 * least).contains(&bytes), "{bytes}, at least {least}");
+    let expected = encode(&mut VisionEncoder::new(&model).unwrap(), &picture(&TOWER));
+    assert!(encode(&mut encoder, &picture(&TOWER)) == expected, "a picture after the question");
+    assert_eq!(encoder.bytes().unwrap(), bytes, "the same answer after a picture");
+}
+
 #[test]
 fn misuse_is_an_error() {
     let (model, _) = tiny::model(&tiny::config(Some(TOWER), Some(PROJECTOR), None), DType::F32, 1);

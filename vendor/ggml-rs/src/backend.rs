@@ -96,10 +96,8 @@ impl Backend {
     /// `graph` is alive and allocated.
     pub(crate) unsafe fn reserve_work(&self, graph: *mut sys::ggml_cgraph) -> Result<()> {
         let mut state = self.lock();
-        // SAFETY: the graph is alive; the pool, too.
-        let bytes = unsafe {
-            sys::owlet_graph_work_bytes(graph, self.0.n_threads as c_int, self.0.threadpool.as_ptr())
-        };
+        // SAFETY: as above.
+        let bytes = unsafe { self.work_bytes(graph) };
         if bytes > state.work_bytes {
             let mut probe: Vec<u8> = Vec::new();
             probe
@@ -108,6 +106,15 @@ impl Backend {
             state.work_bytes = bytes;
         }
         Ok(())
+    }
+
+    /// Scratch that ggml will want for `graph` beside its nodes.
+    ///
+    /// # Safety
+    /// `graph` is alive.
+    pub(crate) unsafe fn work_bytes(&self, graph: *mut sys::ggml_cgraph) -> usize {
+        // SAFETY: the graph is alive; the pool, too.
+        unsafe { sys::owlet_graph_work_bytes(graph, self.0.n_threads as c_int, self.0.threadpool.as_ptr()) }
     }
 
     /// Computes an allocated graph. `reproducible` makes the bits of a column independent of how many columns

@@ -68,9 +68,7 @@ impl Executor {
     /// # Panics
     /// When the graph belongs to another backend or has more nodes than this executor was made for.
     pub fn load(&mut self, graph: Graph) -> Result<()> {
-        assert!(graph.backend.is(&self.backend), "load: expected a graph of the same backend");
-        let max = max_tensors(self.max_nodes);
-        assert!(graph.n_tensors <= max, "load: at most {max} tensors, found {}", graph.n_tensors);
+        self.expect_fitting(&graph);
         self.loaded = None;
         self.is_computed = false;
         let sched = match self.sched.take() {
@@ -190,11 +188,36 @@ impl Executor {
         }
     }
 
+    /// Bytes that computing `graph` takes beside its weights and its memory: nodes and scratch. Allocates none of them;
+    /// no graph is loaded afterwards. 0 where there is no memory left even to plan.
+    ///
+    /// # Panics
+    /// As [`Executor::load`].
+    pub fn bytes_for(&mut self, graph: Graph) -> u64 {
+        self.expect_fitting(&graph);
+        self.loaded = None;
+        self.is_computed = false;
+        let Some(sched) = self.sched.take().or_else(|| Sched::new(&self.backend, self.max_nodes).ok()) else {
+            return 0;
+        };
+        // SAFETY: the graph is alive and was never allocated; the scheduler has room for it. This computes sizes.
+        let bytes = unsafe { sys::owlet_sched_bytes(sched.raw.as_ptr(), graph.raw) };
+        self.sched = Some(sched);
+        // SAFETY: the graph is alive.
+        bytes as u64 + unsafe { self.backend.work_bytes(graph.raw) } as u64
+    }
+
     /// Bytes of the buffers that nodes live in, after the largest graph so far.
     pub fn compute_buffer_bytes(&self) -> u64 {
         let Some(sched) = &self.sched else { return 0 };
         // SAFETY: both are alive, and the scheduler runs on this backend.
         unsafe { sys::ggml_backend_sched_get_buffer_size(sched.raw.as_ptr(), self.backend.raw()) as u64 }
+    }
+
+    fn expect_fitting(&self, graph: &Graph) {
+        assert!(graph.backend.is(&self.backend), "load: expected a graph of the same backend");
+        let max = max_tensors(self.max_nodes);
+        assert!(graph.n_tensors <= max, "load: at most {max} tensors, found {}", graph.n_tensors);
     }
 
     /// Checks an input about to be written and marks it as set. Yields the limit of its row numbers.
@@ -342,6 +365,38 @@ mod tests {
         executor.read_f32(y, &mut values);
         assert_eq!(values, [2.0, 4.0, 6.0, 8.0]);
         assert!(executor.compute_buffer_bytes() >= 32);
+    }
+
+    #[test]
+    fn sizes_are_known_before_anything_is_allocated() {
+        let backend = Backend::cpu(2).unwrap();
+        let weights = [("w", DType::Q8_0, ne(64, 96))];
+        let memory = Memory::new(&backend, &weights).unwrap();
+        let graph = || {
+            let mut b = GraphBuilder::new(&backend, 8).unwrap();
+            b.attach_memory(&memory);
+            let x = b.input("x", DType::F32, ne(64, 7));
+            let y = b.mul_mat(memory.tensor("w").unwrap(), x);
+            let z = b.mul(y, y);
+            b.output(z);
+            b.build()
+        };
+        let mut executor = Executor::new(&backend, 8).unwrap();
+        let bytes = executor.bytes_for(graph());
+        assert_eq!(executor.compute_buffer_bytes(), 0);
+        executor.load(graph()).unwrap();
+        let nodes = executor.compute_buffer_bytes();
+        // The scratch holds x in q8_0, seven rows of two blocks, and some for each thread.
+        assert!(
+            nodes > 7 * 96 * 4 && (nodes + 7 * 2 * 34..nodes + 4096).contains(&bytes),
+            "{bytes}, {nodes}"
+        );
+        // A graph of a terabyte can be asked about, too.
+        let mut b = GraphBuilder::new(&backend, 8).unwrap();
+        let x = b.input("x", DType::F32, ne(1 << 19, 1 << 18));
+        let y = b.scale(x, 2.0);
+        b.output(y);
+        assert!(executor.bytes_for(b.build()) >= 1 << 39);
     }
 
     #[test]
