@@ -80,7 +80,7 @@ impl Tile<'_> {
         unsafe { std::slice::from_raw_parts_mut(start, self.rows.len() * element_bytes(self.dtype)) }
     }
 
-    /// For SIMD: the first row of the first column. Column `i` of the tile begins `i * column_stride()` bytes
+    /// For SIMD: the first row of the first column; in a graph the whole result begins at a multiple of 32. Column `i` of the tile begins `i * column_stride()` bytes
     /// later, and this tile's rows of it may be written.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.start
@@ -150,9 +150,10 @@ impl Grid {
         result: *mut u8,
         stop: impl Fn() -> bool,
     ) {
+        let n_tiles = self.n_tiles();
         loop {
             let index = next.0.fetch_add(1, Ordering::Relaxed);
-            if index >= self.n_tiles() || stop() {
+            if index >= n_tiles || stop() {
                 return;
             }
             // SAFETY: the counter gives each index once, so the tiles that exist at one time are disjoint.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::misuse::panic_of;
 use super::{matrix, ne, noise};
@@ -115,6 +115,65 @@ fn each_tile_runs_once() {
         }
         assert_eq!(crate::custom::Grid::new(DType::F32, [7, 5], cut).n_tiles(), n_tiles, "{cut:?}");
     }
+}
+
+/// Waits for `done`, which other threads bring about, for a while.
+fn wait_for(done: impl Fn() -> bool) -> bool {
+    let started = Instant::now();
+    while !done() && started.elapsed() < Duration::from_secs(20) {
+        thread::yield_now();
+    }
+    done()
+}
+
+#[test]
+fn a_slow_tile_leaves_the_others_to_other_threads() {
+    let n = 16;
+    let slow_tile = |n_done: Arc<AtomicUsize>| {
+        each(TileShape::rows(1), move |_, row, _| {
+            let others_were_done = row > 0 || wait_for(|| n_done.load(Ordering::Relaxed) == n - 1);
+            n_done.fetch_add(usize::from(row > 0), Ordering::Relaxed);
+            f32::from(u8::from(others_were_done))
+        })
+    };
+    let n_done = Arc::new(AtomicUsize::new(0));
+    let backend = Backend::cpu(2).unwrap();
+    let mut b = GraphBuilder::new(&backend, 8).unwrap();
+    let x = b.input("x", DType::F32, ne(&[1]));
+    let y = b.custom("y", DType::F32, ne(&[n as u64]), &[x], slow_tile(Arc::clone(&n_done)));
+    b.output(y);
+    let mut executor = Executor::new(&backend, 8).unwrap();
+    executor.load(b.build()).unwrap();
+    executor.set_f32(x, &[0.0]);
+    for _ in 0..3 {
+        n_done.store(0, Ordering::Relaxed);
+        executor.compute(&Cancel::new()).unwrap();
+        assert_eq!(read(&executor, y, n), [1.0; 16]);
+    }
+    let mut alone = [0.0; 16];
+    run_alone(&*slow_tile(Arc::default()), &[], [n, 1], &mut alone, 2);
+    assert_eq!(alone, [1.0; 16]);
+}
+
+#[test]
+fn a_graph_of_single_tiles_stays_on_one_thread() {
+    let backend = Backend::cpu(3).unwrap();
+    let mut b = GraphBuilder::new(&backend, 128).unwrap();
+    let x = b.input("x", DType::F32, ne(&[4]));
+    let caller = thread::current().id();
+    let mut y = x;
+    for _ in 0..50 {
+        let op = each(TileShape::WHOLE, move |args, row, _| {
+            args[0].f32s()[row] + f32::from(u8::from(thread::current().id() == caller))
+        });
+        y = b.custom("y", DType::F32, ne(&[4]), &[y], op);
+    }
+    b.output(y);
+    let mut executor = Executor::new(&backend, 128).unwrap();
+    executor.load(b.build()).unwrap();
+    executor.set_f32(x, &[0.0; 4]);
+    executor.compute(&Cancel::new()).unwrap();
+    assert_eq!(read(&executor, y, 4), [50.0; 4]);
 }
 
 /// Columns as f32 scale and bytes in one i8 tensor [4 + n, columns]: what a kernel for quantized weights reads.
