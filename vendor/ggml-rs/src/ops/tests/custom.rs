@@ -415,9 +415,10 @@ fn a_cancelled_computation_runs_again() {
     });
     assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
     assert!(n_slow.load(Ordering::Relaxed) < 50, "stopped between nodes");
-    for _ in 0..2 {
+    for start in [1.0, 2.0] {
+        executor.set_f32(x, &[start; 16]);
         executor.compute(&Cancel::new()).unwrap();
-        assert_eq!(read(&executor, y, 16), [100.0; 16]);
+        assert_eq!(read(&executor, y, 16), [100.0 + start; 16]);
     }
 }
 
