@@ -22,7 +22,7 @@ use crate::DType;
 /// [`crate::Error::Kernel`].
 pub trait CustomOp: Send + Sync {
     /// How the result is cut. Asked once, when the node is made. Many small tiles even out the speed of the
-    /// cores, each costs about a function call; a result of one tile keeps the other threads out.
+    /// cores, each costs about a function call; a result of one tile needs one thread.
     fn tile(&self) -> TileShape;
 
     /// Computes one tile of the result, all of it: what is not written holds leftovers. Tiles are computed in
