@@ -8,6 +8,8 @@
 pub mod error;
 pub mod token;
 
+pub mod kernels;
+
 pub mod model;
 pub mod prompt;
 

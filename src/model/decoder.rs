@@ -261,7 +261,7 @@ impl Decoder {
         let mut graph = GraphBuilder::new(self.model.backend(), text::max_nodes(config)?)?;
         graph.attach_weights(&self.model.0.weights);
         graph.attach_memory(self.cache.memory());
-        let mut net = Net::new(graph, observer);
+        let mut net = Net::new(graph, self.model.0.kernels, observer);
         let io = text::build(&mut net, config, weights, &self.cache, topology);
         let (graph, watched) = net.finish();
         Ok((graph, io, watched))

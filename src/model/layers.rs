@@ -3,10 +3,11 @@
 //! alone, whatever rows ride along. Knows neither files nor configs of whole models. Shapes are proven when a
 //! model is loaded, so a wrong one here is our bug and asserts in the graph builder.
 
-use ggml::Tensor;
+use ggml::{DType, Tensor};
 use owlet_format::{Activation, NormKind};
 
 use super::net::Net;
+use crate::kernels::Product;
 
 const F32_BYTES: u64 = size_of::<f32>() as u64;
 
@@ -28,14 +29,25 @@ pub(super) struct Norm {
 
 /// `weight * x + bias`: `[n_in, n_rows]` to `[n_out, n_rows]`.
 ///
-/// The one place that chooses who multiplies, by the weight's type and where it lives. Today that is ggml
-/// everywhere.
+/// The one place that chooses who multiplies, by the weight's type: our kernels where they know it, else
+/// ggml.
 pub(super) fn linear(net: &mut Net, w: &Linear, x: Tensor) -> Tensor {
-    let product = net.graph.mul_mat(w.weight, x);
+    let product = product(net, w.weight, x).unwrap_or_else(|| net.graph.mul_mat(w.weight, x));
     match w.bias {
         Some(bias) => net.graph.add(product, bias),
         None => product,
     }
+}
+
+/// The product by a kernel of ours, if there is one.
+fn product(net: &mut Net, weight: Tensor, x: Tensor) -> Option<Tensor> {
+    let [n_in, n_out, ..] = net.graph.ne(weight);
+    let [_, n_columns, ..] = net.graph.ne(x);
+    let (op, columns) = match net.kernels.product(net.graph.dtype(weight), n_in)? {
+        Product::OfFloats(op) => (op, x),
+        Product::OfPacked(op) => (op, net.packed(x)?),
+    };
+    Some(net.graph.custom("mul_mat", DType::F32, [n_out, n_columns, 1, 1], &[weight, columns], op))
 }
 
 /// `x` normalised row by row, statistics in f32, then the learned scale (and shift).

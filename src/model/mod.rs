@@ -33,6 +33,7 @@ pub use kv_cache::{KvHalf, KvRows, KvType, kv_bytes, kv_row_bytes};
 pub use observe::Observe;
 pub use vision::{Step, VisionEncoder};
 
+use crate::kernels::Kernels;
 use crate::{Error, Result};
 use weights::{Lookup, ProjectorWeights, TextWeights, VisionWeights};
 
@@ -44,6 +45,7 @@ struct Parts {
     /// The file's name, for messages.
     label: String,
     backend: Backend,
+    kernels: Kernels,
     weights: Weights,
     vision: Option<(VisionConfig, VisionWeights)>,
     projector: Option<(ProjectorConfig, ProjectorWeights)>,
@@ -75,13 +77,14 @@ impl Model {
         let projector = config.projector.clone().map(|c| lookup.projector(&c).map(|w| (c, w))).transpose()?;
         let text = config.text.clone().map(|c| lookup.text(&c).map(|w| (c, w))).transpose()?;
         let (label, backend) = (label.to_owned(), backend.clone());
-        Ok(Model(Arc::new(Parts { label, backend, weights, vision, projector, text })))
+        let kernels = Kernels::of_this_machine();
+        Ok(Model(Arc::new(Parts { label, backend, kernels, weights, vision, projector, text })))
     }
 
     /// Which code computes the matrix products, in words for a report.
     pub fn kernels(&self) -> String {
         let ggml = ggml::build_info();
-        format!("ggml {} (cpu {})", ggml.ggml_version, ggml.cpu_level)
+        format!("{}, ggml {} (cpu {})", self.0.kernels, ggml.ggml_version, ggml.cpu_level)
     }
 
     pub fn backend(&self) -> &Backend {

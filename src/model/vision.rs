@@ -195,7 +195,7 @@ fn build(
     let mut graph = GraphBuilder::new(model.backend(), MAX_NODES)?;
     graph.attach_weights(&model.0.weights);
     graph.attach_memory(state);
-    let mut net = Net::new(graph, observer);
+    let mut net = Net::new(graph, model.0.kernels, observer);
     let mut io = Io::default();
     if done == 0 {
         let (columns, out) = tower::embed(&mut net, config, weights);

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("token", &[]),
-    ("model", &["error", "token"]),
+    ("kernels", &[]),
+    ("model", &["error", "token", "kernels"]),
     ("prompt", &["error", "token"]),
     ("engine", &["error", "token", "model", "prompt"]),
     ("cli", &["error", "token", "model", "prompt", "engine"]),
@@ -27,7 +28,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
 /// Where `unsafe` may stand: the C bindings, the one file of `format` that maps files, and the one that handles the
 /// signal of a map that was lost.
 const UNSAFE_MAY_STAND: &[&str] =
-    &["vendor/ggml-rs/", "format/src/container/map.rs", "format/src/lost_maps.rs"];
+    &["vendor/ggml-rs/", "src/kernels/x86_64/", "format/src/container/map.rs", "format/src/lost_maps.rs"];
 
 /// Who may write to the terminal.
 const MAY_PRINT: &[&str] = &["src/cli/", "src/main.rs"];

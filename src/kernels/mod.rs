@@ -1,0 +1,102 @@
+//! The arithmetic that owlet owns: products of quantized weights and activations, working from ggml's blocks
+//! where they lie in the map. Comes in: types of weights. Goes out: operations for a graph. Knows no network.
+//!
+//! The law here: the bits of a column depend on nothing but the column and the weights; not on the columns
+//! beside it, the threads, or the instructions that the CPU happens to have. `plain` says what the bits are,
+//! and a kernel that disagrees with it on this machine is not used.
+
+mod ops;
+mod packed;
+mod plain;
+mod self_check;
+mod weights;
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+#[path = "x86_64/mod.rs"]
+mod simd;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "none.rs"]
+mod simd;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use ggml::{CustomOp, DType};
+
+use ops::{Multiply, Pack};
+use packed::Layout;
+use simd::Simd;
+use weights::{Class, WeightType};
+
+/// The kernels that this machine can use; none where ggml serves alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels {
+    simd: Option<Simd>,
+    /// Faster instructions than those of `simd` are there, but their kernels compute something else.
+    disagreed: Option<Simd>,
+}
+
+/// How a weight is multiplied.
+pub enum Product {
+    /// The operation's arguments are the weight and the activations in f32.
+    OfFloats(Arc<dyn CustomOp>),
+    /// The operation's arguments are the weight and packed activations.
+    OfPacked(Arc<dyn CustomOp>),
+}
+
+impl Kernels {
+    /// The fastest kernels whose results are right on this machine, found once: a check of a few
+    /// milliseconds.
+    pub fn of_this_machine() -> Kernels {
+        static FOUND: LazyLock<Kernels> = LazyLock::new(|| {
+            let mut found = Kernels { simd: None, disagreed: None };
+            for simd in Simd::available() {
+                if self_check::agrees(simd) {
+                    found.simd = Some(simd);
+                } else {
+                    found.disagreed = Some(simd);
+                }
+            }
+            found
+        });
+        *FOUND
+    }
+
+    /// ggml's products everywhere.
+    pub fn none() -> Kernels {
+        Kernels { simd: None, disagreed: None }
+    }
+
+    /// What multiplies weights of this type in rows of `n_in` elements; none where ggml does.
+    pub fn product(&self, dtype: DType, n_in: u64) -> Option<Product> {
+        let (simd, kind) = (self.simd?, WeightType::of(dtype)?);
+        let op = Arc::new(Multiply { simd, kind });
+        if kind.class() == Class::Float {
+            return Some(Product::OfFloats(op));
+        }
+        Layout::new(usize::try_from(n_in).ok()?).map(|_| Product::OfPacked(op as Arc<dyn CustomOp>))
+    }
+
+    /// What packs f32 columns, and the bytes of a packed column of `n_in` elements.
+    pub fn pack(&self, n_in: u64) -> Option<(Arc<dyn CustomOp>, u64)> {
+        let layout = Layout::new(usize::try_from(n_in).ok()?)?;
+        Some((Arc::new(Pack { simd: self.simd? }), layout.column_bytes() as u64))
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.simd {
+            Some(simd) => write!(f, "owlet {}", simd.name())?,
+            None => write!(f, "ggml")?,
+        }
+        match self.disagreed {
+            Some(simd) => write!(f, " ({} failed its self-check)", simd.name()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Whether a kernel computes on this very machine what the plain loops say: a few milliseconds at start-up, on
+//! every type, with whole and broken panels, chunks and tiles. Also what the tests compare with.
+
+use ggml::{Arg, DType, custom};
+
+use super::ops::{Multiply, Pack};
+use super::packed::{Layout, pack_plain};
+use super::plain::{dot_floats, dot_packed};
+use super::simd::Simd;
+use super::weights::{Class, WeightType};
+
+/// Whether all products of `simd` have the right bits.
+pub fn agrees(simd: Simd) -> bool {
+    WeightType::ALL.into_iter().all(|kind| {
+        let (n_in, n_out, n) = (768, 37, 9);
+        let mut numbers = Numbers(n_in as u64);
+        let rows = wild_rows(kind, n_in, n_out, &mut numbers);
+        let values: Vec<f32> = (0..n_in * n).map(|_| numbers.float()).collect();
+        let expected = plain_product(kind, n_in, &rows, &values);
+        let found = product(simd, kind, n_in, &rows, &values, 1);
+        found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits())
+    })
+}
+
+/// Numbers that look random and are the same everywhere.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// SplitMix64.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// From -1 to 1.
+    pub fn float(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+/// Rows with every code and every scale a file can hold: random bytes, but no floats beyond numbers.
+pub fn wild_rows(kind: WeightType, n_in: usize, n_out: usize, numbers: &mut Numbers) -> Vec<u8> {
+    let bytes = kind.row_bytes(n_in).unwrap_or(0) * n_out;
+    let mut rows: Vec<u8> = (0..bytes).map(|_| numbers.bits() as u8).collect();
+    let (_, block) = kind.block();
+    let floats: &[usize] = match kind {
+        WeightType::Q4_0 | WeightType::Q5_0 | WeightType::Q8_0 | WeightType::Iq4Nl => &[0],
+        WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K => &[0, 2],
+        WeightType::Q6K => &[208],
+        WeightType::F16 | WeightType::Bf16 => &[0],
+        WeightType::F32 => &[2],
+    };
+    for at in rows.chunks_exact_mut(block) {
+        for &float in floats {
+            at[float + 1] = at[float + 1] & 0x80 | 0x20 | at[float + 1] & 0x07;
+        }
+    }
+    rows
+}
+
+/// `rows` of `n_in` elements times the columns of `values`, by the plain loops: `[n_out, n_columns]`.
+pub fn plain_product(kind: WeightType, n_in: usize, rows: &[u8], values: &[f32]) -> Vec<f32> {
+    let row_bytes = kind.row_bytes(n_in).unwrap_or(1);
+    let mut sums = Vec::new();
+    for column in values.chunks_exact(n_in) {
+        let layout = Layout::new(n_in).filter(|_| kind.class() != Class::Float);
+        let packed = layout.map(|layout| {
+            let mut packed = vec![0; layout.column_bytes()];
+            pack_plain(column, &mut packed);
+            (packed, layout)
+        });
+        sums.extend(rows.chunks_exact(row_bytes).map(|row| match &packed {
+            Some((packed, layout)) => dot_packed(kind, row, packed, *layout),
+            None => dot_floats(kind, row, column),
+        }));
+    }
+    sums
+}
+
+/// The same by kernels, on `n_threads` threads.
+pub fn product(
+    simd: Simd,
+    kind: WeightType,
+    n_in: usize,
+    rows: &[u8],
+    values: &[f32],
+    n_threads: usize,
+) -> Vec<f32> {
+    let n = values.len() / n_in;
+    let n_out = rows.len() / kind.row_bytes(n_in).unwrap_or(1);
+    let mut sums = vec![f32::NAN; n_out * n];
+    let shape = |rows: usize, columns: usize| [rows as u64, columns as u64, 1, 1];
+    let weights = Arg::new(kind.dtype(), shape(n_in, n_out), rows);
+    let columns = Arg::of_f32(shape(n_in, n), values);
+    let op = Multiply { simd, kind };
+    let mut multiply =
+        |columns| custom::run_alone(&op, &[weights, columns], [n_out, n], &mut sums, n_threads);
+    match Layout::new(n_in).filter(|_| kind.class() != Class::Float) {
+        None => multiply(columns),
+        Some(layout) => {
+            let mut packed = vec![0i8; layout.column_bytes() * n];
+            custom::run_alone(&Pack { simd }, &[columns], [layout.column_bytes(), n], &mut packed, n_threads);
+            let packed: Vec<u8> = packed.into_iter().map(|byte| byte as u8).collect();
+            multiply(Arg::new(DType::I8, shape(layout.column_bytes(), n), &packed));
+        }
+    }
+    sums
+}

@@ -1,0 +1,246 @@
+//! The kernels of x86-64. A [`Simd`] can only be made on a CPU that has its instructions, so every method is
+//! safe to call. Nothing else in owlet touches vector instructions.
+
+mod avx2;
+mod pack;
+mod panel;
+mod tile;
+mod unpack;
+mod vnni;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use ggml::Tile;
+
+use self::panel::{GROUP, Panel};
+use self::tile::{FloatTile, Floats, Out, Packed, PackedTile};
+use super::packed::{BLOCK, Layout};
+use super::plain::{CHUNK, FLOAT_CHUNK};
+use super::weights::{Class, WeightType};
+
+/// Instructions that this CPU has, and the kernels written for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Simd(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Avx2,
+    Avx512Vnni,
+}
+
+/// Rows of weights where they are mapped: `[n_in, n_out]`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    kind: WeightType,
+    n_in: usize,
+    row_bytes: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> Matrix<'a> {
+    /// None when `bytes` are no whole rows.
+    pub fn new(kind: WeightType, n_in: usize, bytes: &'a [u8]) -> Option<Matrix<'a>> {
+        let row_bytes = kind.row_bytes(n_in).filter(|&n| n > 0)?;
+        bytes.len().is_multiple_of(row_bytes).then_some(Matrix { kind, n_in, row_bytes, bytes })
+    }
+
+    pub fn n_out(&self) -> usize {
+        self.bytes.len() / self.row_bytes
+    }
+
+    /// The block that holds `element` of `row`.
+    fn at(&self, row: usize, element: usize) -> *const u8 {
+        let (elements, bytes) = self.kind.block();
+        self.bytes[row * self.row_bytes + element / elements * bytes..].as_ptr()
+    }
+}
+
+/// What a sweep asks for.
+enum Step<'a> {
+    /// Fill a group of the panel from the rows that begin here.
+    Unpack(usize, &'a unpack::Rows),
+    /// Multiply it by these columns.
+    Multiply(Range<usize>, Out),
+}
+
+thread_local! {
+    static PANEL: RefCell<Box<Panel>> = RefCell::new(Panel::boxed());
+}
+
+impl Simd {
+    /// What this CPU can do, fastest last.
+    pub fn available() -> Vec<Simd> {
+        let mut all = Vec::new();
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
+            all.push(Simd(Level::Avx2));
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vnni")
+            {
+                all.push(Simd(Level::Avx512Vnni));
+            }
+        }
+        all
+    }
+
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Avx2 => "avx2",
+            Level::Avx512Vnni => "avx512-vnni",
+        }
+    }
+
+    /// Packs one column, see [`super::packed`].
+    ///
+    /// # Panics
+    /// When `column` is not whole blocks or `packed` not a column.
+    pub fn pack(self, column: &[f32], packed: &mut [u8]) {
+        let layout = Layout::new(column.len()).expect("a column is whole blocks");
+        assert_eq!(packed.len(), layout.column_bytes(), "bytes of a packed column");
+        // SAFETY: both levels have AVX2; the lengths were checked.
+        unsafe { pack::pack(layout, column.as_ptr(), packed.as_mut_ptr()) }
+    }
+
+    /// The rows of `sums` of `weights` times its columns of `packed`, all of which is `[n_in, n_columns]`.
+    ///
+    /// # Panics
+    /// For floats, or when shapes don't belong together.
+    pub fn multiply_packed(self, weights: &Matrix<'_>, packed: &[u8], sums: &mut Tile<'_>) {
+        let layout = Layout::new(weights.n_in).expect("a row is whole blocks");
+        let column_bytes = layout.column_bytes();
+        assert!(weights.kind.class() != Class::Float, "expected an integer type");
+        assert!(packed.len() / column_bytes >= sums.columns().end, "expected as many packed columns as sums");
+        let tiles = self.packed_tiles(weights.kind);
+        let (offset, flip) = match (weights.kind.class(), self.0) {
+            (Class::Eight, Level::Avx512Vnni) => (128, 128),
+            _ => (weights.kind.offset(), 0),
+        };
+        self.sweep(weights, sums, tiles.len(), CHUNK, |panel, chunk, step| match step {
+            // SAFETY: AVX2 is there; the rows were cut by `sweep`, and a chunk fits a panel.
+            Step::Unpack(g, rows) => unsafe {
+                let group = panel.group(g, self.panel_rows());
+                unpack::unpack(weights.kind, rows, chunk.len() / BLOCK, &group, flip);
+            },
+            // SAFETY: columns and chunk lie within `packed`, whose length was checked.
+            Step::Multiply(columns, out) => unsafe {
+                let column = packed.as_ptr().add(columns.start * column_bytes);
+                let part = |at: usize| column.add(at + 4 * (chunk.start / BLOCK));
+                tiles[columns.len() - 1](&Packed {
+                    panel: panel.parts(),
+                    n_blocks: chunk.len() / BLOCK,
+                    codes: column.add(chunk.start).cast(),
+                    scales: part(layout.scales()).cast(),
+                    sums: part(layout.sums()).cast(),
+                    pairs: part(layout.pairs()).cast(),
+                    half_pairs: part(layout.half_pairs()).cast(),
+                    column_bytes,
+                    offset,
+                    out,
+                });
+            },
+        });
+    }
+
+    /// The rows of `sums` of float `weights` times its columns of `values`, which are `[n_in, n_columns]`.
+    ///
+    /// # Panics
+    /// For integer types, or when shapes don't belong together.
+    pub fn multiply_floats(self, weights: &Matrix<'_>, values: &[f32], sums: &mut Tile<'_>) {
+        assert!(weights.kind.class() == Class::Float, "expected a float type");
+        assert!(values.len() / weights.n_in >= sums.columns().end, "expected as many columns as sums");
+        let tiles = self.float_tiles();
+        self.sweep(weights, sums, tiles.len(), FLOAT_CHUNK, |panel, chunk, step| match step {
+            // SAFETY: AVX2 is there; the rows were cut by `sweep`, and a chunk fits a panel.
+            Step::Unpack(g, rows) => unsafe {
+                let group = panel.group(g, self.panel_rows());
+                unpack::unpack_floats(weights.kind, rows, chunk.len(), &group);
+            },
+            // SAFETY: columns and chunk lie within `values`, whose length was checked.
+            Step::Multiply(columns, out) => unsafe {
+                tiles[columns.len() - 1](&Floats {
+                    panel: panel.parts(),
+                    n_in: chunk.len(),
+                    columns: values.as_ptr().add(columns.start * weights.n_in + chunk.start),
+                    stride: weights.n_in,
+                    out,
+                });
+            },
+        });
+    }
+
+    /// Goes over the rows a panel at a time, over a row a chunk at a time, and over the columns a few at a
+    /// time.
+    fn sweep(
+        self,
+        weights: &Matrix<'_>,
+        sums: &mut Tile<'_>,
+        tile_columns: usize,
+        chunk_length: usize,
+        mut work: impl FnMut(&mut Panel, &Range<usize>, Step<'_>),
+    ) {
+        let (rows, columns) = (sums.rows(), sums.columns());
+        assert!(rows.end <= weights.n_out(), "expected as many rows of weights as of sums");
+        let panel_rows = self.panel_rows();
+        PANEL.with_borrow_mut(|panel| {
+            for first_row in rows.clone().step_by(panel_rows) {
+                let n_rows = panel_rows.min(rows.end - first_row);
+                for start in (0..weights.n_in).step_by(chunk_length) {
+                    let chunk = start..weights.n_in.min(start + chunk_length);
+                    for g in 0..panel_rows / GROUP {
+                        let row = |r: usize| first_row + (g * GROUP + r).min(n_rows - 1);
+                        let group = std::array::from_fn(|r| weights.at(row(r), start));
+                        work(panel, &chunk, Step::Unpack(g, &group));
+                    }
+                    for column in columns.clone().step_by(tile_columns) {
+                        let few = column..columns.end.min(column + tile_columns);
+                        let is_first = start == 0;
+                        if n_rows == panel_rows {
+                            let out = Out::of(sums, first_row, column, is_first);
+                            work(panel, &chunk, Step::Multiply(few, out));
+                            continue;
+                        }
+                        let out = Out { to: panel.edge.as_mut_ptr(), stride: panel_rows, is_first: true };
+                        work(panel, &chunk, Step::Multiply(few.clone(), out));
+                        for (column, from) in few.zip(panel.edge.chunks_exact(panel_rows)) {
+                            let to = &mut sums.column_f32(column)[first_row - rows.start..];
+                            for (to, &from) in to.iter_mut().zip(from) {
+                                *to = if is_first { from } else { *to + from };
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    fn panel_rows(self) -> usize {
+        match self.0 {
+            Level::Avx2 => avx2::N_ROWS,
+            Level::Avx512Vnni => vnni::N_ROWS,
+        }
+    }
+
+    fn packed_tiles(self, kind: WeightType) -> &'static [PackedTile] {
+        match (self.0, kind.class(), kind.has_minimum()) {
+            (Level::Avx2, Class::Six, _) => avx2::SIX,
+            (Level::Avx2, Class::Eight, _) => avx2::EIGHT,
+            (Level::Avx2, _, false) => avx2::LOW,
+            (Level::Avx2, _, true) => avx2::LOW_MINIMUM,
+            (Level::Avx512Vnni, Class::Six, _) => vnni::SIX,
+            (Level::Avx512Vnni, Class::Eight, _) => vnni::EIGHT,
+            (Level::Avx512Vnni, _, false) => vnni::LOW,
+            (Level::Avx512Vnni, _, true) => vnni::LOW_MINIMUM,
+        }
+    }
+
+    fn float_tiles(self) -> &'static [FloatTile] {
+        match self.0 {
+            Level::Avx2 => avx2::FLOAT,
+            Level::Avx512Vnni => vnni::FLOAT,
+        }
+    }
+}
