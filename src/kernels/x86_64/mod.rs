@@ -8,6 +8,7 @@ mod tile;
 mod unpack;
 mod vnni;
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -64,8 +65,21 @@ enum Step<'a> {
     Multiply(Range<usize>, Out),
 }
 
+/// Columns from which on their activations are worth keeping in a cache.
+const MANY_COLUMNS: usize = 16;
+
 thread_local! {
     static PANEL: RefCell<Box<Panel>> = RefCell::new(Panel::boxed());
+}
+
+/// Asks for `length` bytes of each of the next columns.
+fn prefetch(column: *const u8, length: usize, column_bytes: usize, n_columns: usize) {
+    for c in 0..n_columns {
+        for at in (0..length).step_by(64) {
+            // SAFETY: a hint; any address may be named.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(column.wrapping_add(c * column_bytes + at).cast()) }
+        }
+    }
 }
 
 impl Simd {
@@ -128,6 +142,12 @@ impl Simd {
             // SAFETY: columns and chunk lie within `packed`, whose length was checked.
             Step::Multiply(columns, out) => unsafe {
                 let column = packed.as_ptr().add(columns.start * column_bytes);
+                prefetch(
+                    column.wrapping_add(columns.len() * column_bytes + chunk.start),
+                    chunk.len(),
+                    column_bytes,
+                    columns.len(),
+                );
                 let part = |at: usize| column.add(at + 4 * (chunk.start / BLOCK));
                 tiles[columns.len() - 1](&Packed {
                     panel: panel.parts(),
@@ -172,8 +192,9 @@ impl Simd {
         });
     }
 
-    /// Goes over the rows a panel at a time, over a row a chunk at a time, and over the columns a few at a
-    /// time.
+    /// Goes over panels of rows and chunks of each, and with each over the columns a few at a time. With many
+    /// columns chunks come first, so that their activations stay in the second-level cache for all panels;
+    /// with few, rows are read to their end, as memory likes it.
     fn sweep(
         self,
         weights: &Matrix<'_>,
@@ -185,31 +206,35 @@ impl Simd {
         let (rows, columns) = (sums.rows(), sums.columns());
         assert!(rows.end <= weights.n_out(), "expected as many rows of weights as of sums");
         let panel_rows = self.panel_rows();
+        let (n_panels, n_chunks) = (rows.len().div_ceil(panel_rows), weights.n_in.div_ceil(chunk_length));
         PANEL.with_borrow_mut(|panel| {
-            for first_row in rows.clone().step_by(panel_rows) {
+            for step in 0..n_panels * n_chunks {
+                let (p, c) = match columns.len() {
+                    0..MANY_COLUMNS => (step / n_chunks, step % n_chunks),
+                    _ => (step % n_panels, step / n_panels),
+                };
+                let (first_row, start) = (rows.start + p * panel_rows, c * chunk_length);
                 let n_rows = panel_rows.min(rows.end - first_row);
-                for start in (0..weights.n_in).step_by(chunk_length) {
-                    let chunk = start..weights.n_in.min(start + chunk_length);
-                    for g in 0..panel_rows / GROUP {
-                        let row = |r: usize| first_row + (g * GROUP + r).min(n_rows - 1);
-                        let group = std::array::from_fn(|r| weights.at(row(r), start));
-                        work(panel, &chunk, Step::Unpack(g, &group));
+                let chunk = start..weights.n_in.min(start + chunk_length);
+                for g in 0..panel_rows / GROUP {
+                    let row = |r: usize| first_row + (g * GROUP + r).min(n_rows - 1);
+                    let group = std::array::from_fn(|r| weights.at(row(r), start));
+                    work(panel, &chunk, Step::Unpack(g, &group));
+                }
+                for column in columns.clone().step_by(tile_columns) {
+                    let few = column..columns.end.min(column + tile_columns);
+                    let is_first = start == 0;
+                    if n_rows == panel_rows {
+                        let out = Out::of(sums, first_row, column, is_first);
+                        work(panel, &chunk, Step::Multiply(few, out));
+                        continue;
                     }
-                    for column in columns.clone().step_by(tile_columns) {
-                        let few = column..columns.end.min(column + tile_columns);
-                        let is_first = start == 0;
-                        if n_rows == panel_rows {
-                            let out = Out::of(sums, first_row, column, is_first);
-                            work(panel, &chunk, Step::Multiply(few, out));
-                            continue;
-                        }
-                        let out = Out { to: panel.edge.as_mut_ptr(), stride: panel_rows, is_first: true };
-                        work(panel, &chunk, Step::Multiply(few.clone(), out));
-                        for (column, from) in few.zip(panel.edge.chunks_exact(panel_rows)) {
-                            let to = &mut sums.column_f32(column)[first_row - rows.start..];
-                            for (to, &from) in to.iter_mut().zip(from) {
-                                *to = if is_first { from } else { *to + from };
-                            }
+                    let out = Out { to: panel.edge.as_mut_ptr(), stride: panel_rows, is_first: true };
+                    work(panel, &chunk, Step::Multiply(few.clone(), out));
+                    for (column, from) in few.zip(panel.edge.chunks_exact(panel_rows)) {
+                        let to = &mut sums.column_f32(column)[first_row - rows.start..];
+                        for (to, &from) in to.iter_mut().zip(from) {
+                            *to = if is_first { from } else { *to + from };
                         }
                     }
                 }
