@@ -7,6 +7,7 @@ mod panel;
 mod tile;
 mod unpack;
 mod vnni;
+mod vnni_rows;
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::cell::RefCell;
@@ -72,6 +73,29 @@ thread_local! {
     static PANEL: RefCell<Box<Panel>> = RefCell::new(Panel::boxed());
 }
 
+/// The rows of `sums` times its one column.
+fn multiply_column(weights: &Matrix<'_>, layout: Layout, packed: &[u8], sums: &mut Tile<'_>) {
+    let (rows, column) = (sums.rows(), sums.columns().start);
+    assert!(rows.end <= weights.n_out(), "expected as many rows of weights as of sums");
+    let packed = &packed[column * layout.column_bytes()..][..layout.column_bytes()];
+    let part = |at: usize| packed[at..].as_ptr();
+    let x = vnni_rows::Column {
+        codes: packed.as_ptr().cast(),
+        scales: part(layout.scales()).cast(),
+        sums: part(layout.sums()).cast(),
+        pairs: part(layout.pairs()).cast(),
+        half_pairs: part(layout.half_pairs()).cast(),
+    };
+    let out = sums.column_f32(column);
+    for (out, first) in out.chunks_mut(vnni_rows::N_ROWS).zip(rows.clone().step_by(vnni_rows::N_ROWS)) {
+        let at = std::array::from_fn(|r| weights.at((first + r).min(rows.end - 1), 0));
+        let rows = vnni_rows::Rows { at, row_bytes: weights.row_bytes, n_blocks: layout.n_blocks() };
+        // SAFETY: only called where AVX-512 VNNI is; `at` yields whole rows, and the column is whole.
+        let found = unsafe { vnni_rows::product(weights.kind, &rows, &x) };
+        out.copy_from_slice(&found[..out.len()]);
+    }
+}
+
 /// Asks for `length` bytes of each of the next columns.
 fn prefetch(column: *const u8, length: usize, column_bytes: usize, n_columns: usize) {
     for c in 0..n_columns {
@@ -128,6 +152,9 @@ impl Simd {
         let column_bytes = layout.column_bytes();
         assert!(weights.kind.class() != Class::Float, "expected an integer type");
         assert!(packed.len() / column_bytes >= sums.columns().end, "expected as many packed columns as sums");
+        if self.0 == Level::Avx512Vnni && sums.columns().len() == 1 {
+            return multiply_column(weights, layout, packed, sums);
+        }
         let tiles = self.packed_tiles(weights.kind);
         let (offset, flip) = match (weights.kind.class(), self.0) {
             (Class::Eight, Level::Avx512Vnni) => (128, 128),

@@ -203,34 +203,14 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, n_blo
         let nibbles_at = if FIFTH { 48 } else { 16 };
         for sb in 0..n_blocks / 8 {
             let at = sb * BYTES;
-            let [floats, a, b, c] = turned(rows, at);
-            let scale = _mm256_cvtph_ps(low_words(floats));
-            let minimum = _mm256_cvtph_ps(low_words(_mm256_srli_epi32(floats, 16)));
-            let six = |v: __m256i| _mm256_and_si256(v, _mm256_set1_epi32(0x3f3f_3f3f));
-            let four = |v: __m256i| _mm256_and_si256(v, _mm256_set1_epi32(0x0f0f_0f0f));
-            // The two top bits of each byte, as bits 4 and 5.
-            let top = |v: __m256i| _mm256_and_si256(_mm256_srli_epi32(v, 2), _mm256_set1_epi32(0x3030_3030));
-            let whole = [six(a), _mm256_or_si256(four(c), top(a))];
-            let least = [six(b), _mm256_or_si256(four(_mm256_srli_epi32(c, 4)), top(b))];
+            let first = 8 * sb * to.n_rows;
+            sub_scales::<FIFTH>(rows, at, to.scales.add(first), to.minimums.add(first), to.n_rows);
             let fifth = if FIFTH {
                 let ([a, b, c, d], [e, f, g, h]) = (turned(rows, at + 16), turned(rows, at + 32));
                 [a, b, c, d, e, f, g, h]
             } else {
                 [_mm256_setzero_si256(); 8]
             };
-            for part in 0..8 {
-                let block = 8 * sb + part;
-                let byte = |v: [__m256i; 2]| {
-                    let shifted = _mm256_srl_epi32(v[part / 4], _mm_cvtsi32_si128(8 * (part as i32 % 4)));
-                    _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(255)))
-                };
-                let scales = _mm256_mul_ps(scale, byte(whole));
-                let minimums = _mm256_xor_ps(_mm256_mul_ps(minimum, byte(least)), _mm256_set1_ps(-0.0));
-                let minimums =
-                    if FIFTH { _mm256_fmadd_ps(scales, _mm256_set1_ps(16.0), minimums) } else { minimums };
-                store_scales(to.scales, to.n_rows, block, scales);
-                store_scales(to.minimums, to.n_rows, block, minimums);
-            }
             for pair in 0..4 {
                 prefetch(rows, at + BYTES / 4 * pair);
                 for half in 0..2 {
@@ -258,6 +238,45 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, n_blo
                     }
                 }
             }
+        }
+    }
+}
+
+/// Scales and minimums of the eight blocks of a super block at `at`, for eight rows: `[8 of stride, 8]`.
+///
+/// # Safety
+/// AVX2, F16C and FMA; the super blocks and the room are there.
+#[inline]
+#[target_feature(enable = "avx2,f16c,fma")]
+pub(super) unsafe fn sub_scales<const FIFTH: bool>(
+    rows: &Rows,
+    at: usize,
+    scales_to: *mut f32,
+    minimums_to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [floats, a, b, c] = turned(rows, at);
+        let scale = _mm256_cvtph_ps(low_words(floats));
+        let minimum = _mm256_cvtph_ps(low_words(_mm256_srli_epi32(floats, 16)));
+        let six = |v: __m256i| _mm256_and_si256(v, _mm256_set1_epi32(0x3f3f_3f3f));
+        let four = |v: __m256i| _mm256_and_si256(v, _mm256_set1_epi32(0x0f0f_0f0f));
+        // The two top bits of each byte, as bits 4 and 5.
+        let top = |v: __m256i| _mm256_and_si256(_mm256_srli_epi32(v, 2), _mm256_set1_epi32(0x3030_3030));
+        let whole = [six(a), _mm256_or_si256(four(c), top(a))];
+        let least = [six(b), _mm256_or_si256(four(_mm256_srli_epi32(c, 4)), top(b))];
+        for part in 0..8 {
+            let byte = |v: [__m256i; 2]| {
+                let shifted = _mm256_srl_epi32(v[part / 4], _mm_cvtsi32_si128(8 * (part as i32 % 4)));
+                _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(255)))
+            };
+            let scales = _mm256_mul_ps(scale, byte(whole));
+            let minimums = _mm256_xor_ps(_mm256_mul_ps(minimum, byte(least)), _mm256_set1_ps(-0.0));
+            let minimums =
+                if FIFTH { _mm256_fmadd_ps(scales, _mm256_set1_ps(16.0), minimums) } else { minimums };
+            _mm256_storeu_ps(scales_to.add(part * stride), scales);
+            _mm256_storeu_ps(minimums_to.add(part * stride), minimums);
         }
     }
 }
