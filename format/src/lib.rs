@@ -11,8 +11,8 @@ mod lost_maps;
 mod schema;
 
 pub use container::{
-    Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Encoder, Gguf, Limits, Metadata, Shape, Strings, TensorInfo,
-    TensorPlan, Value, ValueType, Writer, Written,
+    Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Encoder, Gguf, Layout, Limits, Metadata, Shape, Strings,
+    TensorInfo, TensorPlan, Value, ValueType, Writer, Written,
 };
 pub use error::{Error, Result};
 pub use lost_maps::report_lost_maps;

@@ -41,6 +41,38 @@ fn every_type_comes_back() {
     assert_eq!(found, metadata.iter().collect::<Vec<_>>());
 }
 
+/// A file is its layout's header, but for the checksums, and tensors where the layout says.
+#[test]
+fn a_layout_is_what_the_encoder_writes() {
+    let bytes = model::tiny();
+    let file = open(bytes.clone()).unwrap();
+    let plan: Vec<_> = file
+        .tensors()
+        .iter()
+        .map(|TensorInfo { name, dtype, shape, .. }| TensorPlan {
+            name: name.clone(),
+            dtype: *dtype,
+            shape: *shape,
+        })
+        .collect();
+    let layout = Layout::new(file.metadata(), &plan).unwrap();
+    assert_eq!(layout.tensors, file.tensors());
+    assert_eq!(layout.n_bytes, bytes.len() as u64);
+    let n_checksum_bytes = plan.len() * CHECKSUM_BYTES;
+    let n_differ = layout.header.iter().zip(&bytes).filter(|(a, b)| a != b).count();
+    assert!((1..=n_checksum_bytes).contains(&n_differ), "{n_differ} of {n_checksum_bytes}");
+    let mut unhashed = layout.header;
+    unhashed.resize(bytes.len(), 0);
+    let unhashed = open(unhashed).unwrap();
+    assert_eq!(unhashed.checksums().unwrap(), vec![[0; CHECKSUM_BYTES]; plan.len()]);
+
+    let empty = Layout::new(&Metadata::new("empty.gguf"), &[]).unwrap();
+    assert_eq!(empty.n_bytes, (empty.header.len() as u64).next_multiple_of(32));
+    let twice = [plan[0].clone(), plan[0].clone()];
+    let error = Layout::new(&Metadata::new("twice.gguf"), &twice).unwrap_err().to_string();
+    assert!(error.ends_with("expected once, found twice"), "{error}");
+}
+
 #[test]
 fn tensors_come_back_aligned_and_with_their_checksums() {
     let bytes = model::tiny();
