@@ -29,11 +29,7 @@ impl Loaded {
     /// # Errors
     /// `Io`, `Format`, `Unsupported` by what is wrong with the file; `Unsupported` where it has no text half.
     pub fn open(path: Option<&Path>, n_threads: usize) -> Result<Loaded> {
-        let file = match path {
-            Some(path) => Gguf::open(path)?,
-            None => builtin::open()?,
-        };
-        Loaded::from_file(&file, n_threads)
+        Loaded::from_file(&open_file(path)?, n_threads)
     }
 
     /// The model in `file`; its tensors are used where they lie.
@@ -58,6 +54,17 @@ impl Loaded {
     /// Positions that a picture takes, where the model takes pictures.
     pub fn n_image_tokens(&self) -> Option<usize> {
         self.config.image.as_ref().map(|image| image.n_tokens as usize)
+    }
+}
+
+/// The model file at `path`, or the one that is built in.
+///
+/// # Errors
+/// `Io`, `Format`, `Unsupported` by what is wrong with it.
+pub fn open_file(path: Option<&Path>) -> Result<Gguf> {
+    match path {
+        Some(path) => Ok(Gguf::open(path)?),
+        None => builtin::open(),
     }
 }
 

@@ -14,9 +14,10 @@ mod session;
 mod slot;
 mod stop;
 
-pub use loaded::Loaded;
+pub use loaded::{Loaded, open_file};
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
+pub use scheduler::PROMPT_ROWS;
 pub use stop::FinishReason;
 
 use crate::error::{Error, Result};

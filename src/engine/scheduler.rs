@@ -21,7 +21,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 /// Rows of prompts in one pass: few enough that progress is seen and a waiting stream goes on soon.
-const MAX_PROMPT_ROWS: usize = 64;
+pub const PROMPT_ROWS: usize = 64;
 
 /// Positions that the cache starts with. It grows by doubling, up to the context, so that a short answer of a large
 /// model does not pay for the longest one.
@@ -188,11 +188,11 @@ struct Pass {
 }
 
 impl Pass {
-    /// The next positions of all slots, at most [`MAX_PROMPT_ROWS`] of each.
+    /// The next positions of all slots, at most [`PROMPT_ROWS`] of each.
     fn gather(slots: &[Slot], n_embd: usize) -> Pass {
         let mut pass = Pass { rows: Vec::new(), embd: Vec::new(), parts: Vec::new() };
         for (at, slot) in slots.iter().enumerate() {
-            let range = slot.positions(MAX_PROMPT_ROWS);
+            let range = slot.positions(PROMPT_ROWS);
             pass.rows.extend(range.clone().filter_map(|position| {
                 let input = match slot.cell(position)? {
                     Cell::Token(id) => Input::Token(id),
