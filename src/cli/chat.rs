@@ -40,7 +40,7 @@ impl Chat {
     pub fn run(self) -> Result<ExitCode> {
         self.answer.check("chat");
         let found = self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;
-        let engine = self.model.start()?;
+        let engine = self.model.start(self.quiet)?;
         let mut conversation = Conversation {
             sampling: self.answer.sampling(engine.loaded())?,
             engine: &engine,

@@ -1,10 +1,13 @@
 //! Flags that several commands share, and what they mean to the engine.
 
+use super::screen::note;
 use super::wrong_usage;
 use crate::engine::{Engine, Loaded, Options, Sampling};
 use crate::error::{Error, Result};
+use crate::measure::{self, Room};
 use crate::model::KvType;
 use clap::{Args, value_parser};
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 
@@ -26,14 +29,31 @@ pub struct ModelFlags {
 }
 
 impl ModelFlags {
-    /// Opens the model and starts an engine with one slot on it.
-    pub fn start(&self) -> Result<Engine> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let n_threads = self.threads.map_or_else(cores, |n| n as usize);
-        let loaded = Loaded::open(self.model.as_deref(), n_threads)?;
+    /// Opens the model and starts an engine with one slot on it. Memory that will do but not well is noted, unless `is_quiet`.
+    ///
+    /// # Errors
+    /// What is wrong with the model, or what there is too little of.
+    pub fn start(&self, is_quiet: bool) -> Result<Engine> {
+        let loaded = Loaded::open(self.model.as_deref(), n_threads(self.threads))?;
         let n_ctx = self.ctx.unwrap_or(loaded.text.n_ctx_train);
+        let n_file_bytes =
+            self.model.as_deref().and_then(|path| fs::metadata(path).ok()).map_or(0, |file| file.len());
+        // A context that the model cannot have is the engine's to refuse.
+        if let Some(available) = measure::available().filter(|_| n_ctx <= loaded.text.n_ctx_train) {
+            let wanted = measure::Use { n_ctx, kv_type: self.kv_type, n_file_bytes };
+            match measure::room(&loaded.model, &loaded.config, &wanted, available)? {
+                Room::Tight(why) if !is_quiet => note(&why),
+                Room::Tight(_) | Room::Enough => {}
+            }
+        }
         Engine::start(loaded, Options { n_ctx, n_slots: 1, kv_type: self.kv_type })
     }
+}
+
+/// Threads to compute with: as many as `wanted`, else one per core.
+pub fn n_threads(wanted: Option<u32>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    wanted.map_or_else(cores, |n| n as usize)
 }
 
 #[derive(Args)]

@@ -1,8 +1,13 @@
 //! `owlet inspect`: what is in a model file, for people and for programs.
 
+use super::flags::n_threads;
 use super::json;
+use super::plan::Outlook;
 use super::screen::Screen;
 use crate::error::{Error, Result};
+use crate::measure::bytes_in_words;
+use crate::model::KvType;
+use clap::value_parser;
 use owlet_format::{Array, Gguf, Metadata, ModelConfig, TensorInfo, Value};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 use std::collections::BTreeMap;
@@ -22,6 +27,15 @@ pub struct Inspect {
     /// Print one JSON object instead
     #[arg(long)]
     json: bool,
+    /// Show what running the model will need: memory by part, and the seconds that the last bench lets expect
+    #[arg(long)]
+    plan: bool,
+    /// Plan for a context of so many positions [default: what the model was trained for]
+    #[arg(short, long, value_name = "N", requires = "plan", value_parser = value_parser!(u32).range(1..))]
+    ctx: Option<u32>,
+    /// Plan for cached keys and values of this type: f16, f32 or q8_0
+    #[arg(long, value_name = "TYPE", requires = "plan", default_value = "f16")]
+    kv_type: KvType,
 }
 
 /// Items of an array, and characters of a string, that a table shows.
@@ -31,11 +45,24 @@ const SHOWN_CHARS: usize = 60;
 impl Inspect {
     pub fn run(self) -> Result<ExitCode> {
         let file = Gguf::open(&self.file)?;
+        if self.plan {
+            return self.print_plan(&file);
+        }
         let summary = Summary::new(&file);
         let mut out = BufWriter::new(stdout().lock());
         let written =
             if self.json { json::write_line(&mut out, &summary) } else { write_tables(&mut out, &summary) };
         written.and_then(|()| out.flush()).map_err(Screen::failed)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print_plan(&self, file: &Gguf) -> Result<ExitCode> {
+        let outlook = Outlook::new(file, self.ctx, self.kv_type, n_threads(None))?;
+        if self.json {
+            json::write_line(&mut stdout().lock(), &outlook).map_err(Screen::failed)?;
+        } else {
+            Screen::new().say(&outlook.in_words())?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -78,7 +105,7 @@ fn write_tables(out: &mut impl Write, summary: &Summary) -> std::io::Result<()> 
         out,
         "{}: {}, GGUF version {}, alignment {}",
         file.label(),
-        bytes(n_bytes),
+        bytes_in_words(n_bytes),
         file.version(),
         file.alignment()
     )?;
@@ -87,13 +114,13 @@ fn write_tables(out: &mut impl Write, summary: &Summary) -> std::io::Result<()> 
         Err(problem) => writeln!(out, "not a model that owlet runs: {problem}")?,
     }
     for ((part, dtype), size) in &summary.sizes {
-        writeln!(out, "  {part:<10} {dtype:<6} {:>12}", bytes(*size))?;
+        writeln!(out, "  {part:<10} {dtype:<6} {:>12}", bytes_in_words(*size))?;
     }
     if file.n_trailing_bytes() > 0 {
         writeln!(
             out,
             "  {} behind the last tensor, which nothing accounts for",
-            bytes(file.n_trailing_bytes())
+            bytes_in_words(file.n_trailing_bytes())
         )?;
     }
 
@@ -109,7 +136,7 @@ fn write_tables(out: &mut impl Write, summary: &Summary) -> std::io::Result<()> 
     writeln!(out, "\n{} tensors", tensors.len())?;
     let width = tensors.iter().map(|tensor| tensor.name.chars().count()).max().unwrap_or(0).min(SHOWN_CHARS);
     for TensorInfo { name, dtype, shape, n_bytes, .. } in tensors {
-        let (shape, n_bytes) = (shape.to_string(), bytes(*n_bytes));
+        let (shape, n_bytes) = (shape.to_string(), bytes_in_words(*n_bytes));
         writeln!(out, "  {:<width$}  {dtype:<6} {shape:<20} {n_bytes:>12}", shown(name))?;
     }
     Ok(())
@@ -167,15 +194,6 @@ fn shown(text: &str) -> String {
         let _ = if c.is_control() { write!(shown, "{}", c.escape_default()) } else { write!(shown, "{c}") };
     }
     shown
-}
-
-/// `4.2 MB`, in powers of ten as shops and disks count.
-pub fn bytes(n: u64) -> String {
-    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match units.into_iter().find(|(unit, _)| n >= *unit) {
-        Some((unit, name)) => format!("{:.2} {name}", n as f64 / unit as f64),
-        None => format!("{n} B"),
-    }
 }
 
 impl Serialize for Summary<'_> {

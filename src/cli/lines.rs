@@ -1,12 +1,11 @@
 //! Where the chat's lines come from: an editor with history on a terminal, plain lines from a pipe.
 
 use super::screen::note;
+use super::state::state_dir;
 use crate::error::{Error, Result};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
-use std::env;
-use std::fs;
 use std::io::{BufRead, IsTerminal, Read, Stdin, stdin, stdout};
 use std::path::{Path, PathBuf};
 
@@ -39,7 +38,8 @@ impl Lines {
             return Ok(Lines::Pipe(stdin()));
         }
         let mut editor = Editor::with_config(Config::default()).map_err(terminal_error)?;
-        let history = if keeps_history { history_file() } else { None };
+        let dir = if keeps_history { state_dir() } else { None };
+        let history = dir.map(|dir| dir.join("history"));
         if let Some(path) = &history {
             // No history is no reason not to chat.
             let _ = editor.load_history(path);
@@ -99,17 +99,6 @@ fn remember(editor: &mut Editor<(), FileHistory>, history: Option<&Path>, line: 
     {
         note(&format!("owlet: {}: {error}", path.display()));
     }
-}
-
-/// Where the state of programs belongs: `$XDG_STATE_HOME`, else `~/.local/state`, else `%LOCALAPPDATA%`.
-fn history_file() -> Option<PathBuf> {
-    let dir = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = dir("XDG_STATE_HOME")
-        .or_else(|| dir("HOME").map(|home| home.join(".local/state")))
-        .or_else(|| dir("LOCALAPPDATA"))?;
-    let owlet = state.join("owlet");
-    fs::create_dir_all(&owlet).ok()?;
-    Some(owlet.join("history"))
 }
 
 fn terminal_error(error: ReadlineError) -> Error {

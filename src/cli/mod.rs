@@ -3,10 +3,11 @@
 //! A door holds no loop over tokens: it submits requests to the engine and shows what happens. Exit status: 0 done, 1
 //! failed, 2 wrong usage, 130 interrupted; a reader that closes our output early has had enough, which is 0.
 
+mod bench;
 mod chat;
 mod commands;
 mod convert;
-
+mod figures;
 mod flags;
 mod follow;
 mod inspect;
@@ -14,10 +15,12 @@ mod interrupt;
 mod json;
 mod lines;
 mod pictures;
+mod plan;
 mod progress;
 mod receipt;
 mod run;
 mod screen;
+mod state;
 mod version;
 
 use crate::error::{Error, Result};
@@ -38,8 +41,8 @@ enum Command {
     Run(run::Run),
     Chat(chat::Chat),
     Convert(convert::Convert),
-
     Inspect(inspect::Inspect),
+    Bench(bench::Bench),
 }
 
 /// Interrupted by Ctrl-C, as shells count it: 128 + SIGINT.
@@ -52,8 +55,8 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
         Command::Convert(convert) => convert.run(),
-
         Command::Inspect(inspect) => inspect.run(),
+        Command::Bench(bench) => bench.run(),
     });
     match done {
         Ok(exit) => exit,

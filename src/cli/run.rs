@@ -53,7 +53,7 @@ impl Run {
         // Pictures come first: a wrong path is said at once, not after a model was opened.
         let found = self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;
         let started = Instant::now();
-        let engine = self.model.start()?;
+        let engine = self.model.start(self.quiet)?;
         let load_s = started.elapsed().as_secs_f64();
         let pictures =
             found.into_iter().map(|found| found.attach(engine.loaded())).collect::<Result<Vec<_>>>()?;

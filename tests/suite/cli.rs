@@ -7,7 +7,7 @@ use crate::program::{Ran, owlet};
 
 #[test]
 fn help() {
-    for words in ["", "run", "chat", "convert", "inspect"] {
+    for words in ["", "run", "chat", "convert", "inspect", "bench"] {
         let args: Vec<_> = words.split_whitespace().chain(["--help"]).collect();
         let name = if words.is_empty() { "owlet" } else { words };
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/help/{name}.txt"));

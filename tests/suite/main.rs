@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
+mod bench;
 mod chat;
 mod checkpoint;
 mod cli;
@@ -13,6 +14,7 @@ mod inspect;
 mod models;
 mod parity;
 mod pictures;
+mod plan;
 mod program;
 mod run;
 mod tokenizer;

@@ -1,0 +1,96 @@
+//! `owlet inspect --plan`: what a model will need, as a table or as JSON.
+
+use std::fmt::Write as _;
+
+use owlet_format::{Gguf, ModelConfig};
+use serde::Serialize;
+
+use super::figures::significant;
+use super::state::state_dir;
+use crate::error::Result;
+use crate::measure::{self, Expected, History, Plan, Test, bytes_in_words};
+use crate::model::KvType;
+
+/// The plan, and the seconds to expect.
+#[derive(Serialize)]
+pub struct Outlook {
+    file: String,
+    #[serde(flatten)]
+    plan: Plan,
+    expected: Vec<Expected>,
+}
+
+impl Outlook {
+    /// For the model in `file`.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or with the context that is asked for.
+    pub fn new(file: &Gguf, n_ctx: Option<u32>, kv_type: KvType, n_threads: usize) -> Result<Outlook> {
+        let config = ModelConfig::read(file)?;
+        let plan = Plan::new(file, &config, n_ctx, kv_type, n_threads)?;
+        let history = state_dir().map(|dir| History::open(&dir));
+        let expected = history.map(|history| measure::expect(file, &config, &history)).unwrap_or_default();
+        Ok(Outlook { file: file.label().to_string(), plan, expected })
+    }
+
+    /// The table that people get.
+    pub fn in_words(&self) -> String {
+        let mut out = String::new();
+        let mut line = |text: std::fmt::Arguments| {
+            let _ = writeln!(out, "{text}");
+        };
+        let Plan { n_ctx, kv_type, parts, mapped_bytes, fixed_bytes, total_bytes, available_bytes } =
+            &self.plan;
+        line(format_args!(
+            "{}: what it needs with a context of {n_ctx} and {kv_type} keys and values\n",
+            self.file
+        ));
+        for part in parts {
+            let kind = if part.is_mapped { "mapped" } else { "" };
+            line(format_args!("  {:<18} {:>12}  {kind}", part.what, bytes_in_words(part.n_bytes)));
+        }
+        line(format_args!("  {:<18} {:>12}", "total", bytes_in_words(*total_bytes)));
+        line(format_args!("  {:<18} {:>12}", "without mapped", bytes_in_words(*fixed_bytes)));
+        if let Some(available) = *available_bytes {
+            let verdict = if *fixed_bytes > available {
+                "too little: a shorter context (-c) or smaller keys and values (--kv-type q8_0) need less"
+            } else if fixed_bytes + mapped_bytes > available {
+                "will do, but not all weights stay in memory: they are read from disk again and again"
+            } else {
+                "enough"
+            };
+            line(format_args!("  {:<18} {:>12}  {verdict}\n", "available", bytes_in_words(available)));
+        }
+        match self.expected.as_slice() {
+            [] => line(format_args!(
+                "Seconds to expect: not known on this machine; `owlet bench` measures them."
+            )),
+            expected => {
+                line(format_args!("Seconds to expect\n"));
+                for expected in expected {
+                    line(format_args!("  {}", in_words(expected)));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// `a picture through the tower  52.1 s  measured on 2026-11-23`
+fn in_words(expected: &Expected) -> String {
+    let what = match expected.test {
+        Test::Startup => "from start to ready",
+        Test::Vision => "a picture: tower",
+        Test::Projector => "a picture: projector",
+        Test::Prefill256 => "256 tokens of a prompt",
+        Test::Decode => "a token of the answer",
+        Test::Decode2048 => "the same behind 2,048",
+        other => other.name(),
+    };
+    let day = expected.date.split('T').next().unwrap_or_default();
+    let source = match expected.is_same_model {
+        true => format!("measured on {day}"),
+        false => format!("guessed from {}, measured on {day}", expected.measured_on),
+    };
+    format!("{what:<24} {:>9} s  {source}", significant(expected.seconds))
+}

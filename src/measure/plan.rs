@@ -1,0 +1,276 @@
+//! What a model will take of memory, by part, before it is loaded.
+//!
+//! Comes in: a file's header and how it will be used. Goes out: bytes by part ([`Plan`]), and whether there is [`room`] for
+//! what has to stay in memory. Weights are mapped: the system keeps as many of their pages as it has memory for, and reads
+//! the others again; all else must be there at once. Nothing is computed and no weight is read.
+
+use ggml::Backend;
+use owlet_format::{Gguf, ModelConfig, Part};
+use serde::Serialize;
+
+use super::memory::{available, bytes_in_words};
+use super::photo;
+use super::subject::typed;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::model::{Decoder, KvType, Model, VisionEncoder, kv_bytes};
+
+/// A part of what is needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Planned {
+    pub what: String,
+    pub n_bytes: u64,
+    /// Pages of the file, which give way where memory is short and come back when they are needed.
+    pub is_mapped: bool,
+}
+
+/// What a file will take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Positions of the context, all of them filled; 0 for a model without a text half.
+    pub n_ctx: u32,
+    pub kv_type: String,
+    pub parts: Vec<Planned>,
+    pub mapped_bytes: u64,
+    /// What has to be in memory at once.
+    pub fixed_bytes: u64,
+    pub total_bytes: u64,
+    /// Where the system tells.
+    pub available_bytes: Option<u64>,
+}
+
+/// Code, the parsed header, the vocabulary's tables, thread stacks; measured at 42,000 tokens.
+const PROGRAM_BYTES: u64 = 40 << 20;
+
+impl Plan {
+    /// The plan for `file`, whose config is `config`, with a context of `n_ctx` positions (all that the model was trained for
+    /// where that is `None`).
+    ///
+    /// # Errors
+    /// What is wrong with the file; `Limit` where the context is longer than the model's; `Backend` where there is no memory even
+    /// to plan.
+    pub fn new(
+        file: &Gguf,
+        config: &ModelConfig,
+        n_ctx: Option<u32>,
+        kv_type: KvType,
+        n_threads: usize,
+    ) -> Result<Plan> {
+        let model = Model::load(file, config, &Backend::cpu(n_threads)?)?;
+        let mut parts = weights(file, config);
+        let n_ctx = config.text.as_ref().map_or(0, |text| n_ctx.unwrap_or(text.n_ctx_train));
+        let Beside { kv, text, vision } = Beside::new(&model, config, n_ctx, kv_type)?;
+        for (what, n_bytes) in [("KV cache", kv), ("text buffers", text), ("vision buffers", vision)] {
+            if n_bytes > 0 {
+                parts.push(Planned { what: what.into(), n_bytes, is_mapped: false });
+            }
+        }
+        if let Some(image) = &config.image {
+            // The photo, and the square as bytes and as floats.
+            let n_bytes = photo::WIDTH * photo::HEIGHT * 3 + image.size_px.pow(2) as usize * 3 * 5;
+            parts.push(Planned { what: "a photo".into(), n_bytes: n_bytes as u64, is_mapped: false });
+        }
+        parts.push(Planned { what: "program".into(), n_bytes: PROGRAM_BYTES, is_mapped: false });
+        let sum = |is_mapped| {
+            parts.iter().filter(|part| part.is_mapped == is_mapped).map(|part| part.n_bytes).sum()
+        };
+        let (mapped_bytes, fixed_bytes): (u64, u64) = (sum(true), sum(false));
+        Ok(Plan {
+            n_ctx,
+            kv_type: kv_type.dtype().name().into(),
+            parts,
+            mapped_bytes,
+            fixed_bytes,
+            total_bytes: mapped_bytes + fixed_bytes,
+            available_bytes: available(),
+        })
+    }
+}
+
+fn weights(file: &Gguf, config: &ModelConfig) -> Vec<Planned> {
+    let tensors = typed(config, file);
+    let of_part = |part: Part| {
+        let bytes = tensors.iter().filter(|(spec, _)| spec.part == part);
+        let n_bytes = bytes.filter_map(|(spec, dtype)| spec.ne.n_bytes(*dtype)).sum();
+        Planned { what: format!("{part} weights"), n_bytes, is_mapped: true }
+    };
+    config.parts().map(of_part).collect()
+}
+
+/// What is there beside the weights while the model runs.
+struct Beside {
+    kv: u64,
+    text: u64,
+    vision: u64,
+}
+
+impl Beside {
+    /// For a context of `n_ctx`, the largest pass and the largest step of the tower.
+    fn new(model: &Model, config: &ModelConfig, n_ctx: u32, kv_type: KvType) -> Result<Beside> {
+        let mut beside = Beside { kv: 0, text: 0, vision: 0 };
+        if let Some(text) = &config.text {
+            beside.kv = kv_bytes(text, n_ctx, 1, kv_type);
+            let decoder = |n_ctx| Decoder::new(model, n_ctx, 1, kv_type);
+            let decoder = match decoder(n_ctx) {
+                // The system gives no address space for such a cache. What runs over a shorter one is planned, then.
+                Err(Error::Backend(_)) => decoder(n_ctx.min(256)),
+                decoder => decoder,
+            };
+            beside.text = decoder?.pass_bytes(engine::PROMPT_ROWS as u32)?;
+        }
+        if config.vision.is_some() {
+            beside.vision = VisionEncoder::new(model)?.bytes()?;
+        }
+        Ok(beside)
+    }
+
+    fn total(&self) -> u64 {
+        self.kv.saturating_add(self.text).saturating_add(self.vision)
+    }
+}
+
+/// Whether a model can work here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    Enough,
+    /// It can, but slowly; why, in a line.
+    Tight(String),
+}
+
+/// How a model is to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    pub n_ctx: u32,
+    pub kv_type: KvType,
+    /// Of the file that its weights are mapped from; 0 for the built-in model.
+    pub n_file_bytes: u64,
+}
+
+/// Whether there is room for `model` in `available` bytes of memory. Plans only where that is not clear at once.
+///
+/// # Errors
+/// `Backend`: what has to stay in memory does not fit; the text says what context would.
+pub fn room(model: &Model, config: &ModelConfig, wanted: &Use, available: u64) -> Result<Room> {
+    /// More than buffers and a photo take, by far.
+    const PLENTY: u64 = 2 << 30;
+    let Use { n_ctx, kv_type, n_file_bytes } = *wanted;
+    let Some(text) = &config.text else { return Ok(Room::Enough) };
+    let all =
+        [kv_bytes(text, n_ctx, 1, kv_type), n_file_bytes, PLENTY].into_iter().fold(0, u64::saturating_add);
+    if all < available {
+        return Ok(Room::Enough);
+    }
+    let plan = |n_ctx| Beside::new(model, config, n_ctx, kv_type);
+    let beside = plan(n_ctx)?;
+    if beside.total() > available {
+        let fits = |n_ctx: u32| plan(n_ctx).is_ok_and(|beside| beside.total() <= available);
+        return Err(no_room(&beside, n_ctx, available, fits));
+    }
+    if beside.total().saturating_add(n_file_bytes) > available {
+        return Ok(Room::Tight(format!(
+            "memory: {} of weights and up to {} beside them are more than the {} available; weights will be read from \
+             disk again and again, which is slow",
+            bytes_in_words(n_file_bytes),
+            bytes_in_words(beside.total()),
+            bytes_in_words(available)
+        )));
+    }
+    Ok(Room::Enough)
+}
+
+/// Says what does not fit, and the longest context that does.
+fn no_room(beside: &Beside, n_ctx: u32, available: u64, fits: impl Fn(u32) -> bool) -> Error {
+    /// What a cache grows by.
+    const STEP: u32 = 256;
+    let (mut fitting, mut most) = (0, n_ctx / STEP);
+    while fitting < most {
+        let middle = (fitting + most).div_ceil(2);
+        if fits(middle * STEP) { fitting = middle } else { most = middle - 1 }
+    }
+    let advice = match fitting {
+        0 => format!("not even one of {STEP} fits"),
+        n_steps => format!("a context of {} fits", n_steps * STEP),
+    };
+    Error::Backend(format!(
+        "memory: a context of {n_ctx} needs {} for keys and values and {} for buffers, {} are available; {advice}",
+        bytes_in_words(beside.kv),
+        bytes_in_words(beside.text + beside.vision),
+        bytes_in_words(available)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use ggml::{Cancel, DType};
+
+    use super::super::shapes::shape;
+    use super::super::synthetic::Synthetic;
+    use super::*;
+
+    /// Four layers, 64 wide: 1,024 bytes a position in f16, 131,072 positions.
+    fn model() -> (Gguf, ModelConfig) {
+        let mut config = shape("internvl-chat-v1-1", Some(1), Some(4)).unwrap();
+        if let (Some(vision), Some(image), Some(projector), Some(text)) =
+            (&mut config.vision, &mut config.image, &mut config.projector, &mut config.text)
+        {
+            (vision.n_embd, vision.n_head, vision.n_ff) = (64, 2, 128);
+            (vision.image_px, image.size_px, image.n_tokens) = (56, 56, 4);
+            projector.n_embd_out = 64;
+            (text.n_embd, text.n_head, text.n_head_kv, text.n_ff) = (64, 2, 2, 64);
+            (text.rope_dim, text.n_ctx_train) = (32, 1 << 17);
+        }
+        let file =
+            Synthetic::new(config.clone(), |_| DType::F32).in_memory(&Cancel::new(), |_, _| {}).unwrap();
+        (file, config)
+    }
+
+    #[test]
+    fn parts_add_up() {
+        let (file, config) = model();
+        let plan = Plan::new(&file, &config, Some(1000), KvType::F16, 1).unwrap();
+        let part = |what: &str| plan.parts.iter().find(|part| part.what == what).unwrap().n_bytes;
+        // 1,000 positions are 1,024 cells.
+        assert_eq!(part("KV cache"), 1 << 20);
+        let of_tensors: u64 = file.tensors().iter().map(|tensor| tensor.n_bytes).sum();
+        assert_eq!(part("vision weights") + part("projector weights") + part("text weights"), of_tensors);
+        assert_eq!(plan.mapped_bytes, of_tensors);
+        assert_eq!(plan.parts.iter().map(|part| part.n_bytes).sum::<u64>(), plan.total_bytes);
+        assert_eq!(plan.mapped_bytes + plan.fixed_bytes, plan.total_bytes);
+        // A photo of 12 megapixels is 36.6 MB.
+        assert!((36_600_000..36_700_000).contains(&part("a photo")), "{plan:?}");
+        assert!(part("text buffers") > 64 * 64 * 4 && part("vision buffers") > 16 * 128 * 4, "{plan:?}");
+
+        let whole = Plan::new(&file, &config, None, KvType::F32, 1).unwrap();
+        assert_eq!((whole.n_ctx, whole.kv_type.as_str()), (1 << 17, "f32"));
+        let error = Plan::new(&file, &config, Some((1 << 17) + 1), KvType::F16, 1).unwrap_err().to_string();
+        assert_eq!(error, "context of the model: at most 131072, found 131073");
+    }
+
+    #[test]
+    fn what_cannot_stay_in_memory_is_refused_with_what_would_fit() {
+        let (file, config) = model();
+        let model = Model::load(&file, &config, &Backend::cpu(1).unwrap()).unwrap();
+        let found = |n_ctx, n_file_bytes, available| {
+            let wanted = Use { n_ctx, kv_type: KvType::F16, n_file_bytes };
+            room(&model, &config, &wanted, available).map_err(|error| error.to_string())
+        };
+        const GB: u64 = 1 << 30;
+        assert_eq!(found(1 << 17, GB, 16 * GB), Ok(Room::Enough), "by far");
+        assert_eq!(found(1 << 17, 0, GB), Ok(Room::Enough), "by a look at the graphs");
+        let tight = "memory: 1.07 GB of weights and up to ";
+        assert!(matches!(found(1 << 17, GB, GB), Ok(Room::Tight(why)) if why.starts_with(tight)));
+        let error = found(1 << 17, GB, 100 << 20).unwrap_err();
+        assert!(
+            error.starts_with("memory: a context of 131072 needs 134.22 MB for keys and values and "),
+            "{error}"
+        );
+        // The longest one that is said to fit does, and a step more does not.
+        let n_ctx = error
+            .strip_suffix(" fits")
+            .and_then(|rest| rest.rsplit(' ').next()?.parse::<u32>().ok())
+            .unwrap();
+        assert!(found(n_ctx, 0, 100 << 20).is_ok() && found(n_ctx + 256, 0, 100 << 20).is_err(), "{error}");
+        let error = found(1 << 17, GB, 1000).unwrap_err();
+        assert!(error.ends_with(" buffers, 1.00 kB are available; not even one of 256 fits"), "{error}");
+    }
+}
