@@ -29,8 +29,25 @@ pub fn preprocess(picture: &Picture, config: &ImageConfig) -> Result<Pixels> {
     }
     let size_px = config.size_px as usize;
     let rgb = resize(&picture.rgb, [picture.width, picture.height], [size_px, size_px]);
-    let planes = normalise(&rgb, config.mean, config.std);
-    Ok(Pixels { size_px, rgb, planes })
+    Pixels::new(rgb, config)
+}
+
+impl Pixels {
+    /// The picture that was brought to the model's side before: `rgb` is `[3, size_px, size_px]`.
+    ///
+    /// # Errors
+    /// `Request` when it has another size.
+    pub fn new(rgb: Vec<u8>, config: &ImageConfig) -> Result<Pixels> {
+        let size_px = config.size_px as usize;
+        if rgb.len() != size_px * size_px * 3 {
+            let found = rgb.len();
+            return Err(Error::request(format!(
+                "picture: expected [3, {size_px}, {size_px}] bytes, found {found}"
+            )));
+        }
+        let planes = normalise(&rgb, config.mean, config.std);
+        Ok(Pixels { size_px, rgb, planes })
+    }
 }
 
 /// Two f32 steps, each rounded, as torchvision's ToTensor and Normalize do.
