@@ -1,12 +1,15 @@
 //! The arithmetic that owlet owns: products of quantized weights and activations, working from ggml's blocks
-//! where they lie in the map. Comes in: types of weights. Goes out: operations for a graph. Knows no network.
+//! where they lie in the map, and the passes between products: norms, activations, residual joins. Comes in:
+//! types of weights. Goes out: operations for a graph. Knows no network.
 //!
 //! The law here: the bits of a column depend on nothing but the column and the weights; not on the columns
 //! beside it, the threads, or the instructions that the CPU happens to have. `plain` says what the bits are,
 //! and a kernel that disagrees with it on this machine is not used.
 
+mod functions;
 mod ops;
 mod packed;
+mod passes;
 mod plain;
 mod self_check;
 mod weights;
@@ -27,8 +30,10 @@ use std::sync::{Arc, LazyLock};
 
 use ggml::{CustomOp, DType};
 
-use ops::{Multiply, Pack};
+pub use ops::Work;
+use ops::{Multiply, Pack, Pass};
 use packed::Layout;
+pub use passes::{Curve, Statistics};
 use simd::Simd;
 use weights::{Class, WeightType};
 
@@ -46,6 +51,13 @@ pub enum Product {
     OfFloats(Arc<dyn CustomOp>),
     /// The operation's arguments are the weight and packed activations.
     OfPacked(Arc<dyn CustomOp>),
+}
+
+/// What yields packed columns.
+pub struct Columns {
+    pub op: Arc<dyn CustomOp>,
+    /// Of one column.
+    pub column_bytes: u64,
 }
 
 impl Kernels {
@@ -81,10 +93,24 @@ impl Kernels {
         Layout::new(usize::try_from(n_in).ok()?).map(|_| Product::OfPacked(op as Arc<dyn CustomOp>))
     }
 
-    /// What packs f32 columns, and the bytes of a packed column of `n_in` elements.
-    pub fn pack(&self, n_in: u64) -> Option<(Arc<dyn CustomOp>, u64)> {
-        let layout = Layout::new(usize::try_from(n_in).ok()?)?;
-        Some((Arc::new(Pack { simd: self.simd? }), layout.column_bytes() as u64))
+    /// What packs columns of `n` f32.
+    pub fn pack(&self, n: u64) -> Option<Columns> {
+        self.packed(n, Arc::new(Pack { simd: self.simd? }))
+    }
+
+    /// What computes columns of `n` f32.
+    pub fn pass(&self, work: Work) -> Option<Arc<dyn CustomOp>> {
+        Some(Arc::new(Pass { simd: self.simd?, work, is_packed: false }))
+    }
+
+    /// What computes columns of `n` elements and packs them, none of which is stored in f32.
+    pub fn packed_pass(&self, work: Work, n: u64) -> Option<Columns> {
+        self.packed(n, Arc::new(Pass { simd: self.simd?, work, is_packed: true }))
+    }
+
+    fn packed(&self, n: u64, op: Arc<dyn CustomOp>) -> Option<Columns> {
+        let layout = Layout::new(usize::try_from(n).ok()?)?;
+        Some(Columns { op, column_bytes: layout.column_bytes() as u64 })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ggml::Tile;
 
+use super::passes::{Row, To};
 use super::weights::WeightType;
 
 /// There is none of these.
@@ -27,6 +28,10 @@ impl Simd {
     }
 
     pub fn pack(self, _: &[f32], _: &mut [u8]) {
+        match self {}
+    }
+
+    pub fn pass(self, _: &Row<'_>, _: To<'_>) {
         match self {}
     }
 

@@ -1,16 +1,22 @@
 //! Whether a kernel computes on this very machine what the plain loops say: a few milliseconds at start-up, on
-//! every type, with whole and broken panels, chunks and tiles. Also what the tests compare with.
+//! every type, with whole and broken panels, chunks and tiles, and on every pass. Also what the tests compare
+//! with.
 
 use ggml::{Arg, DType, custom};
 
 use super::ops::{Multiply, Pack};
-use super::packed::{Layout, pack_plain};
+use super::packed::{BLOCK, Layout, pack_plain};
+use super::passes::{Curve, LANES, Row, Statistics, To, pass_plain};
 use super::plain::{dot_floats, dot_packed};
 use super::simd::Simd;
 use super::weights::{Class, WeightType};
 
-/// Whether all products of `simd` have the right bits.
+/// Whether all products and passes of `simd` have the right bits.
 pub fn agrees(simd: Simd) -> bool {
+    products_agree(simd) && passes_agree(simd)
+}
+
+fn products_agree(simd: Simd) -> bool {
     WeightType::ALL.into_iter().all(|kind| {
         let (n_in, n_out, n) = (768, 37, 9);
         let mut numbers = Numbers(n_in as u64);
@@ -20,6 +26,57 @@ pub fn agrees(simd: Simd) -> bool {
         let found = product(simd, kind, n_in, &rows, &values, 1);
         found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits())
     })
+}
+
+fn passes_agree(simd: Simd) -> bool {
+    let mut numbers = Numbers(1);
+    let values = [20.0, 2.0, 3.0, 4.0]
+        .map(|size| -> Vec<f32> { (0..5 * BLOCK).map(|_| numbers.float() * size).collect() });
+    // Whole blocks, packed and not, and a row that is no whole vectors.
+    let whole = rows_of_all_kinds(values.each_ref().map(|v| &v[..]));
+    let broken = rows_of_all_kinds(values.each_ref().map(|v| &v[..2 * LANES + 7]));
+    let bits = |values: Vec<f32>| -> Vec<u32> { values.into_iter().map(f32::to_bits).collect() };
+    whole.iter().all(|row| packed(Some(simd), row) == packed(None, row))
+        && [whole, broken]
+            .iter()
+            .flatten()
+            .all(|row| bits(floats(Some(simd), row)) == bits(floats(None, row)))
+}
+
+/// Every kind of row, with and without what may be missing, of four slices of one length.
+pub fn rows_of_all_kinds<'a>([x, other, weight, bias]: [&'a [f32]; 4]) -> Vec<Row<'a>> {
+    let mut rows = vec![Row::Gate { gate: x, up: other }];
+    for bias in [None, Some(bias)] {
+        rows.extend([false, true].map(|is_centred| {
+            let statistics = Statistics { is_centred, eps: 1e-6 };
+            Row::Norm { statistics, x, weight, bias }
+        }));
+        rows.extend([Curve::Gelu, Curve::QuickGelu].map(|curve| Row::Curve { curve, x, bias }));
+        rows.extend([None, Some(weight)].map(|scale| Row::Join { hidden: other, branch: x, bias, scale }));
+    }
+    rows
+}
+
+/// A row as f32, by `simd` or by the plain loops.
+pub fn floats(simd: Option<Simd>, row: &Row<'_>) -> Vec<f32> {
+    let mut values = vec![f32::NAN; row.n()];
+    let to = To::Floats(&mut values);
+    match simd {
+        Some(simd) => simd.pass(row, to),
+        None => pass_plain(row, to),
+    }
+    values
+}
+
+/// A row of whole blocks as a packed column, by `simd` or by the plain loops.
+pub fn packed(simd: Option<Simd>, row: &Row<'_>) -> Vec<u8> {
+    let mut bytes = vec![1; Layout::new(row.n()).map_or(0, Layout::column_bytes)];
+    let to = To::Packed(&mut bytes);
+    match simd {
+        Some(simd) => simd.pass(row, to),
+        None => pass_plain(row, to),
+    }
+    bytes
 }
 
 /// Numbers that look random and are the same everywhere.

@@ -2,10 +2,13 @@
 //! safe to call. Nothing else in owlet touches vector instructions.
 
 mod avx2;
+mod functions;
 mod pack;
 mod panel;
+mod passes;
 mod tile;
 mod unpack;
+mod vector;
 mod vnni;
 mod vnni_rows;
 
