@@ -4,9 +4,10 @@
 //! model is loaded, so a wrong one here is our bug and asserts in the graph builder.
 
 use ggml::{DType, Tensor};
-use owlet_format::{Activation, NormKind};
+use owlet_format::NormKind;
 
 use super::net::Net;
+use super::operand::{Operand, Sum};
 use crate::kernels::Product;
 
 const F32_BYTES: u64 = size_of::<f32>() as u64;
@@ -31,43 +32,26 @@ pub(super) struct Norm {
 ///
 /// The one place that chooses who multiplies, by the weight's type: our kernels where they know it, else
 /// ggml.
-pub(super) fn linear(net: &mut Net, w: &Linear, x: Tensor) -> Tensor {
-    let product = product(net, w.weight, x).unwrap_or_else(|| net.graph.mul_mat(w.weight, x));
-    match w.bias {
-        Some(bias) => net.graph.add(product, bias),
-        None => product,
-    }
+pub(super) fn linear(net: &mut Net, w: &Linear, x: &mut Operand) -> Sum {
+    let product = match product(net, w.weight, x) {
+        Some(product) => product,
+        None => {
+            let x = x.floats(net);
+            net.graph.mul_mat(w.weight, x)
+        }
+    };
+    Sum { product, bias: w.bias }
 }
 
 /// The product by a kernel of ours, if there is one.
-fn product(net: &mut Net, weight: Tensor, x: Tensor) -> Option<Tensor> {
+fn product(net: &mut Net, weight: Tensor, x: &mut Operand) -> Option<Tensor> {
     let [n_in, n_out, ..] = net.graph.ne(weight);
-    let [_, n_columns, ..] = net.graph.ne(x);
+    let [_, n_columns] = x.ne(net);
     let (op, columns) = match net.kernels.product(net.graph.dtype(weight), n_in)? {
-        Product::OfFloats(op) => (op, x),
-        Product::OfPacked(op) => (op, net.packed(x)?),
+        Product::OfFloats(op) => (op, x.floats(net)),
+        Product::OfPacked(op) => (op, x.packed(net)?),
     };
     Some(net.graph.custom("mul_mat", DType::F32, [n_out, n_columns, 1, 1], &[weight, columns], op))
-}
-
-/// `x` normalised row by row, statistics in f32, then the learned scale (and shift).
-pub(super) fn norm(net: &mut Net, w: &Norm, x: Tensor) -> Tensor {
-    let normal = match w.kind {
-        NormKind::Rms => net.graph.rms_norm(x, w.eps),
-        NormKind::Layer => net.graph.norm(x, w.eps),
-    };
-    let scaled = net.graph.mul(normal, w.weight);
-    match w.bias {
-        Some(bias) => net.graph.add(scaled, bias),
-        None => scaled,
-    }
-}
-
-pub(super) fn activation(net: &mut Net, act: Activation, x: Tensor) -> Tensor {
-    match act {
-        Activation::GeluErf => net.graph.gelu_erf(x),
-        Activation::QuickGelu => net.graph.gelu_quick(x),
-    }
 }
 
 /// `width` elements from `first` on of every row of a contiguous `x [n, n_rows]`: a view `[width, n_rows]`.

@@ -13,6 +13,7 @@ mod kv_cache;
 mod layers;
 mod net;
 mod observe;
+mod operand;
 mod pass;
 mod projector;
 mod text;

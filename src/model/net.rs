@@ -1,9 +1,8 @@
 //! A graph under construction and which of its nodes are watched. What the layers write into.
 
-use std::collections::HashMap;
 use std::fmt::Display;
 
-use ggml::{DType, Executor, Graph, GraphBuilder, Tensor};
+use ggml::{Executor, Graph, GraphBuilder, Tensor};
 
 use super::observe::Observe;
 use crate::kernels::Kernels;
@@ -12,8 +11,6 @@ use crate::kernels::Kernels;
 pub(super) struct Net<'o> {
     pub(super) graph: GraphBuilder,
     pub(super) kernels: Kernels,
-    /// Activations that were packed for the integer kernels, by what they were.
-    packed: HashMap<Tensor, Tensor>,
     observer: Option<&'o dyn Observe>,
     watched: Watched,
 }
@@ -24,20 +21,7 @@ pub(super) struct Watched(Vec<(String, Tensor, Vec<u64>)>);
 
 impl<'o> Net<'o> {
     pub(super) fn new(graph: GraphBuilder, kernels: Kernels, observer: Option<&'o dyn Observe>) -> Net<'o> {
-        Net { graph, kernels, packed: HashMap::new(), observer, watched: Watched::default() }
-    }
-
-    /// `x [n_in, n_columns]` as the integer kernels read it; products of the same activations share it. None
-    /// where they cannot.
-    pub(super) fn packed(&mut self, x: Tensor) -> Option<Tensor> {
-        if let Some(&packed) = self.packed.get(&x) {
-            return Some(packed);
-        }
-        let [n_in, n_columns, ..] = self.graph.ne(x);
-        let (op, column_bytes) = self.kernels.pack(n_in)?;
-        let packed = self.graph.custom("pack", DType::I8, [column_bytes, n_columns, 1, 1], &[x], op);
-        self.packed.insert(x, packed);
-        Some(packed)
+        Net { graph, kernels, observer, watched: Watched::default() }
     }
 
     /// Whether somebody asked for this node; for nodes that only an observer needs.

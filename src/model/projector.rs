@@ -5,8 +5,9 @@ use ggml::{DType, Tensor};
 use owlet_format::{Activation, ProjectorConfig, VisionConfig};
 
 use super::grid::shuffle_order;
-use super::layers::{activation, linear, norm, rows_from};
+use super::layers::{linear, rows_from};
 use super::net::Net;
+use super::operand::{Operand, activation, norm};
 use super::weights::ProjectorWeights;
 
 /// The input `[n_patches]` (i32), to be set to [`order`], and the picture's rows:
@@ -28,16 +29,14 @@ pub(super) fn project(
     let shuffled = net.graph.get_rows(hidden, order);
     let n_rows = n_patches / u64::from(config.ratio * config.ratio);
     let shuffled = net.graph.reshape(shuffled, [n_embd_in, n_rows, 1, 1]);
-    let mut rows = net.name(shuffled, "shuffle");
-    if let Some(over_column) = &weights.norm {
-        rows = norm(net, over_column, rows);
-        rows = net.name(rows, "mm.0");
-    }
-    let rows = linear(net, &weights.first, rows);
-    let rows = net.name(rows, "mm.1");
-    let rows = activation(net, Activation::GeluErf, rows);
-    let rows = net.name(rows, "mm.2");
-    let rows = linear(net, &weights.second, rows);
+    let shuffled = net.name(shuffled, "shuffle");
+    let mut rows = match &weights.norm {
+        Some(over_column) => norm(over_column, shuffled).named(net, "mm.0"),
+        None => Operand::given(shuffled),
+    };
+    let rows = linear(net, &weights.first, &mut rows).named(net, "mm.1");
+    let mut rows = activation(Activation::GeluErf, rows).named(net, "mm.2");
+    let rows = linear(net, &weights.second, &mut rows).tensor(net);
     net.graph.output(rows);
     (order, net.name(rows, "mm.out"))
 }

@@ -7,8 +7,9 @@ use ggml::{DType, Rope, RopeMode, Tensor};
 use owlet_format::TextConfig;
 
 use super::kv_cache::{KvCache, Places};
-use super::layers::{attention_over_cells, linear, norm};
+use super::layers::{attention_over_cells, linear};
 use super::net::Net;
+use super::operand::{Operand, Sum, join, norm, swiglu};
 use super::weights::{TextBlock, TextWeights};
 use crate::{Error, Result};
 
@@ -113,9 +114,8 @@ pub(super) fn build(
     }
     let wanted = net.graph.input("wanted", DType::I32, [topology.n_out, 1, 1, 1]);
     let rows = net.graph.get_rows(x, wanted);
-    let rows = norm(net, &w.output_norm, rows);
-    let rows = net.name(rows, "output_norm");
-    let logits = linear(net, &w.output, rows);
+    let mut rows = norm(&w.output_norm, rows).named(net, "output_norm");
+    let logits = linear(net, &w.output, &mut rows).tensor(net);
     net.graph.output(logits);
     let logits = net.name(logits, "logits");
     io.head = Some(Head { wanted, logits });
@@ -155,26 +155,25 @@ struct Block<'a> {
 impl Block<'_> {
     /// Block `il` on `x [n_embd, n_rows]`.
     fn build(&self, net: &mut Net, il: u32, w: &TextBlock, x: Tensor) -> Tensor {
-        let branch = norm(net, &w.attn_norm, x);
-        let branch = self.attention(net, il, w, branch);
-        let x = net.graph.add(x, branch);
+        let branch = self.attention(net, il, w, norm(&w.attn_norm, x));
+        let x = join(net, x, branch, None);
 
-        let normal = norm(net, &w.ffn_norm, x);
-        let gate = linear(net, &w.gate, normal);
-        let up = linear(net, &w.up, normal);
-        let branch = net.graph.swiglu_split(gate, up);
-        let branch = linear(net, &w.down, branch);
-        let x = net.graph.add(x, branch);
+        let mut normal = norm(&w.ffn_norm, x);
+        let gate = linear(net, &w.gate, &mut normal);
+        let up = linear(net, &w.up, &mut normal);
+        let mut branch = swiglu(net, gate, up);
+        let branch = linear(net, &w.down, &mut branch);
+        let x = join(net, x, branch, None);
         net.name(x, format_args!("blk.{il}.out"))
     }
 
-    fn attention(&self, net: &mut Net, il: u32, w: &TextBlock, x: Tensor) -> Tensor {
+    fn attention(&self, net: &mut Net, il: u32, w: &TextBlock, mut x: Operand) -> Sum {
         let (n_head, n_head_kv) = (self.config.n_head.into(), self.config.n_head_kv.into());
-        let q = linear(net, &w.q, x);
+        let q = linear(net, &w.q, &mut x).tensor(net);
         let q = self.rotated(net, q, n_head);
-        let k = linear(net, &w.k, x);
+        let k = linear(net, &w.k, &mut x).tensor(net);
         let k = self.rotated(net, k, n_head_kv);
-        let v = linear(net, &w.v, x);
+        let v = linear(net, &w.v, &mut x).tensor(net);
 
         let [head_dim, _, n_rows, _] = net.graph.ne(q);
         let k = net.graph.reshape(k, [head_dim * n_head_kv, n_rows, 1, 1]);
@@ -191,8 +190,8 @@ impl Block<'_> {
             joined = Some(joined.map_or(out, |before| net.graph.concat(before, out, 1)));
             first_row += segment.n_rows;
         }
-        let out = linear(net, &w.out, joined.unwrap_or(q));
-        net.name(out, format_args!("blk.{il}.attn_out"))
+        let mut out = Operand::given(joined.unwrap_or(q));
+        linear(net, &w.out, &mut out).named(net, format_args!("blk.{il}.attn_out"))
     }
 
     /// `x [head_dim * n_head, n_rows]` as heads, turned by their rows' positions: `[head_dim, n_head,

@@ -4,8 +4,9 @@
 use ggml::{DType, Tensor};
 use owlet_format::VisionConfig;
 
-use super::layers::{Linear, Norm, activation, attention_over_all, columns, heads, linear, norm};
+use super::layers::{Linear, Norm, attention_over_all, heads, linear};
 use super::net::Net;
+use super::operand::{Operand, Sum, activation, join, norm, norm_of_columns};
 use super::weights::{VisionBlock, VisionWeights};
 
 /// Patches to rows: the input `[patch_px * patch_px * 3, n_patches]`, and what block 0 reads, `[n_embd,
@@ -16,7 +17,8 @@ pub(super) fn embed(net: &mut Net, config: &VisionConfig, weights: &VisionWeight
     let columns = net.graph.input("columns", DType::F32, [n_pixels, config.n_patches().into(), 1, 1]);
     // A convolution whose stride is its width is one product a patch.
     let weight = net.graph.reshape(weights.patch.weight, [n_pixels, n_embd, 1, 1]);
-    let patches = linear(net, &Linear { weight, ..weights.patch }, columns);
+    let patches = linear(net, &Linear { weight, ..weights.patch }, &mut Operand::given(columns));
+    let patches = patches.tensor(net);
     let patches = net.name(patches, "patch_embd");
     let rows = match weights.class {
         Some(class) => {
@@ -41,24 +43,20 @@ pub(super) fn block(
     let branch = attention(net, config, w, il, hidden);
     let hidden = join(net, hidden, branch, w.scale1);
 
-    let branch = norm(net, &w.norm2, hidden);
-    let branch = linear(net, &w.up, branch);
-    let branch = activation(net, config.act, branch);
-    let branch = linear(net, &w.down, branch);
+    let branch = linear(net, &w.up, &mut norm(&w.norm2, hidden));
+    let branch = linear(net, &w.down, &mut activation(config.act, branch));
     let hidden = join(net, hidden, branch, w.scale2);
     net.name(hidden, format_args!("v.blk.{il}.out"))
 }
 
-fn attention(net: &mut Net, config: &VisionConfig, w: &VisionBlock, il: u32, hidden: Tensor) -> Tensor {
+fn attention(net: &mut Net, config: &VisionConfig, w: &VisionBlock, il: u32, hidden: Tensor) -> Sum {
     let (n_head, head_dim) = (u64::from(config.n_head), u64::from(config.head_dim()));
     let n_embd = n_head * head_dim;
-    let normal = norm(net, &w.norm1, hidden);
-    let qkv = linear(net, &w.qkv, normal);
+    let qkv = linear(net, &w.qkv, &mut norm(&w.norm1, hidden)).tensor(net);
     let mut part = |index: u64, over_all_heads: Option<Norm>, name: &str| match over_all_heads {
         None => heads(net, qkv, index * n_embd, [head_dim, n_head]),
         Some(over_all_heads) => {
-            let wide = columns(net, qkv, index * n_embd, n_embd);
-            let wide = norm(net, &over_all_heads, wide);
+            let wide = norm_of_columns(net, &over_all_heads, qkv, index * n_embd);
             let wide = net.name(wide, format_args!("v.blk.{il}.{name}"));
             heads(net, wide, 0, [head_dim, n_head])
         }
@@ -67,15 +65,5 @@ fn attention(net: &mut Net, config: &VisionConfig, w: &VisionBlock, il: u32, hid
     let k = part(1, w.k_norm, "attn_k");
     let v = part(2, None, "attn_v");
     let out = attention_over_all(net, [q, k, v]);
-    let out = linear(net, &w.out, out);
-    net.name(out, format_args!("v.blk.{il}.attn_out"))
-}
-
-/// The residual: a branch is scaled element by element before it is added.
-fn join(net: &mut Net, hidden: Tensor, branch: Tensor, layer_scale: Option<Tensor>) -> Tensor {
-    let branch = match layer_scale {
-        Some(scale) => net.graph.mul(branch, scale),
-        None => branch,
-    };
-    net.graph.add(hidden, branch)
+    linear(net, &w.out, &mut Operand::given(out)).named(net, format_args!("v.blk.{il}.attn_out"))
 }

@@ -3,7 +3,7 @@
 use ggml::{Cancel, DType};
 
 use super::reference::{self, Nodes};
-use super::tiny::{self, Compare, TEXT, noise};
+use super::tiny::{self, Compare, Everything, TEXT, noise};
 use crate::Error;
 use crate::model::{Decoder, Input, KvHalf, KvRows, KvType, Logits, Model, Row, kv_bytes, kv_row_bytes};
 
@@ -30,10 +30,12 @@ fn embeddings(n: u32) -> Vec<f32> {
     noise("embeddings", (n * TEXT.n_embd) as usize)
 }
 
-/// Text and picture rows mixed, for every type of cache, and over a step of cells.
+/// Text and picture rows mixed, for every type of cache, and over a step of cells; by our kernels and by ggml
+/// alone.
 #[test]
 fn nodes_equal_the_reference() {
     let (model, tensors) = tiny::model(&tiny::config(None, None, Some(TEXT)), DType::F32, 2);
+    let by_ggml = tiny::by_ggml(text_model(DType::F32, 2));
     let types =
         [(KvType::F32, F32_BOUND, 262), (KvType::F16, F16_KV_BOUND, 19), (KvType::Q8_0, Q8_0_KV_BOUND, 19)];
     for (kv_type, bound, n) in types {
@@ -46,10 +48,38 @@ fn nodes_equal_the_reference() {
         };
         let mut nodes = Nodes::new();
         reference::decoder(&TEXT, &tensors, rows.iter().map(input).collect(), &mut nodes);
-        let mut compare = Compare::new(format!("{kv_type:?} cache"), nodes, bound);
-        let mut decoder = Decoder::new(&model, 300, 1, kv_type).unwrap();
-        decoder.forward_observed(&rows, &embd, &Cancel::new(), &mut compare).unwrap();
-        compare.finish();
+        for (who, model) in [("ours", &model), ("ggml", &by_ggml)] {
+            let mut compare = Compare::new(format!("{kv_type:?} cache, {who}"), nodes.clone(), bound);
+            let mut decoder = Decoder::new(model, 300, 1, kv_type).unwrap();
+            decoder.forward_observed(&rows, &embd, &Cancel::new(), &mut compare).unwrap();
+            compare.finish();
+        }
+    }
+}
+
+/// Nodes that are watched are made one by one, and some weights read in f32 what others read packed.
+#[test]
+fn observers_change_no_bit() {
+    let types: [(&str, tiny::TypeByName); 3] = [
+        ("f16", |_| DType::F16),
+        ("q8_0", |_| DType::Q8_0),
+        (
+            "mixed",
+            |name| if name.contains("attn_q") || name.contains("up") { DType::Q8_0 } else { DType::F16 },
+        ),
+    ];
+    let config = tiny::config(None, None, Some(TEXT));
+    let (rows, embd) = (rows(0, 19), embeddings(19));
+    for (dtype, dtype_of) in types {
+        let decoder = || {
+            let (model, _) = tiny::model_of(&config, dtype_of, 2);
+            Decoder::new(&model, 64, 1, KvType::F16).unwrap()
+        };
+        let expected = flat(decoder().forward(&rows, &embd, &Cancel::new()).unwrap());
+        let mut everything = Everything::default();
+        let found = decoder().forward_observed(&rows, &embd, &Cancel::new(), &mut everything).unwrap();
+        assert!(everything.0.contains_key("output_norm") && everything.0.contains_key("blk.1.attn_out"));
+        assert!(flat(found) == expected, "{dtype}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Models small enough for loops, with weights from a formula, and what the tests ask of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ggml::{Backend, DType, TensorSpec, Weights};
@@ -10,6 +11,7 @@ use owlet_format::{
 use owlet_format::{Shuffle, TextConfig, VisionConfig};
 
 use super::reference::Nodes;
+use crate::kernels::Kernels;
 use crate::model::{Model, Observe};
 
 /// InternViT's build: 8 x 8 patches and the class token, so that a last tile of attention is one column wide.
@@ -83,6 +85,18 @@ pub(super) fn config(
 
 /// A model of `config` with every matrix in `dtype`, and its tensors before that.
 pub(super) fn model(config: &ModelConfig, dtype: DType, n_threads: usize) -> (Model, Tensors) {
+    model_of(config, |_| dtype, n_threads)
+}
+
+/// The type of a matrix, by its name.
+pub(super) type TypeByName = fn(&str) -> DType;
+
+/// The same with matrices in types by their names.
+pub(super) fn model_of(
+    config: &ModelConfig,
+    dtype_of: impl Fn(&str) -> DType,
+    n_threads: usize,
+) -> (Model, Tensors) {
     let mut tensors = HashMap::new();
     let mut specs = Vec::new();
     let mut bytes = Vec::new();
@@ -90,7 +104,7 @@ pub(super) fn model(config: &ModelConfig, dtype: DType, n_threads: usize) -> (Mo
         let ne = spec.ne.padded();
         let values = values(&spec.name, ne[0], spec.ne.n_elements());
         let is_matrix = matches!(spec.role, Role::Matrix | Role::Embedding | Role::Output);
-        let dtype = if is_matrix { dtype } else { DType::F32 };
+        let dtype = if is_matrix { dtype_of(&spec.name) } else { DType::F32 };
         let n_bytes = spec.ne.n_bytes(dtype).unwrap() as usize;
         let offset = bytes.len();
         bytes.resize(offset + n_bytes, 0);
@@ -102,6 +116,12 @@ pub(super) fn model(config: &ModelConfig, dtype: DType, n_threads: usize) -> (Mo
     let backend = Backend::cpu(n_threads).unwrap();
     let weights = Weights::new(&backend, Bytes::from(bytes), &specs).unwrap();
     (Model::assemble("tiny", weights, config, &backend).unwrap(), Tensors(tensors))
+}
+
+/// The same model without kernels of ours.
+pub(super) fn by_ggml(mut model: Model) -> Model {
+    Arc::get_mut(&mut model.0).unwrap().kernels = Kernels::none();
+    model
 }
 
 /// Values that keep every signal near 1: norms around 1, small biases, matrices by their fan-in.
@@ -128,6 +148,20 @@ pub(super) fn noise(seed: &str, n: usize) -> Vec<f32> {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     (0..n).map(|_| next()).collect()
+}
+
+/// Watches every node, and keeps all values.
+#[derive(Default)]
+pub(super) struct Everything(pub(super) Nodes);
+
+impl Observe for Everything {
+    fn wants(&self, _: &str) -> bool {
+        true
+    }
+
+    fn node(&mut self, name: &str, _: &[u64], values: &[f32]) {
+        self.0.insert(name.to_owned(), values.iter().map(|&v| v.into()).collect());
+    }
 }
 
 /// Compares every node that the reference has with the network's.

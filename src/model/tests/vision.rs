@@ -4,9 +4,9 @@ use ggml::{Cancel, DType};
 use owlet_format::{Activation, NormKind, ProjectorConfig, ProjectorKind, QkNorm, Shuffle, VisionConfig};
 
 use super::reference::{self, Nodes};
-use super::tiny::{self, Compare, PROJECTOR, TOWER, noise};
+use super::tiny::{self, Compare, Everything, PROJECTOR, TOWER, noise};
 use crate::Error;
-use crate::model::{Step, VisionEncoder};
+use crate::model::{Model, Step, VisionEncoder};
 
 /// Largest error that f32 weights may have, against f64.
 const F32_BOUND: f64 = 2e-5;
@@ -15,7 +15,7 @@ fn picture(config: &VisionConfig) -> Vec<f32> {
     noise("picture", (config.image_px * config.image_px * 3) as usize)
 }
 
-/// Every node of every kind of tower and projector that a file can state.
+/// Every node of every kind of tower and projector that a file can state, by our kernels and by ggml alone.
 #[test]
 fn nodes_equal_the_reference() {
     let quick =
@@ -42,34 +42,60 @@ fn nodes_equal_the_reference() {
         nodes.insert("v.out".into(), rows[usize::from(tower.cls)..].concat());
         let expected = reference::projector(&tower, &projector, &tensors, &rows, &mut nodes).concat();
 
-        let mut encoder = VisionEncoder::new(&model).unwrap();
-        let mut step = encoder.start(&pixels).unwrap();
-        assert_eq!(step, Step { done: 0, total: 4 });
-        let mut compare = Compare::new(case, nodes, F32_BOUND);
-        while !step.is_last() {
-            step = encoder.step_observed(&Cancel::new(), &mut compare).unwrap();
-        }
-        compare.finish();
-        let rows = encoder.finish().unwrap();
-        assert_eq!(rows.len(), expected.len());
+        let compared = |case: &str, model: &Model| {
+            let mut encoder = VisionEncoder::new(model).unwrap();
+            let mut step = encoder.start(&pixels).unwrap();
+            assert_eq!(step, Step { done: 0, total: 4 });
+            let mut compare = Compare::new(case, nodes.clone(), F32_BOUND);
+            while !step.is_last() {
+                step = encoder.step_observed(&Cancel::new(), &mut compare).unwrap();
+            }
+            compare.finish();
+            let rows = encoder.finish().unwrap();
+            assert_eq!(rows.len(), expected.len());
+        };
+        compared(case, &model);
+        compared(&format!("{case}, by ggml"), &tiny::by_ggml(model));
     }
 }
 
-/// What an observer sees is what a caller gets, and threads change no bit.
+/// Threads change no bit, and neither does watching every node, for which nodes are made that are else parts
+/// of others; some weights read in f32 what others read packed.
 #[test]
 fn rows_depend_on_neither_observers_nor_threads() {
-    let config = tiny::config(Some(TOWER), Some(PROJECTOR), None);
-    for dtype in [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0] {
-        let encode = |n_threads: usize| {
-            let (model, _) = tiny::model(&config, dtype, n_threads);
-            let mut encoder = VisionEncoder::new(&model).unwrap();
-            encode(&mut encoder, &picture(&TOWER))
-        };
-        let one = encode(1);
+    let clip = VisionConfig {
+        norm: NormKind::Layer,
+        qkv_bias: true,
+        qk_norm: QkNorm::None,
+        act: Activation::QuickGelu,
+        layer_scale: false,
+        ..TOWER
+    };
+    let types: [(&str, tiny::TypeByName); 5] = [
+        ("f32", |_| DType::F32),
+        ("f16", |_| DType::F16),
+        ("q8_0", |_| DType::Q8_0),
+        ("q4_0", |_| DType::Q4_0),
+        ("mixed", |name| if name.contains("attn") { DType::Q8_0 } else { DType::F16 }),
+    ];
+    for (tower, (dtype, dtype_of)) in [TOWER, clip].iter().flat_map(|t| types.map(|d| (t, d))) {
+        let config = tiny::config(Some(tower.clone()), Some(PROJECTOR), None);
+        let encoder =
+            |n_threads: usize| VisionEncoder::new(&tiny::model_of(&config, dtype_of, n_threads).0).unwrap();
+        let one = encode(&mut encoder(1), &picture(&TOWER));
         assert!(one.iter().all(|v| v.is_finite()));
         for n_threads in [2, 3] {
-            assert!(encode(n_threads) == one, "{dtype} with {n_threads} threads");
+            let rows = encode(&mut encoder(n_threads), &picture(&TOWER));
+            assert!(rows == one, "{dtype} with {n_threads} threads");
         }
+        let mut encoder = encoder(2);
+        let mut everything = Everything::default();
+        let mut step = encoder.start(&picture(&TOWER)).unwrap();
+        while !step.is_last() {
+            step = encoder.step_observed(&Cancel::new(), &mut everything).unwrap();
+        }
+        assert!(everything.0.contains_key("mm.0") && everything.0.contains_key("v.blk.1.attn_out"));
+        assert!(encoder.finish().unwrap() == one, "{dtype}, observed");
     }
 }
 
