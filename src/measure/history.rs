@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// Reports that are kept; the oldest go.
 const MAX_KEPT: usize = 32;
 
+/// A model so many times larger or smaller says nothing about another one: small matrices never come near the limits.
+const MAX_TIMES: f64 = 32.0;
+
 const FILE: &str = "bench.json";
 
 /// Reports, oldest first.
@@ -44,7 +47,7 @@ impl History {
     }
 
     /// The best known timing of `test` for `model` on this machine: the latest of that very model, else of the one that is
-    /// nearest in size.
+    /// nearest in size, if it is near at all.
     pub fn timing(&self, test: Test, model: &ModelFacts, machine: &Machine) -> Option<(&Report, &Measured)> {
         let timed =
             self.reports.iter().filter(|report| report.machine.cpu == machine.cpu).filter_map(|report| {
@@ -56,7 +59,9 @@ impl History {
             false => (report.model.n_bytes as f64 / model.n_bytes as f64).ln().abs(),
         };
         // The last one of those that are equally near.
-        timed.reduce(|best, next| if distance(next.0) <= distance(best.0) { next } else { best })
+        timed
+            .filter(|timed| distance(timed.0) <= MAX_TIMES.ln())
+            .reduce(|best, next| if distance(next.0) <= distance(best.0) { next } else { best })
     }
 }
 
@@ -128,6 +133,8 @@ mod tests {
             (Test::Vision, 9_000, Some(4.0)),
             (Test::Startup, 5_000, Some(5.0)),
             (Test::Startup, 3, Some(6.0)),
+            (Test::Startup, 10_000 * 31, Some(5.0)),
+            (Test::Startup, 10_000 * 33, None),
             (Test::Prefill256, 100, None),
         ] {
             assert_eq!(seconds(test, n_bytes), expected, "{test} {n_bytes}");

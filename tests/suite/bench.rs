@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::program::{Ran, owlet};
+use crate::models::{Kind, path};
+use crate::program::{Ran, command, owlet};
 
 /// `owlet bench` on the built-in model, one timed run of each test, as JSON.
 fn report(more: &[&str]) -> Value {
@@ -201,4 +202,19 @@ fn what_makes_no_sense_is_refused() {
         let Ran { code: found, out, err } = owlet(&[&["bench"], args].concat());
         assert!(found == Some(code) && out.is_empty() && err.starts_with(text), "{args:?}: {found:?}\n{err}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_it_without_a_report() {
+    use std::process::{Command, Stdio};
+    let model = path(Kind::Slow);
+    let args = ["bench", "-m", model.to_str().unwrap(), "--no-limits", "-r", "1000", "--test", "vision"];
+    let child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Nothing tells from outside that it has begun.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0), "{output:?}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "owlet: cancelled\n");
 }
