@@ -211,7 +211,8 @@ mod tests {
         let with = peak().unwrap();
         assert!(with > TAKEN as u64, "{with}");
         drop(taken);
-        assert!(peak().unwrap() >= with, "a peak stays");
+        // Linux counts by processor and adds up roughly.
+        assert!(peak().unwrap() + (8 << 20) > with, "a peak stays");
         if !forget_peak() {
             println!("not run: this system does not let a process reset its peak");
             return;

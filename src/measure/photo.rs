@@ -63,6 +63,15 @@ mod tests {
     use super::*;
     use crate::prompt::{Limits, decode};
 
+    /// Decoders may resynchronise by them, so they have to count.
+    #[test]
+    fn restart_markers_count_to_eight() {
+        let bytes = photo().unwrap();
+        let restarts = bytes.windows(2).filter(|pair| pair[0] == 0xff && (0xd0..=0xd7).contains(&pair[1]));
+        let numbers: Vec<_> = restarts.map(|pair| usize::from(pair[1] - 0xd0)).collect();
+        assert_eq!(numbers, (0..21 * 189 - 1).map(|n| n % 8).collect::<Vec<_>>());
+    }
+
     #[test]
     fn every_tile_is_the_first_one() {
         let tile = decode(TILE, "tile", &Limits::default()).unwrap();
