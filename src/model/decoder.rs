@@ -148,6 +148,12 @@ impl Decoder {
         Ok(self.executor.bytes_for(graph))
     }
 
+    /// What the passes so far have allocated for their nodes.
+    #[cfg(test)]
+    pub(super) fn allocated_bytes(&self) -> u64 {
+        self.executor.compute_buffer_bytes()
+    }
+
     /// Appends rows to their sequences. `embd` is `[n_embd, n]`, for the rows of [`Input::Embd`].
     ///
     /// After [`Error::Cancelled`], which may come between passes or inside one, [`n_past`](Self::n_past) says

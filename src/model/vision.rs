@@ -117,6 +117,12 @@ impl VisionEncoder {
         Ok(largest + u64::from(n_values) * size_of::<f32>() as u64)
     }
 
+    /// What the steps so far have allocated for their nodes.
+    #[cfg(test)]
+    pub(super) fn allocated_bytes(&self) -> u64 {
+        self.executor.compute_buffer_bytes()
+    }
+
     /// What the tower's last block yields: `[n_embd, n_positions]`, the class token's row first if there is
     /// one.
     ///
