@@ -31,7 +31,7 @@ use std::sync::{Arc, LazyLock};
 use ggml::{CustomOp, DType};
 
 pub use ops::Work;
-use ops::{Multiply, Pack, Pass};
+use ops::{Against, Multiply, Pack, Pass};
 use packed::Layout;
 pub use passes::{Curve, Statistics};
 use simd::Simd;
@@ -41,8 +41,19 @@ use weights::{Class, WeightType};
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
     simd: Option<Simd>,
+    arithmetic: Arithmetic,
     /// Faster instructions than those of `simd` are there, but their kernels compute something else.
     disagreed: Option<Simd>,
+}
+
+/// What activations are before quantized weights are multiplied with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Integers of eight bits with a scale for every 32.
+    #[default]
+    Packed,
+    /// What they are, f32.
+    Exact,
 }
 
 /// How a weight is multiplied.
@@ -63,9 +74,9 @@ pub struct Columns {
 impl Kernels {
     /// The fastest kernels whose results are right on this machine, found once: a check of a few
     /// milliseconds.
-    pub fn of_this_machine() -> Kernels {
+    pub fn of_this_machine(arithmetic: Arithmetic) -> Kernels {
         static FOUND: LazyLock<Kernels> = LazyLock::new(|| {
-            let mut found = Kernels { simd: None, disagreed: None };
+            let mut found = Kernels::none();
             for simd in Simd::available() {
                 if self_check::agrees(simd) {
                     found.simd = Some(simd);
@@ -75,22 +86,22 @@ impl Kernels {
             }
             found
         });
-        *FOUND
+        Kernels { arithmetic, ..*FOUND }
     }
 
     /// ggml's products everywhere.
     pub fn none() -> Kernels {
-        Kernels { simd: None, disagreed: None }
+        Kernels { simd: None, arithmetic: Arithmetic::Packed, disagreed: None }
     }
 
     /// What multiplies weights of this type in rows of `n_in` elements; none where ggml does.
     pub fn product(&self, dtype: DType, n_in: u64) -> Option<Product> {
         let (simd, kind) = (self.simd?, WeightType::of(dtype)?);
-        let op = Arc::new(Multiply { simd, kind });
-        if kind.class() == Class::Float {
-            return Some(Product::OfFloats(op));
+        if kind.class() == Class::Float || self.arithmetic == Arithmetic::Exact {
+            return Some(Product::OfFloats(Arc::new(Multiply { simd, kind, against: Against::F32 })));
         }
-        Layout::new(usize::try_from(n_in).ok()?).map(|_| Product::OfPacked(op as Arc<dyn CustomOp>))
+        Layout::new(usize::try_from(n_in).ok()?)?;
+        Some(Product::OfPacked(Arc::new(Multiply { simd, kind, against: Against::Packed })))
     }
 
     /// What packs columns of `n` f32.

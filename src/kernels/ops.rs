@@ -97,10 +97,29 @@ impl Work {
     }
 }
 
-/// Weights times packed columns, or times f32 columns for float weights.
+/// Weights times columns.
 pub struct Multiply {
     pub simd: Simd,
     pub kind: WeightType,
+    pub against: Against,
+}
+
+/// What weights are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// Integer weights only.
+    Packed,
+    F32,
+}
+
+impl Against {
+    /// Every way in which weights are multiplied.
+    pub fn of_all_types() -> impl Iterator<Item = (WeightType, Against)> {
+        WeightType::ALL.into_iter().flat_map(|kind| {
+            let packed = (kind.class() != Class::Float).then_some((kind, Against::Packed));
+            packed.into_iter().chain([(kind, Against::F32)])
+        })
+    }
 }
 
 impl CustomOp for Multiply {
@@ -112,9 +131,9 @@ impl CustomOp for Multiply {
         let [weights, columns] = args else { panic!("expected weights and columns, found {args:?}") };
         let matrix = Matrix::new(self.kind, weights.ne()[0] as usize, weights.bytes());
         let matrix = matrix.unwrap_or_else(|| panic!("expected rows of {:?}, found {weights:?}", self.kind));
-        match self.kind.class() {
-            Class::Float => self.simd.multiply_floats(&matrix, columns.f32s(), tile),
-            _ => self.simd.multiply_packed(&matrix, columns.bytes(), tile),
+        match self.against {
+            Against::F32 => self.simd.multiply_floats(&matrix, columns.f32s(), tile),
+            Against::Packed => self.simd.multiply_packed(&matrix, columns.bytes(), tile),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! within a chunk, chunks in order.
 
 use super::packed::{BLOCK, Layout};
-use super::weights::{Class, WeightType, block_plain, float_plain};
+use super::weights::{Class, WeightType, block_plain, value_plain};
 
 /// Elements of a row whose sum starts anew: what fits a first-level cache as a panel of rows, and short
 /// chains of additions keep the error of long rows small.
@@ -43,7 +43,7 @@ pub fn dot_packed(kind: WeightType, row: &[u8], packed: &[u8], layout: Layout) -
     total
 }
 
-/// One row of floats times one column of f32.
+/// One row of weights of any type times one column of f32.
 ///
 /// # Panics
 /// When the lengths don't belong together.
@@ -53,7 +53,7 @@ pub fn dot_floats(kind: WeightType, row: &[u8], column: &[f32]) -> f32 {
     for (chunk, values) in column.chunks(FLOAT_CHUNK).enumerate() {
         let mut sum = 0f32;
         for (i, value) in values.iter().enumerate() {
-            sum = float_plain(kind, row, chunk * FLOAT_CHUNK + i).mul_add(*value, sum);
+            sum = value_plain(kind, row, chunk * FLOAT_CHUNK + i).mul_add(*value, sum);
         }
         total = if chunk == 0 { sum } else { total + sum };
     }

@@ -4,12 +4,12 @@
 
 use ggml::{Arg, DType, custom};
 
-use super::ops::{Multiply, Pack};
+use super::ops::{Against, Multiply, Pack};
 use super::packed::{BLOCK, Layout, pack_plain};
 use super::passes::{Curve, LANES, Row, Statistics, To, pass_plain};
 use super::plain::{dot_floats, dot_packed};
 use super::simd::Simd;
-use super::weights::{Class, WeightType};
+use super::weights::WeightType;
 
 /// Whether all products and passes of `simd` have the right bits.
 pub fn agrees(simd: Simd) -> bool {
@@ -17,13 +17,13 @@ pub fn agrees(simd: Simd) -> bool {
 }
 
 fn products_agree(simd: Simd) -> bool {
-    WeightType::ALL.into_iter().all(|kind| {
+    Against::of_all_types().all(|(kind, against)| {
         let (n_in, n_out, n) = (768, 37, 9);
         let mut numbers = Numbers(n_in as u64);
         let rows = wild_rows(kind, n_in, n_out, &mut numbers);
         let values: Vec<f32> = (0..n_in * n).map(|_| numbers.float()).collect();
-        let expected = plain_product(kind, n_in, &rows, &values);
-        let found = product(simd, kind, n_in, &rows, &values, 1);
+        let expected = plain_product((kind, against), n_in, &rows, &values);
+        let found = product(simd, (kind, against), n_in, &rows, &values, 1);
         found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits())
     })
 }
@@ -119,11 +119,16 @@ pub fn wild_rows(kind: WeightType, n_in: usize, n_out: usize, numbers: &mut Numb
 }
 
 /// `rows` of `n_in` elements times the columns of `values`, by the plain loops: `[n_out, n_columns]`.
-pub fn plain_product(kind: WeightType, n_in: usize, rows: &[u8], values: &[f32]) -> Vec<f32> {
+pub fn plain_product(
+    (kind, against): (WeightType, Against),
+    n_in: usize,
+    rows: &[u8],
+    values: &[f32],
+) -> Vec<f32> {
     let row_bytes = kind.row_bytes(n_in).unwrap_or(1);
     let mut sums = Vec::new();
     for column in values.chunks_exact(n_in) {
-        let layout = Layout::new(n_in).filter(|_| kind.class() != Class::Float);
+        let layout = Layout::new(n_in).filter(|_| against == Against::Packed);
         let packed = layout.map(|layout| {
             let mut packed = vec![0; layout.column_bytes()];
             pack_plain(column, &mut packed);
@@ -140,7 +145,7 @@ pub fn plain_product(kind: WeightType, n_in: usize, rows: &[u8], values: &[f32])
 /// The same by kernels, on `n_threads` threads.
 pub fn product(
     simd: Simd,
-    kind: WeightType,
+    (kind, against): (WeightType, Against),
     n_in: usize,
     rows: &[u8],
     values: &[f32],
@@ -151,15 +156,15 @@ pub fn product(
     let mut sums = vec![f32::NAN; n_out * n];
     let shape = |rows: usize, columns: usize| [rows as u64, columns as u64, 1, 1];
     let weights = Arg::new(kind.dtype(), shape(n_in, n_out), rows);
-    let columns = Arg::of_f32(shape(n_in, n), values);
-    let op = Multiply { simd, kind };
+    let floats = Arg::of_f32(shape(n_in, n), values);
+    let op = Multiply { simd, kind, against };
     let mut multiply =
         |columns| custom::run_alone(&op, &[weights, columns], [n_out, n], &mut sums, n_threads);
-    match Layout::new(n_in).filter(|_| kind.class() != Class::Float) {
-        None => multiply(columns),
+    match Layout::new(n_in).filter(|_| against == Against::Packed) {
+        None => multiply(floats),
         Some(layout) => {
             let mut packed = vec![0i8; layout.column_bytes() * n];
-            custom::run_alone(&Pack { simd }, &[columns], [layout.column_bytes(), n], &mut packed, n_threads);
+            custom::run_alone(&Pack { simd }, &[floats], [layout.column_bytes(), n], &mut packed, n_threads);
             let packed: Vec<u8> = packed.into_iter().map(|byte| byte as u8).collect();
             multiply(Arg::new(DType::I8, shape(layout.column_bytes(), n), &packed));
         }

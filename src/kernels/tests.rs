@@ -2,10 +2,11 @@
 
 use ggml::quantize;
 
-use super::packed::{BLOCK, Layout, pack_plain};
+use super::ops::Against;
+use super::packed::{Layout, pack_plain};
 use super::self_check::{Numbers, plain_product, product, wild_rows};
 use super::simd::Simd;
-use super::weights::{Class, WeightType, block_plain, f16_to_f32, float_plain};
+use super::weights::{Class, WeightType, f16_to_f32, value_plain};
 
 #[test]
 fn packing_equals_the_plain_loop() {
@@ -46,22 +47,26 @@ fn without_payloads(packed: &[u8], n_in: usize) -> Vec<u8> {
 #[test]
 fn products_equal_the_plain_loop() {
     for simd in Simd::available() {
-        for kind in WeightType::ALL {
+        for kind in Against::of_all_types() {
             for (n_in, n_out) in [(256, 1), (512, 16), (768, 33), (1280, 70)] {
                 check(simd, kind, n_in, n_out, &[1, 2, 3, 4, 5, 6, 7, 13]);
             }
         }
         for kind in [WeightType::Q4_0, WeightType::Q5_1, WeightType::Q8_0, WeightType::F16, WeightType::F32] {
-            check(simd, kind, 96, 40, &[1, 3, 9]);
+            check(simd, (kind, Against::F32), 96, 40, &[1, 3, 9]);
+            if kind.class() != Class::Float {
+                check(simd, (kind, Against::Packed), 96, 40, &[1, 3, 9]);
+            }
         }
         for n_in in [1, 7, 588] {
-            check(simd, WeightType::F16, n_in, 19, &[1, 10]);
-            check(simd, WeightType::F32, n_in, 32, &[1, 10]);
+            check(simd, (WeightType::F16, Against::F32), n_in, 19, &[1, 10]);
+            check(simd, (WeightType::F32, Against::F32), n_in, 32, &[1, 10]);
         }
     }
 }
 
-fn check(simd: Simd, kind: WeightType, n_in: usize, n_out: usize, columns: &[usize]) {
+fn check(simd: Simd, way: (WeightType, Against), n_in: usize, n_out: usize, columns: &[usize]) {
+    let kind = way.0;
     let mut numbers = Numbers((n_in * n_out) as u64);
     let rows = wild_rows(kind, n_in, n_out, &mut numbers);
     for &n in columns {
@@ -69,13 +74,13 @@ fn check(simd: Simd, kind: WeightType, n_in: usize, n_out: usize, columns: &[usi
         let loud = n % 2 == 1;
         let value = |numbers: &mut Numbers| if loud { numbers.float().signum() } else { numbers.float() };
         let values: Vec<f32> = (0..n_in * n).map(|_| value(&mut numbers)).collect();
-        let expected = plain_product(kind, n_in, &rows, &values);
+        let expected = plain_product(way, n_in, &rows, &values);
         for n_threads in [1, 3] {
-            let found = product(simd, kind, n_in, &rows, &values, n_threads);
+            let found = product(simd, way, n_in, &rows, &values, n_threads);
             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 assert!(
                     found.to_bits() == expected.to_bits(),
-                    "{} {kind:?} [{n_in}, {n_out}] times {n} columns: row {} of column {}: expected {expected}, found {found}",
+                    "{} {way:?} [{n_in}, {n_out}] times {n} columns: row {} of column {}: expected {expected}, found {found}",
                     simd.name(),
                     i % n_out,
                     i / n_out
@@ -95,13 +100,7 @@ fn weights_are_those_of_ggml() {
         let mut expected = vec![0.0; n_in];
         quantize::dequantize(kind.dtype(), &row, &mut expected).expect("a readable type");
         for (i, &expected) in expected.iter().enumerate() {
-            let found = if kind.class() == Class::Float {
-                float_plain(kind, &row, i)
-            } else {
-                let block = block_plain(kind, &row, i / BLOCK);
-                let code = block.codes[i % BLOCK] * block.whole[i % BLOCK / 16];
-                block.scale * code as f32 + block.minimum.unwrap_or(0.0)
-            };
+            let found = value_plain(kind, &row, i);
             // A fifth bit moves part of the minimum, which rounds once more.
             let size = expected.abs().max(1.0) * 32.0;
             assert!(

@@ -220,6 +220,22 @@ fn f16(bytes: &[u8], at: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 
+/// Element `i` of a row, as a float.
+///
+/// # Panics
+/// Beyond the row.
+pub fn value_plain(kind: WeightType, row: &[u8], i: usize) -> f32 {
+    if kind.class() == Class::Float {
+        return float_plain(kind, row, i);
+    }
+    let block = block_plain(kind, row, i / BLOCK);
+    let code = (block.codes[i % BLOCK] * block.whole[i % BLOCK / 16]) as f32;
+    match block.minimum {
+        Some(minimum) => code.mul_add(block.scale, minimum),
+        None => code * block.scale,
+    }
+}
+
 /// The value of IEEE half precision bits.
 pub fn f16_to_f32(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;

@@ -34,7 +34,7 @@ pub use kv_cache::{KvHalf, KvRows, KvType, kv_bytes, kv_row_bytes};
 pub use observe::Observe;
 pub use vision::{Step, VisionEncoder};
 
-use crate::kernels::Kernels;
+use crate::kernels::{Arithmetic, Kernels};
 use crate::{Error, Result};
 use weights::{Lookup, ProjectorWeights, TextWeights, VisionWeights};
 
@@ -78,7 +78,7 @@ impl Model {
         let projector = config.projector.clone().map(|c| lookup.projector(&c).map(|w| (c, w))).transpose()?;
         let text = config.text.clone().map(|c| lookup.text(&c).map(|w| (c, w))).transpose()?;
         let (label, backend) = (label.to_owned(), backend.clone());
-        let kernels = Kernels::of_this_machine();
+        let kernels = Kernels::of_this_machine(Arithmetic::Packed);
         Ok(Model(Arc::new(Parts { label, backend, kernels, weights, vision, projector, text })))
     }
 

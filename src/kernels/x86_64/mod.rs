@@ -11,6 +11,7 @@ mod unpack;
 mod vector;
 mod vnni;
 mod vnni_rows;
+mod widen;
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::cell::RefCell;
@@ -195,19 +196,22 @@ impl Simd {
         });
     }
 
-    /// The rows of `sums` of float `weights` times its columns of `values`, which are `[n_in, n_columns]`.
+    /// The rows of `sums` of `weights`, of any type, times its columns of `values`, which are `[n_in,
+    /// n_columns]`.
     ///
     /// # Panics
-    /// For integer types, or when shapes don't belong together.
+    /// When shapes don't belong together.
     pub fn multiply_floats(self, weights: &Matrix<'_>, values: &[f32], sums: &mut Tile<'_>) {
-        assert!(weights.kind.class() == Class::Float, "expected a float type");
         assert!(values.len() / weights.n_in >= sums.columns().end, "expected as many columns as sums");
         let tiles = self.float_tiles();
         self.sweep(weights, sums, tiles.len(), FLOAT_CHUNK, |panel, chunk, step| match step {
             // SAFETY: AVX2 is there; the rows were cut by `sweep`, and a chunk fits a panel.
             Step::Unpack(g, rows) => unsafe {
                 let group = panel.group(g, self.panel_rows());
-                unpack::unpack_floats(weights.kind, rows, chunk.len(), &group);
+                match weights.kind.class() {
+                    Class::Float => unpack::unpack_floats(weights.kind, rows, chunk.len(), &group),
+                    _ => widen::unpack_as_floats(weights.kind, rows, chunk.len() / BLOCK, &group),
+                }
             },
             // SAFETY: columns and chunk lie within `values`, whose length was checked.
             Step::Multiply(columns, out) => unsafe {
