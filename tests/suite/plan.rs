@@ -105,10 +105,9 @@ fn a_context_that_memory_cannot_hold_is_refused_with_one_that_it_can() {
     let model = dir.path().join("deep.gguf");
     Synthetic::new(config, |_| ggml::DType::F32).write(&model).unwrap();
     let model = model.to_str().unwrap();
-    for args in
-        [&["run", "-m", model, "--kv-type", "f32", "Q?"][..], &["chat", "-m", model, "--kv-type", "f32"]]
-    {
-        let Ran { code, out, err } = owlet(args);
+    let common = ["-m", model, "--kv-type", "f32", "-n", "1"];
+    for args in [[&["run", "Q?"][..], &common].concat(), [&["chat"][..], &common].concat()] {
+        let Ran { code, out, err } = owlet(&args);
         let start = "owlet: memory: a context of 1048576 needs 107.37 GB for keys and values and ";
         assert!(code == Some(1) && out.is_empty() && err.starts_with(start), "{args:?}: {err}");
         assert!(err.ends_with(" fits\n") && err.lines().count() == 1, "{err}");
