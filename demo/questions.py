@@ -76,31 +76,50 @@ ASK = {
                  "图片展示了什么？", "请问图中是什么？", "描述这幅图。", "你能看到什么？"],
     },
 }
-MORE = {  # further phrasings for training, none of them near those held out
+MORE = {  # further phrasings for training; none of those held out is among them
     "en": {
-        "shape": ["What's the shape?", "What is drawn in the picture, which shape?", "Say the shape.", "Look at the image: what shape is there?", "Which shape does it have?"],
-        "shape_of_colour": ["The {c} thing: what shape is it?", "Say the shape of the {c} thing.", "What is {c} in the picture?", "What {c} shape is there?"],
-        "colour": ["What's the colour of the {o}?", "What's the color of the {o}?", "Say the color of the {o}.", "the color of the {o}", "Which colour has the {o}?",
+        "shape": ["shape", "the shape?", "kind of shape?", "Can you name this shape?", "Do you know which shape it is?", "Could you say what shape this is?", "Which shape would you call it?", "What would you call this shape?", "Tell me which shape that is.", "Is this a triangle, a circle or a square?", "circle, square or triangle?",
+                  "What's the shape?", "What is drawn in the picture, which shape?", "Say the shape.", "Look at the image: what shape is there?", "Which shape does it have?"],
+        "shape_of_colour": ["Which shape has the colour {c}?", "Of what shape is the {c} figure?", "What kind of figure is the {c} one?", "the {c} shape?", "Which kind of shape has the color {c}?", "Tell me which shape is {c}.", "What sort of shape is the {c} thing?",
+                            "The {c} thing: what shape is it?", "Say the shape of the {c} thing.", "What is {c} in the picture?", "What {c} shape is there?"],
+        "colour": ["{o} color?", "the {o}: which color?", "Can you tell me the color of the {o}?", "Could you say which colour the {o} has?", "Do you know the color of the {o}?", "In what color is the {o} shown?",
+                   "What's the colour of the {o}?", "What's the color of the {o}?", "Say the color of the {o}.", "the color of the {o}", "Which colour has the {o}?",
                    "Look at the {o}. What color is it?", "What color do you see on the {o}?", "What color is this {o}?"],
         "colour_any": ["What colour do you see?", "Say the color.", "What's the color?", "What color?"],
-        "count": ["How many {p} can be seen?", "What is the count of {p}?", "Say how many {p} there are.", "Number of {p}?", "How many {p} are in this image?", "How many {p} are visible?",
+        "count": ["Give the count of {p}.", "Give me the number of {p} here.", "Can you tell how many {p} there are?", "Could you count all {p}?", "{p}: how many?", "Do you know how many {p} there are?", "The number of {p} that appear?",
+                  "How many {p} can be seen?", "What is the count of {p}?", "Say how many {p} there are.", "Number of {p}?", "How many {p} are in this image?", "How many {p} are visible?",
                   "Tell me the number of {p}.", "Count {p}."],
-        "place": ["Where's the {o}?", "Say where the {o} is.", "The {o} is in which part of the image?", "What is the location of the {o}?", "In which corner or side is the {o}?",
+        "place": ["Can you tell me where the {o} is?", "{o} position?", "Say in which part the {o} is.", "In which place is the {o} drawn?", "Give the position of the {o}.", "Do you know where the {o} is?",
+                  "Where's the {o}?", "Say where the {o} is.", "The {o} is in which part of the image?", "What is the location of the {o}?", "In which corner or side is the {o}?",
                   "Where does the {o} lie?", "The position of the {o}?", "Whereabouts is the {o}?"],
-        "read": ["What's written here?", "What does the image say?", "What is written?", "Text?", "Say the letters.", "What does this say?", "What is the word?", "Which text do you see?",
+        "read": ["Please say what is written here.", "Tell me what it says.", "Can you tell me what is written?", "What code do you see?", "Which code is written here?", "Can you read the text?", "Please read it to me.", "What are the letters?", "What is there to read?", "I want to know what is written.", "Type the text.",
+                 "What's written here?", "What does the image say?", "What is written?", "Text?", "Say the letters.", "What does this say?", "What is the word?", "Which text do you see?",
                  "What do you see written in the image?", "Read this.", "Read it.", "Read the word.", "Read the characters."],
-        "what": ["What's this?", "What's in the image?", "Say what you see.", "What does the picture contain?", "Look at the picture. What is there?"],
+        "what": ["Tell me about the picture.", "Describe it.", "Can you describe the picture?", "Please say what you see in the image.", "What is it?", "What do we see here?", "What is there?",
+                 "What's this?", "What's in the image?", "Say what you see.", "What does the picture contain?", "Look at the picture. What is there?"],
     },
     "zh": {
-        "shape": ["形状是什么？", "图片里画的是什么？是什么形状？", "这是啥形状？", "什么形状？", "看图说出形状。", "图中物体的形状是什么？"],
-        "shape_of_colour": ["{c}的是啥形状？", "图中{c}的是什么？", "{c}的物体是什么形状的？"],
-        "colour": ["{o}是啥颜色？", "图中那个{o}是什么颜色的？", "这里的{o}是什么颜色？", "看图，{o}是什么颜色？", "{o}颜色是什么？", "{o}的颜色？", "那个{o}什么颜色？", "{o}用的是什么颜色？"],
+        "shape": ["形状？", "图形是什么？", "你知道这是什么形状吗？", "能说出这个形状吗？", "这属于什么形状？", "请说这是什么形状。", "是圆形、三角形还是正方形？",
+                  "形状是什么？", "图片里画的是什么？是什么形状？", "这是啥形状？", "什么形状？", "看图说出形状。", "图中物体的形状是什么？"],
+        "shape_of_colour": ["{c}的是哪种形状？", "哪种形状是{c}的？", "{c}那个图形是什么形状？", "请问{c}的是什么图形？", "{c}的那一个是什么图形？", "说说{c}的是什么形状。",
+                            "{c}的是啥形状？", "图中{c}的是什么？", "{c}的物体是什么形状的？"],
+        "colour": ["你知道{o}的颜色吗？", "能告诉我{o}是什么颜色吗？", "说说{o}是什么颜色。", "请问{o}的颜色是哪一种？",
+                   "{o}是啥颜色？", "图中那个{o}是什么颜色的？", "这里的{o}是什么颜色？", "看图，{o}是什么颜色？", "{o}颜色是什么？", "{o}的颜色？", "那个{o}什么颜色？", "{o}用的是什么颜色？"],
         "colour_any": ["什么颜色？", "这是啥颜色？", "图片里有什么颜色？", "看到的是什么颜色？"],
-        "count": ["图片中有几个{p}？", "里面有几个{p}？", "数一数有多少个{p}。", "图上有几个{p}？", "总共有几个{p}？", "能看到几个{p}？", "几个{p}？"],
-        "place": ["{o}在图的哪边？", "{o}在哪一边？", "{o}在什么位置？", "{o}在图上的哪里？", "{o}的位置？", "图里的{o}在哪里？", "{o}放在哪里？"],
-        "read": ["图片里写的是什么？", "图上写着什么？", "写了什么字？", "这是什么字？", "读一读图中的字。", "里面的文字是什么？", "读出文字。", "这里写着什么？", "看图读字。"],
-        "what": ["图片中有什么？", "画面里有什么？", "图上有什么？", "说说你看到了什么。", "这张图是什么？", "图片里画了什么？"],
+        "count": ["请问有几个{p}？", "能数出几个{p}？", "告诉我有多少{p}。", "{p}一共多少个？", "请说出{p}的数量。", "你知道有几个{p}吗？",
+                  "图片中有几个{p}？", "里面有几个{p}？", "数一数有多少个{p}。", "图上有几个{p}？", "总共有几个{p}？", "能看到几个{p}？", "几个{p}？"],
+        "place": ["能告诉我{o}在哪里吗？", "你知道{o}在哪里吗？", "说说{o}的位置。", "请问{o}的位置是哪里？", "{o}处于什么位置？",
+                  "{o}在图的哪边？", "{o}在哪一边？", "{o}在什么位置？", "{o}在图上的哪里？", "{o}的位置？", "图里的{o}在哪里？", "{o}放在哪里？"],
+        "read": ["读出图里的内容。", "请读一读图片上的内容。", "请把文字读出来。", "能读出上面的字吗？", "你能读出图里的文字吗？", "告诉我上面写了什么。", "请说出图中写的字。", "文字写的是什么？", "图上的字是什么？",
+                 "图片里写的是什么？", "图上写着什么？", "写了什么字？", "这是什么字？", "读一读图中的字。", "里面的文字是什么？", "读出文字。", "这里写着什么？", "看图读字。"],
+        "what": ["这幅图里有什么？", "这幅画里有什么？", "请描述你看到的。", "你看见了什么？", "能看到什么东西？", "请描述一下这张图。", "说一说图里有什么。", "图中都有什么？", "描述一下这幅画。", "请告诉我图中有什么。", "你在图中看到什么？",
+                 "图片中有什么？", "画面里有什么？", "图上有什么？", "说说你看到了什么。", "这张图是什么？", "图片里画了什么？"],
     },
+}
+FRAME = {  # what may stand around a question in training
+    "en": [("Please: ", ""), ("Hello. ", ""), ("Look at the picture. ", ""), ("In this image, ", ""), ("Question: ", ""), ("", " Please."),
+           ("", " Thank you."), ("Now tell me: ", ""), ("", " Answer in one word."), ("In the picture, ", ""), ("Tell me, ", "")],
+    "zh": [("请看图。", ""), ("你好，", ""), ("请回答：", ""), ("在这张图里，", ""), ("问题：", ""), ("我想知道，", ""), ("", "谢谢。"), ("", "请回答。"), ("看这张图，", "")],
 }
 ANY_OBJECT = {"en": ["shape", "object", "figure", "form"], "zh": ["图形", "形状", "物体", "东西"]}
 ANY_PLURAL = {"en": ["shapes", "objects", "figures", "things", "geometric shapes"], "zh": ["图形", "形状", "物体", "东西"]}
@@ -149,7 +168,10 @@ def ask(rng, scene, lang, unseen=False):
     def say(kind, template, answer, accept=(), **slots):
         options = phrasings(lang, template, unseen)
         q = options[int(rng.integers(len(options)))].format(**slots)
-        if not unseen:  # people drop and change punctuation
+        if not unseen:  # people greet, and they drop and change punctuation
+            if rng.random() < 0.2:
+                before, after = FRAME[lang][int(rng.integers(len(FRAME[lang])))]
+                q = before + (q[0].lower() + q[1:] if before.endswith((": ", ", ")) and lang == "en" else q) + after
             u = rng.random()
             if u < 0.10 and q[-1] in "?.？。":
                 q = q[:-1]
