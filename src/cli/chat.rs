@@ -2,7 +2,7 @@
 
 use super::commands::{HELP, Line};
 use super::flags::{AnswerFlags, ModelFlags};
-use super::follow::{Followed, follow};
+use super::follow::follow;
 use super::lines::{Input, Lines};
 use super::pictures::{self, Attached};
 use super::screen::{Screen, note};
@@ -183,14 +183,14 @@ impl Conversation<'_> {
         };
         let ticket = self.engine.submit(request)?;
         let screen = &mut self.screen;
-        let Followed { outcome, n_computed } =
-            follow(&ticket, self.images.len(), self.is_quiet, |text| screen.say(text))?;
+        let followed = follow(&ticket, self.images.len(), self.is_quiet, |text| screen.say(text))?;
+        let outcome = &followed.outcome;
         if !outcome.text.is_empty() || outcome.finish_reason != FinishReason::Cancelled {
             screen.say("\n")?;
         }
-        let line = receipt::line(&self.engine.loaded().config.name, &[], n_computed, &outcome);
+        let line = receipt::line(&self.engine.loaded().config.name, &[], &followed);
         self.tell(&line);
-        Ok(outcome)
+        Ok(followed.outcome)
     }
 
     fn tell(&self, text: &str) {

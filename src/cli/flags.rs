@@ -1,12 +1,15 @@
 //! Flags that several commands share, and what they mean to the engine.
 
+use super::quantity::parse_bytes;
 use super::screen::note;
 use super::wrong_usage;
-use crate::engine::{Engine, Loaded, Options, Sampling};
+use crate::engine::image_cache::default_dir;
+use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling};
 use crate::error::{Error, Result};
 use crate::measure::{self, Room};
 use crate::model::KvType;
 use clap::{Args, value_parser};
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -26,6 +29,41 @@ pub struct ModelFlags {
     /// Type of the cached keys and values: f16, f32 or q8_0
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: KvType,
+    /// Directory that keeps what was made of pictures, or `off` [default: owlet/images among the user's caches]
+    #[arg(long, value_name = "DIR")]
+    image_cache: Option<CachePlace>,
+    /// Bytes that it may hold; what was not used for longest makes room
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_CACHE_SIZE, value_parser = parse_bytes)]
+    image_cache_size: u64,
+}
+
+/// Some four hundred pictures of the 19B model.
+pub const DEFAULT_CACHE_SIZE: &str = "2GB";
+
+/// Where pictures are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CachePlace {
+    /// Where the caches of programs belong.
+    #[default]
+    Default,
+    Off,
+    Dir(PathBuf),
+}
+
+impl CachePlace {
+    pub fn dir(self) -> Option<PathBuf> {
+        match self {
+            CachePlace::Default => default_dir(),
+            CachePlace::Off => None,
+            CachePlace::Dir(dir) => Some(dir),
+        }
+    }
+}
+
+impl From<OsString> for CachePlace {
+    fn from(word: OsString) -> CachePlace {
+        if word == "off" { CachePlace::Off } else { CachePlace::Dir(word.into()) }
+    }
 }
 
 impl ModelFlags {
@@ -46,7 +84,10 @@ impl ModelFlags {
                 Room::Tight(_) | Room::Enough => {}
             }
         }
-        Engine::start(loaded, Options { n_ctx, n_slots: 1, kv_type: self.kv_type })
+        let place = self.image_cache.clone().unwrap_or_default();
+        let disk = place.dir().map(|dir| (dir, self.image_cache_size));
+        let cache = CacheOptions { disk, ..CacheOptions::default() };
+        Engine::start(loaded, Options { n_ctx, n_slots: 1, kv_type: self.kv_type, cache })
     }
 }
 

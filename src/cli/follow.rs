@@ -2,6 +2,7 @@
 
 use super::interrupt::Interruptible;
 use super::progress::{Progress, Unit};
+use super::screen::note;
 use crate::engine::{EmbeddingSource, Event, Outcome, Ticket};
 use crate::error::Result;
 use std::time::Duration;
@@ -12,8 +13,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// How a request went.
 pub struct Followed {
     pub outcome: Outcome,
-    /// Pictures for which the tower ran.
-    pub n_computed: usize,
+    /// Where each picture came from; `None` where nothing had to be known of it any more.
+    pub sources: Vec<Option<EmbeddingSource>>,
 }
 
 /// What the line of progress says.
@@ -36,7 +37,7 @@ pub fn follow(
     let _interruptible = Interruptible::by(ticket.cancel());
     let mut progress = Progress::new(Unit::Steps, is_quiet);
     let mut waiting = Waiting { what: "reading the question".to_string(), done: 0, total: 1 };
-    let mut n_computed = 0;
+    let mut sources = vec![None; n_images];
     loop {
         match ticket.next_event_within(TICK) {
             None => {}
@@ -49,8 +50,10 @@ pub fn follow(
                     total: total.into(),
                 };
             }
-            Some(Event::Encoded { source, .. }) => {
-                n_computed += usize::from(source == EmbeddingSource::Computed);
+            Some(Event::Encoded { image, source }) => {
+                if let Some(slot) = sources.get_mut(image) {
+                    *slot = Some(source);
+                }
                 waiting = Waiting { what: "reading the question".to_string(), done: 0, total: 1 };
             }
             Some(Event::Prefill { done, total }) => {
@@ -60,12 +63,18 @@ pub fn follow(
                     total: total as u64,
                 };
             }
+            Some(Event::Warning(text)) => {
+                progress.clear();
+                if !is_quiet {
+                    note(&format!("owlet: {text}"));
+                }
+            }
             Some(Event::Text(text)) => {
                 progress.clear();
                 on_text(&text)?;
                 continue;
             }
-            Some(Event::Done(outcome)) => return Ok(Followed { outcome, n_computed }),
+            Some(Event::Done(outcome)) => return Ok(Followed { outcome, sources }),
             Some(Event::Failed(error)) => return Err(error),
         }
         progress.show(&waiting.what, waiting.done, waiting.total);

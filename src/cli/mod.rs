@@ -4,6 +4,7 @@
 //! failed, 2 wrong usage, 130 interrupted; a reader that closes our output early has had enough, which is 0.
 
 mod bench;
+mod cache;
 mod chat;
 mod commands;
 mod convert;
@@ -17,6 +18,7 @@ mod lines;
 mod pictures;
 mod plan;
 mod progress;
+mod quantity;
 mod receipt;
 mod run;
 mod screen;
@@ -43,6 +45,7 @@ enum Command {
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
+    Cache(cache::Cache),
 }
 
 /// Interrupted by Ctrl-C, as shells count it: 128 + SIGINT.
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Convert(convert) => convert.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Cache(cache) => cache.run(),
     });
     match done {
         Ok(exit) => exit,

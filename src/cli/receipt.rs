@@ -1,16 +1,29 @@
 //! What an answer took, as one line: pictures in and out, tokens, seconds, speed, and why it ended where that is not
 //! the model's own choice.
 
+use super::follow::Followed;
 use super::pictures::Attached;
-use crate::engine::{FinishReason, Outcome};
+use crate::engine::{EmbeddingSource, FinishReason};
 use std::time::Duration;
 
-/// The receipt of `outcome`, given by the model `name`; `n_computed` of `pictures` went through the tower.
-pub fn line(name: &str, pictures: &[Attached], n_computed: usize, outcome: &Outcome) -> String {
+/// The receipt of what `followed` tells, given by the model `name`. `pictures` are to be named in it: all or none of
+/// those that were followed.
+pub fn line(name: &str, pictures: &[Attached], followed: &Followed) -> String {
+    let Followed { outcome, sources } = followed;
     let mut parts = vec![name.to_string()];
-    parts.extend(pictures.iter().map(picture));
+    let is_cached = |source: &Option<EmbeddingSource>| source.is_some_and(EmbeddingSource::is_cached);
+    parts.extend(
+        pictures
+            .iter()
+            .zip(sources)
+            .map(|(shown, source)| picture(shown) + if is_cached(source) { ", cached" } else { "" }),
+    );
+    let n_cached = sources.iter().filter(|source| is_cached(source)).count();
+    if pictures.is_empty() && n_cached > 0 {
+        parts.push(format!("{n_cached} {} cached", if n_cached == 1 { "picture" } else { "pictures" }));
+    }
     let timings = outcome.timings;
-    if n_computed > 0 {
+    if sources.contains(&Some(EmbeddingSource::Computed)) {
         parts.push(format!("encode {}", seconds(timings.encode)));
     }
     let n_read = outcome.n_prompt - outcome.n_reused.min(outcome.n_prompt);

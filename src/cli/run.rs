@@ -5,7 +5,7 @@ use super::follow::{Followed, follow};
 use super::pictures::{self, Attached};
 use super::screen::{Screen, note};
 use super::{INTERRUPTED, json, receipt, wrong_usage};
-use crate::engine::{Engine, FinishReason, Outcome, Request};
+use crate::engine::{EmbeddingSource, Engine, FinishReason, Request};
 use crate::error::Result;
 use crate::prompt::Message;
 use serde::Serialize;
@@ -64,18 +64,18 @@ impl Run {
         let ticket = engine.submit(request)?;
         let is_quiet = self.quiet || self.json;
         let show = |text: &str| if self.json { Ok(()) } else { screen.say(text) };
-        let Followed { outcome, n_computed } = follow(&ticket, pictures.len(), self.quiet, show)?;
+        let followed = follow(&ticket, pictures.len(), self.quiet, show)?;
         let name = &engine.loaded().config.name;
         if self.json {
-            let report = Report::new(name, seed, &pictures, &outcome, load_s);
+            let report = Report::new(name, seed, &pictures, &followed, load_s);
             json::write_line(&mut stdout().lock(), &report).map_err(Screen::failed)?;
         } else {
             screen.say("\n")?;
         }
         if !is_quiet {
-            note(&receipt::line(name, &pictures, n_computed, &outcome));
+            note(&receipt::line(name, &pictures, &followed));
         }
-        let is_cancelled = outcome.finish_reason == FinishReason::Cancelled;
+        let is_cancelled = followed.outcome.finish_reason == FinishReason::Cancelled;
         Ok(if is_cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
     }
 
@@ -125,6 +125,8 @@ struct Image<'a> {
     alpha: bool,
     size_px: usize,
     n_tokens: usize,
+    /// The tower did not run for it.
+    cached: bool,
 }
 
 #[derive(Serialize)]
@@ -141,10 +143,11 @@ impl<'a> Report<'a> {
         model: &'a str,
         seed: u64,
         pictures: &'a [Attached],
-        outcome: &'a Outcome,
+        followed: &'a Followed,
         load_s: f64,
     ) -> Report<'a> {
-        let image = |picture: &'a Attached| Image {
+        let outcome = &followed.outcome;
+        let image = |(picture, source): (&'a Attached, &Option<EmbeddingSource>)| Image {
             source: &picture.source,
             format: &picture.format,
             width: picture.width,
@@ -153,6 +156,7 @@ impl<'a> Report<'a> {
             alpha: picture.alpha,
             size_px: picture.pixels.size_px,
             n_tokens: picture.n_tokens,
+            cached: source.is_some_and(EmbeddingSource::is_cached),
         };
         let timings = Seconds {
             load_s,
@@ -165,7 +169,7 @@ impl<'a> Report<'a> {
             text: &outcome.text,
             finish_reason: outcome.finish_reason.word(),
             tokens: Tokens { prompt: outcome.n_prompt, completion: outcome.ids.len(), ids: &outcome.ids },
-            images: pictures.iter().map(image).collect(),
+            images: pictures.iter().zip(&followed.sources).map(image).collect(),
             timings,
             model,
             seed,

@@ -1,8 +1,9 @@
 //! A model file, opened and checked: what it says, its network, its tokenizer.
 
 use super::builtin;
+use super::image_cache::Shape;
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, arithmetic};
 use crate::prompt::Tokenizer;
 use ggml::Backend;
 use owlet_format::{GenerationConfig, Gguf, ModelConfig, PromptConfig, TextConfig};
@@ -21,6 +22,8 @@ pub struct Loaded {
     pub model: Model,
     /// SHA-256 of the file's header, which holds the checksum of every tensor.
     pub digest: [u8; 32],
+    /// SHA-256 of `digest` and of what computes: what the bits of an embedding depend on besides its picture.
+    pub encoder_digest: [u8; 32],
 }
 
 impl Loaded {
@@ -48,12 +51,18 @@ impl Loaded {
         let model = Model::load(file, &config, &backend)?;
         let eos_id = vocabulary.eos_id;
         let digest = header_digest(file);
-        Ok(Loaded { config, text, prompt, generation, tokenizer, eos_id, model, digest })
+        let encoder_digest = encoder_digest(&digest);
+        Ok(Loaded { config, text, prompt, generation, tokenizer, eos_id, model, digest, encoder_digest })
     }
 
     /// Positions that a picture takes, where the model takes pictures.
     pub fn n_image_tokens(&self) -> Option<usize> {
         self.config.image.as_ref().map(|image| image.n_tokens as usize)
+    }
+
+    /// What every embedding of a picture has.
+    pub fn embedding_shape(&self) -> Shape {
+        Shape { n_embd: self.text.n_embd, n_tokens: self.n_image_tokens().unwrap_or(0) as u32 }
     }
 }
 
@@ -73,4 +82,13 @@ fn header_digest(file: &Gguf) -> [u8; 32] {
     let header_bytes =
         file.tensors().iter().map(|tensor| tensor.offset as usize).min().unwrap_or(bytes.len());
     Sha256::digest(&bytes[..header_bytes.min(bytes.len())]).into()
+}
+
+/// Another program may round otherwise, or correct a mistake.
+fn encoder_digest(model_digest: &[u8; 32]) -> [u8; 32] {
+    let program =
+        [env!("CARGO_PKG_VERSION"), option_env!("OWLET_REVISION").unwrap_or_default(), &arithmetic()];
+    let mut hash = Sha256::new_with_prefix(model_digest);
+    program.iter().for_each(|part| hash.update([part.as_bytes(), &[0]].concat()));
+    hash.finalize().into()
 }

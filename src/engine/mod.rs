@@ -1,51 +1,62 @@
 //! THE ANSWER, where the network and the question meet.
 //!
 //! A door opens a model ([`Loaded`]), starts an [`Engine`] on it and submits [`Request`]s; what happens comes back as
-//! [`Event`]s until the [`Outcome`]. One thread computes; the cache of the turn before is reused for whatever the next
-//! prompt has in common with it. Knows pictures only as pixels, and no terminal, JSON or network protocol.
+//! [`Event`]s until the [`Outcome`]. One thread computes. Nothing is computed twice: the cache of the turn before is
+//! reused for whatever the next prompt has in common with it, pictures are kept by what they are, and conversations go
+//! to files and come back ([`Engine::save`]). Knows pictures only as pixels, and no terminal or network protocol.
 
 mod builtin;
 mod encode;
+pub mod image_cache;
 mod loaded;
+mod loan;
+mod part_file;
 mod request;
 mod sampler;
 mod scheduler;
 mod session;
 mod slot;
 mod stop;
+mod store;
 
+pub use image_cache::{CacheCounts, CacheOptions};
 pub use loaded::{Loaded, open_file};
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
 pub use scheduler::PROMPT_ROWS;
 pub use stop::FinishReason;
+pub use store::{Conversation, NamedPicture, Restored, Saved};
 
 use crate::error::{Error, Result};
 use crate::model::KvType;
-use crate::prompt::{chunks, render};
-use encode::ImageKey;
+use crate::prompt::{Message, Pixels, chunks, render};
 use ggml::Cancel;
+use image_cache::{ImageCache, ImageKey};
 use sampler::Sampler;
-use scheduler::Scheduler;
+use scheduler::{Order, Scheduler};
+use session::Cell;
 use slot::Job;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// How an engine is set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Positions that a prompt and its answer share; at most what the model was trained for.
     pub n_ctx: u32,
     /// Requests that are worked on at the same time.
     pub n_slots: u32,
     pub kv_type: KvType,
+    pub cache: CacheOptions,
 }
 
 /// A model at work. Requests are answered in the order in which slots become free.
 pub struct Engine {
     loaded: Loaded,
     options: Options,
-    jobs: Sender<Job>,
+    orders: Sender<Order>,
+    counts: Arc<image_cache::Counts>,
 }
 
 /// A submitted request. Dropping it cancels the request.
@@ -67,19 +78,26 @@ impl Engine {
         if options.n_ctx == 0 || options.n_slots == 0 {
             return Err(Error::request("expected a context and slots of at least 1, found 0"));
         }
-        let (jobs, submitted) = channel();
-        let scheduler = Scheduler::new(loaded.clone(), options, submitted)?;
+        let counts = Arc::default();
+        let cache = ImageCache::new(options.cache.clone(), loaded.embedding_shape(), Arc::clone(&counts));
+        let (orders, submitted) = channel();
+        let scheduler = Scheduler::new(loaded.clone(), options.clone(), cache, submitted)?;
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || scheduler.run());
         thread.map_err(|error| Error::Backend(format!("the engine's thread: {error}")))?;
-        Ok(Engine { loaded, options, jobs })
+        Ok(Engine { loaded, options, orders, counts })
     }
 
     pub fn loaded(&self) -> &Loaded {
         &self.loaded
     }
 
-    pub fn options(&self) -> Options {
-        self.options
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What became of the pictures so far.
+    pub fn cache_counts(&self) -> CacheCounts {
+        self.counts.now()
     }
 
     /// Takes `request` up: renders and tokenizes it, and puts it in the queue.
@@ -92,17 +110,8 @@ impl Engine {
         if request.max_tokens == 0 {
             return Err(Error::request("max tokens: expected at least 1, found 0"));
         }
-        let loaded = &self.loaded;
-        let n_image_tokens = match loaded.n_image_tokens() {
-            Some(n_image_tokens) => n_image_tokens,
-            None if request.images.is_empty() => 0,
-            None => return Err(Error::unsupported("picture", "this model has no vision half")),
-        };
-        let system = request.system.as_deref().unwrap_or(&loaded.prompt.system);
-        let segments = render(&loaded.prompt.template, loaded.eos_id, system, &request.messages)?;
-        let chunks = chunks(&segments, &loaded.tokenizer, n_image_tokens)?;
-        let keys: Vec<_> = request.images.iter().map(|image| ImageKey::new(image, &loaded.digest)).collect();
-        let prompt = session::cells(&chunks, &keys)?;
+        let keys = self.keys(request.images.iter().map(Arc::as_ref))?;
+        let prompt = self.prompt(request.system.as_deref(), &request.messages, &keys)?;
         if prompt.len() > self.options.n_ctx as usize {
             return Err(Error::limit(
                 "prompt: tokens in this context",
@@ -116,8 +125,25 @@ impl Engine {
         let (events, received) = channel();
         let cancel = Cancel::new();
         let job = Job { request, prompt, keys, sampler, cancel: cancel.clone(), events };
-        self.jobs.send(job).map_err(|_| stopped())?;
+        self.orders.send(Order::Answer(Box::new(job))).map_err(|_| stopped())?;
         Ok(Ticket { events: received, cancel })
+    }
+
+    fn keys<'a>(&self, images: impl Iterator<Item = &'a Pixels>) -> Result<Vec<ImageKey>> {
+        let keys: Vec<_> = images.map(|image| ImageKey::new(image, &self.loaded.encoder_digest)).collect();
+        if self.loaded.n_image_tokens().is_none() && !keys.is_empty() {
+            return Err(Error::unsupported("picture", "this model has no vision half"));
+        }
+        Ok(keys)
+    }
+
+    /// The positions of the prompt that asks for the answer to `messages`, whose pictures have the keys `keys`.
+    fn prompt(&self, system: Option<&str>, messages: &[Message], keys: &[ImageKey]) -> Result<Vec<Cell>> {
+        let loaded = &self.loaded;
+        let system = system.unwrap_or(&loaded.prompt.system);
+        let segments = render(&loaded.prompt.template, loaded.eos_id, system, messages)?;
+        let chunks = chunks(&segments, &loaded.tokenizer, loaded.n_image_tokens().unwrap_or(0))?;
+        session::cells(&chunks, keys)
     }
 }
 

@@ -33,7 +33,8 @@ pub enum Event {
         done: u32,
         total: u32,
     },
-    /// The request's picture `image` is ready, after so much work or none.
+    /// The request's picture `image` is ready, after so much work or none. Pictures that the decoder still knows from
+    /// the turn before are not heard of.
     Encoded {
         image: usize,
         source: EmbeddingSource,
@@ -43,6 +44,8 @@ pub enum Event {
         done: usize,
         total: usize,
     },
+    /// Something is not as it should be, and the answer is right all the same.
+    Warning(String),
     /// The next piece of the answer. All pieces together are [`Outcome::text`].
     Text(String),
     Done(Outcome),
@@ -56,6 +59,15 @@ pub enum EmbeddingSource {
     Computed,
     /// The same picture was asked about before.
     Reused,
+    /// The same picture was asked about in another process.
+    Stored,
+}
+
+impl EmbeddingSource {
+    /// The tower did not run.
+    pub fn is_cached(self) -> bool {
+        self != EmbeddingSource::Computed
+    }
 }
 
 /// A finished answer.

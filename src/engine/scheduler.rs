@@ -7,17 +7,20 @@
 
 use super::Options;
 use super::encode::{ImageEncoder, Progress};
+use super::image_cache::ImageCache;
 use super::loaded::Loaded;
+use super::loan::{Lent, LoanOrder, Wanted};
 use super::request::{EmbeddingSource, Event};
-use super::session::Cell;
+use super::session::{Cell, n_common};
 use super::slot::{Job, Slot};
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Input, Row};
 use ggml::Cancel;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 /// Rows of prompts in one pass: few enough that progress is seen and a waiting stream goes on soon.
@@ -27,37 +30,56 @@ pub const PROMPT_ROWS: usize = 64;
 /// model does not pay for the longest one.
 const FIRST_CACHE: u32 = 512;
 
+/// What the thread that computes may be asked to do.
+pub enum Order {
+    Answer(Box<Job>),
+    Loan(LoanOrder),
+}
+
 pub struct Scheduler {
     loaded: Loaded,
     options: Options,
     decoder: Decoder,
     encoder: ImageEncoder,
     slots: Vec<Slot>,
+    /// How often a slot was given to somebody.
+    n_uses: u64,
     queue: VecDeque<Job>,
-    jobs: Receiver<Job>,
+    /// Whoever waits for a free slot to borrow.
+    borrowers: VecDeque<(Wanted, Sender<Result<Lent>>)>,
+    orders: Receiver<Order>,
 }
 
 impl Scheduler {
     /// # Errors
     /// `Backend` where there is no memory for run states, `Limit` and `Unsupported` by what of `options` the model cannot have.
-    pub fn new(loaded: Loaded, options: Options, jobs: Receiver<Job>) -> Result<Scheduler> {
-        let encoder = ImageEncoder::new(&loaded.model, loaded.config.vision.is_some())?;
+    pub fn new(
+        loaded: Loaded,
+        options: Options,
+        cache: ImageCache,
+        orders: Receiver<Order>,
+    ) -> Result<Scheduler> {
+        let encoder = ImageEncoder::new(&loaded.model, loaded.config.vision.is_some(), cache)?;
         let n_ctx = options.n_ctx.min(FIRST_CACHE);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
-        Ok(Scheduler { loaded, options, decoder, encoder, slots, queue: VecDeque::new(), jobs })
+        let (queue, borrowers) = Default::default();
+        Ok(Scheduler { loaded, options, decoder, encoder, slots, n_uses: 0, queue, borrowers, orders })
     }
 
     /// Works until nobody can submit any more and nothing is left to do.
     pub fn run(mut self) {
         loop {
             if self.queue.is_empty() && !self.slots.iter().any(Slot::is_busy) {
-                match self.jobs.recv() {
-                    Ok(job) => self.queue.push_back(job),
+                match self.orders.recv() {
+                    Ok(order) => self.take_in(order),
                     Err(_) => return,
                 }
             }
-            self.queue.extend(self.jobs.try_iter());
+            while let Ok(order) = self.orders.try_recv() {
+                self.take_in(order);
+            }
+            self.lend();
             self.admit();
             self.finish_cancelled();
             self.encode();
@@ -65,21 +87,96 @@ impl Scheduler {
         }
     }
 
-    /// Gives queued requests to free slots, first come, first served, to the slot that knows most of the prompt.
+    fn take_in(&mut self, order: Order) {
+        match order {
+            Order::Answer(job) => self.queue.push_back(*job),
+            Order::Loan(LoanOrder::Lend { wanted, reply }) => self.borrowers.push_back((wanted, reply)),
+            // Whoever does not wait for the reply any more has given up.
+            Order::Loan(LoanOrder::Read { slot, rows, reply }) => {
+                let _ = reply.send(self.decoder.read_rows(self.slots[slot].seq, rows));
+            }
+            Order::Loan(LoanOrder::Write { slot, rows, bytes, reply }) => {
+                let _ = reply.send(self.decoder.write_rows(self.slots[slot].seq, rows, &bytes));
+            }
+            Order::Loan(LoanOrder::Return { slot, cells }) => {
+                self.slots[slot].return_with(cells);
+                self.cut_cache(slot);
+            }
+        }
+    }
+
+    /// Lends free slots, first come, first served.
+    fn lend(&mut self) {
+        while let Some((wanted, _)) = self.borrowers.front() {
+            let Some(at) = self.best_free_slot(match wanted {
+                Wanted::Holding(prompt) => prompt,
+                Wanted::Room(_) => &[],
+            }) else {
+                return;
+            };
+            let Some((wanted, reply)) = self.borrowers.pop_front() else { return };
+            self.slots[at].last_used = self.next_use();
+            self.slots[at].lend();
+            let lent = self.prepare(at, &wanted).map(|cells| Lent { slot: at, cells });
+            let is_lent = lent.is_ok();
+            if reply.send(lent).is_err() || !is_lent {
+                self.slots[at].return_with(None);
+                self.cut_cache(at);
+            }
+        }
+    }
+
+    /// Makes slot `at` what a borrower wanted; yields what may be read.
+    fn prepare(&mut self, at: usize, wanted: &Wanted) -> Result<Vec<Cell>> {
+        match wanted {
+            Wanted::Holding(prompt) => {
+                let held = self.slots[at].held();
+                let n = n_common(held, prompt);
+                Ok(if n > 0 && n == prompt.len() { held.to_vec() } else { held[..n].to_vec() })
+            }
+            Wanted::Room(n_positions) => {
+                self.slots[at].forget_from(0);
+                self.cut_cache(at);
+                self.make_room(*n_positions)?;
+                self.decoder.assume(self.slots[at].seq, *n_positions)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Gives queued requests to free slots, first come, first served.
     fn admit(&mut self) {
         while let Some(job) = self.queue.front() {
-            let free = (0..self.slots.len()).filter(|&at| !self.slots[at].is_busy());
-            let Some(at) = free.max_by_key(|&at| self.slots[at].n_reusable(&job.prompt)) else { return };
+            let Some(at) = self.best_free_slot(&job.prompt) else { return };
             let Some(job) = self.queue.pop_front() else { return };
             let n_ctx = self.options.n_ctx as usize;
+            self.slots[at].last_used = self.next_use();
             self.slots[at].begin(job, n_ctx, &self.loaded.tokenizer, &self.loaded.prompt.stop_ids);
             self.cut_cache(at);
         }
     }
 
-    /// The decoder forgets what slot `at` does not hold.
+    /// The slot that knows most of `prompt`, if that is half of it at least; else the one that was used before all
+    /// others, since a few words that every prompt begins with are not worth a conversation.
+    fn best_free_slot(&self, prompt: &[Cell]) -> Option<usize> {
+        let free = (0..self.slots.len()).filter(|&at| self.slots[at].is_free());
+        free.max_by_key(|&at| {
+            let slot = &self.slots[at];
+            let n_common = n_common(slot.held(), prompt);
+            (if 2 * n_common >= prompt.len() { n_common } else { 0 }, Reverse(slot.last_used))
+        })
+    }
+
+    fn next_use(&mut self) -> u64 {
+        self.n_uses += 1;
+        self.n_uses
+    }
+
+    /// Slot and decoder forget what not both of them hold.
     fn cut_cache(&mut self, at: usize) {
-        self.decoder.truncate(self.slots[at].seq, self.slots[at].n_past() as u32);
+        let slot = &mut self.slots[at];
+        slot.forget_from(self.decoder.n_past(slot.seq) as usize);
+        self.decoder.truncate(slot.seq, slot.n_past() as u32);
     }
 
     fn finish_cancelled(&mut self) {
@@ -112,7 +209,8 @@ impl Scheduler {
             _ => Cancel::new(),
         };
         let started = Instant::now();
-        if let Err(error) = self.make_room(&pass) {
+        let n_needed = pass.rows.iter().map(|row| row.pos + 1).max().unwrap_or(0);
+        if let Err(error) = self.make_room(n_needed) {
             return self.give_up(&pass, error);
         }
         let logits = match self.decoder.forward(&pass.rows, &pass.embd, &cancel) {
@@ -131,9 +229,15 @@ impl Scheduler {
         }
     }
 
-    /// Sees to a cache that holds the positions of `pass`.
-    fn make_room(&mut self, pass: &Pass) -> Result<()> {
-        let n_needed = pass.rows.iter().map(|row| row.pos + 1).max().unwrap_or(0);
+    /// Sees to a cache of `n_needed` positions a sequence; at most what was asked for.
+    fn make_room(&mut self, n_needed: u32) -> Result<()> {
+        if n_needed > self.options.n_ctx {
+            return Err(Error::limit(
+                "positions in this context",
+                self.options.n_ctx.into(),
+                n_needed.into(),
+            ));
+        }
         let mut n_ctx = self.decoder.n_ctx();
         while n_ctx < n_needed {
             n_ctx = n_ctx.saturating_mul(2).min(self.options.n_ctx);
@@ -141,7 +245,7 @@ impl Scheduler {
         if n_ctx > self.decoder.n_ctx() { self.decoder.grow(n_ctx) } else { Ok(()) }
     }
 
-    /// After a pass that did not happen: the cache is as it was before, and unless it was only broken off its requests
+    /// After a pass that did not happen: the cache holds no more than before, and unless it was only broken off its requests
     /// have failed.
     fn give_up(&mut self, pass: &Pass, error: Error) {
         let text = error.to_string();
@@ -162,17 +266,20 @@ fn step_picture(encoder: &mut ImageEncoder, slot: &mut Slot, image: usize) -> Re
     let (Some(key), Some(pixels)) = (job.keys.get(image), job.request.images.get(image)) else {
         return Err(Error::internal(format!("no picture {image}")));
     };
-    if let Some(embedding) = encoder.kept(key) {
-        slot.give_picture(image, embedding, EmbeddingSource::Reused);
+    let started = Instant::now();
+    if let Some((embedding, source)) = encoder.known(key) {
+        slot.encoding_took(started.elapsed());
+        slot.give_picture(image, embedding, source);
         return Ok(());
     }
-    let started = Instant::now();
     let progress = encoder.step(key, pixels, &job.cancel)?;
-    if let Progress::Step(step) = &progress {
-        job.tell(Event::Encoding { image, done: step.done, total: step.total });
+    match &progress {
+        Progress::Step(step) => job.tell(Event::Encoding { image, done: step.done, total: step.total }),
+        Progress::Ready(_, Some(warning)) => job.tell(Event::Warning(warning.clone())),
+        Progress::Ready(_, None) => {}
     }
     slot.encoding_took(started.elapsed());
-    if let Progress::Ready(embedding) = progress {
+    if let Progress::Ready(embedding, _) = progress {
         slot.give_picture(image, embedding, EmbeddingSource::Computed);
     }
     Ok(())

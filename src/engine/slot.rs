@@ -4,7 +4,7 @@
 //! run, so reading a prompt and writing an answer are the same act. The scheduler asks what is to be done, does it
 //! together with what other slots need, and brings back logits. Must not know the network.
 
-use super::encode::{Embedding, ImageKey};
+use super::image_cache::{Embedding, ImageKey};
 use super::request::{EmbeddingSource, Event, Outcome, Request, Timings};
 use super::sampler::Sampler;
 use super::session::{Cell, n_reusable};
@@ -41,8 +41,11 @@ impl Job {
 
 pub struct Slot {
     pub seq: u32,
+    /// When somebody got this slot last, by the scheduler's count.
+    pub last_used: u64,
     /// What the decoder's cache holds for this sequence.
     held: Vec<Cell>,
+    is_lent: bool,
     work: Option<Work>,
 }
 
@@ -61,16 +64,39 @@ struct Work {
 
 impl Slot {
     pub fn new(seq: u32) -> Slot {
-        Slot { seq, held: Vec::new(), work: None }
+        Slot { seq, last_used: 0, held: Vec::new(), is_lent: false, work: None }
     }
 
     pub fn is_busy(&self) -> bool {
         self.work.is_some()
     }
 
-    /// Positions of `prompt` that would need no work here.
-    pub fn n_reusable(&self, prompt: &[Cell]) -> usize {
-        n_reusable(&self.held, prompt)
+    /// Neither at work nor on loan.
+    pub fn is_free(&self) -> bool {
+        !self.is_busy() && !self.is_lent
+    }
+
+    /// What the cache holds.
+    pub fn held(&self) -> &[Cell] {
+        &self.held
+    }
+
+    /// No request gets this slot until it [`returns`](Slot::return_with).
+    pub fn lend(&mut self) {
+        self.is_lent = true;
+    }
+
+    /// The loan is over; if there are cells, the cache holds them now.
+    pub fn return_with(&mut self, cells: Option<Vec<Cell>>) {
+        self.is_lent = false;
+        if let Some(cells) = cells {
+            self.held = cells;
+        }
+    }
+
+    /// The cache holds the first `n` positions at most.
+    pub fn forget_from(&mut self, n: usize) {
+        self.held.truncate(n);
     }
 
     /// Positions in the cache.
@@ -80,7 +106,7 @@ impl Slot {
 
     /// Starts on `job`, whose prompt and answer share `n_ctx` positions. The cache is to be cut to [`Slot::n_past`].
     pub fn begin(&mut self, job: Job, n_ctx: usize, tokenizer: &Tokenizer, stop_ids: &[TokenId]) {
-        let n_reused = self.n_reusable(&job.prompt);
+        let n_reused = n_reusable(&self.held, &job.prompt);
         self.held.truncate(n_reused);
         self.work = Some(Work {
             n_reused,
@@ -118,12 +144,14 @@ impl Slot {
         }
     }
 
-    /// The embedding of the request's picture `image` is there.
+    /// The embedding of the request's picture `image` is there; also that of the same picture further on.
     pub fn give_picture(&mut self, image: usize, embedding: Embedding, source: EmbeddingSource) {
         let Some(work) = &mut self.work else { return };
-        if let Some(key) = work.job.keys.get(image) {
-            work.embeddings.insert(*key, embedding);
-            work.job.tell(Event::Encoded { image, source });
+        let Some(key) = work.job.keys.get(image) else { return };
+        work.embeddings.insert(*key, embedding);
+        for (at, _) in work.job.keys.iter().enumerate().filter(|(_, same)| *same == key) {
+            let source = if at == image { source } else { EmbeddingSource::Reused };
+            work.job.tell(Event::Encoded { image: at, source });
         }
     }
 

@@ -38,6 +38,13 @@ use crate::kernels::{Arithmetic, Kernels};
 use crate::{Error, Result};
 use weights::{Lookup, ProjectorWeights, TextWeights, VisionWeights};
 
+/// What the bits of the network's results depend on besides file and input. Whoever makes sums in another order
+/// says so here.
+pub fn arithmetic() -> String {
+    let ggml = ggml::build_info();
+    format!("ggml {} {} {}", ggml.ggml_version, ggml.ggml_source, ggml.features.join(","))
+}
+
 /// Configs and weights, read-only. A clone is another handle to the same.
 #[derive(Clone)]
 pub struct Model(Arc<Parts>);

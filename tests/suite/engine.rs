@@ -3,25 +3,27 @@
 use std::sync::Arc;
 
 use owlet::engine::{
-    EmbeddingSource, Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Sampling, Ticket,
+    CacheOptions, EmbeddingSource, Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Sampling,
+    Ticket,
 };
 use owlet::model::KvType;
 use owlet::prompt::{Message, Pixels};
 
 use crate::models::{Kind, path};
 
-fn engine(kind: Kind, n_slots: u32) -> Engine {
+pub fn engine(kind: Kind, n_slots: u32) -> Engine {
     let loaded = Loaded::open(Some(&path(kind)), 1).unwrap();
-    Engine::start(loaded, Options { n_ctx: 2048, n_slots, kv_type: KvType::F32 }).unwrap()
+    let options = Options { n_ctx: 2048, n_slots, kv_type: KvType::F32, cache: CacheOptions::default() };
+    Engine::start(loaded, options).unwrap()
 }
 
-fn pixels(size_px: usize, seed: u8) -> Arc<Pixels> {
+pub fn pixels(size_px: usize, seed: u8) -> Arc<Pixels> {
     let rgb: Vec<u8> = (0..size_px * size_px * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();
     let planes = rgb.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
     Arc::new(Pixels { size_px, rgb, planes })
 }
 
-fn request(messages: Vec<Message>, images: Vec<Arc<Pixels>>) -> Request {
+pub fn request(messages: Vec<Message>, images: Vec<Arc<Pixels>>) -> Request {
     Request { messages, images, system: None, sampling: Sampling::GREEDY, max_tokens: 12, stop: Vec::new() }
 }
 
@@ -30,7 +32,7 @@ fn asked(question: &str, seed: u8) -> Request {
 }
 
 /// Waits for the end; yields it, the text that was streamed, and where the pictures came from.
-fn finish(ticket: &Ticket) -> (Outcome, String, Vec<EmbeddingSource>) {
+pub fn finish(ticket: &Ticket) -> (Outcome, String, Vec<EmbeddingSource>) {
     let (mut text, mut sources) = (String::new(), Vec::new());
     loop {
         match ticket.next_event() {
@@ -38,6 +40,7 @@ fn finish(ticket: &Ticket) -> (Outcome, String, Vec<EmbeddingSource>) {
             Event::Encoded { source, .. } => sources.push(source),
             Event::Encoding { done, total, .. } => assert!(done < total),
             Event::Prefill { done, total } => assert!(done <= total),
+            Event::Warning(text) => panic!("{text}"),
             Event::Done(outcome) => return (outcome, text, sources),
             Event::Failed(error) => panic!("{error}"),
         }
@@ -169,4 +172,42 @@ fn requests_that_make_no_sense() {
     };
     assert_eq!(failed, "picture: expected [112, 112, 3] values, found 2352");
     assert_eq!(answer(&engine, request(messages(0), vec![])).ids.len(), 12);
+}
+
+/// What a picture without numbers leaves behind is forgotten by decoder and slot alike: the next request, which begins
+/// with the same positions, is answered as if nothing had been.
+#[test]
+fn a_poisoned_sequence_is_forgotten() {
+    let engine = engine(Kind::Random, 1);
+    let mut poison = pixels(112, 3).as_ref().clone();
+    poison.planes.fill(f32::NAN);
+    for _ in 0..2 {
+        let ticket =
+            engine.submit(request(vec![Message::user("What?", [0])], vec![Arc::new(poison.clone())]));
+        let ticket = ticket.unwrap();
+        let failed = loop {
+            if let Event::Failed(error) = ticket.next_event() {
+                break error.to_string();
+            }
+        };
+        assert!(failed.ends_with("logits: expected numbers, found infinities or NaN"), "{failed}");
+    }
+    let outcome = answer(&engine, asked("What?", 5));
+    assert_eq!(outcome.ids, answer(&self::engine(Kind::Random, 1), asked("What?", 5)).ids);
+}
+
+/// A few common words at the beginning are no reason to take a conversation's slot.
+#[test]
+fn a_new_conversation_takes_the_slot_that_nobody_used_for_longest() {
+    let engine = engine(Kind::Random, 2);
+    for seed in [3, 5] {
+        answer(&engine, asked("What?", seed));
+    }
+    for seed in [5, 3] {
+        let again = answer(&engine, asked("What?", seed));
+        assert_eq!(again.n_reused, again.n_prompt - 1, "picture {seed}");
+    }
+    answer(&engine, asked("What?", 7));
+    let [three, five] = [3, 5].map(|seed| answer(&engine, asked("What?", seed)));
+    assert!(three.n_reused == three.n_prompt - 1 && five.n_reused < 16, "{three:?} {five:?}");
 }

@@ -3,6 +3,7 @@
 
 mod arrows;
 mod bench;
+mod cache;
 mod chat;
 mod checkpoint;
 mod cli;
@@ -17,4 +18,5 @@ mod pictures;
 mod plan;
 mod program;
 mod run;
+mod sessions;
 mod tokenizer;

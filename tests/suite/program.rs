@@ -24,6 +24,8 @@ impl Ran {
 pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_owlet"));
     command.args(args).env("RUST_BACKTRACE", "0").env("XDG_STATE_HOME", state_dir());
+    // A test that wants pictures kept says where.
+    command.env("OWLET_CACHE", "off");
     command
 }
 
@@ -38,8 +40,12 @@ pub fn owlet<S: AsRef<OsStr>>(args: &[S]) -> Ran {
 
 /// Runs the program with `input` as its standard input.
 pub fn owlet_with<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Ran {
+    run(command(args), input)
+}
+
+pub fn run(mut command: Command, input: &[u8]) -> Ran {
     let mut child =
-        command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // A program that fails early closes its input; that is no fault of the test.

@@ -66,7 +66,7 @@ fn json_has_everything() {
         "tokens": {"prompt": 31, "completion": 9, "ids": null},
         "images": [{
             "source": path, "format": "PNG", "width": 40, "height": 30, "orientation": 1, "alpha": false,
-            "size_px": 112, "n_tokens": 16,
+            "size_px": 112, "n_tokens": 16, "cached": false,
         }],
         "timings": null,
         "model": "story",

@@ -1,0 +1,142 @@
+//! A slot on loan: for a while its cached rows are read or written for somebody else's file, and no request gets it.
+//!
+//! The borrower's thread does the waiting for disks and the hashing; the thread that computes only copies rows, between
+//! two passes of the requests that go on meanwhile. A borrower that vanishes gives its slot back. Must not know files.
+
+use super::scheduler::Order;
+use super::session::Cell;
+use super::stopped;
+use crate::error::Result;
+use crate::model::KvRows;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Rows that may be on their way between the two threads: enough that neither waits for the other all the time.
+const MAX_UNDERWAY: usize = 4;
+
+/// What a borrower wants of the thread that computes.
+pub enum LoanOrder {
+    Lend {
+        wanted: Wanted,
+        reply: Sender<Result<Lent>>,
+    },
+    Read {
+        slot: usize,
+        rows: KvRows,
+        reply: Sender<Result<Vec<u8>>>,
+    },
+    Write {
+        slot: usize,
+        rows: KvRows,
+        bytes: Vec<u8>,
+        reply: Sender<Result<()>>,
+    },
+    /// The slot goes back; with cells, they are what its rows are now.
+    Return {
+        slot: usize,
+        cells: Option<Vec<Cell>>,
+    },
+}
+
+/// The free slot that somebody wants.
+pub enum Wanted {
+    /// The one that holds most of this prompt; if it is all there, with what stands behind it.
+    Holding(Vec<Cell>),
+    /// One with room for so many positions, whose rows are to be written.
+    Room(u32),
+}
+
+/// The slot that somebody got.
+pub struct Lent {
+    pub slot: usize,
+    /// Positions that may be read.
+    pub cells: Vec<Cell>,
+}
+
+/// A slot that goes back when this is dropped. Rows that were written count only after [`Loan::keep`].
+pub struct Loan<'a> {
+    orders: &'a Sender<Order>,
+    slot: usize,
+    /// The rows are these from now on.
+    kept: Option<Vec<Cell>>,
+}
+
+impl<'a> Loan<'a> {
+    /// Waits for the slot. Yields also what it holds.
+    ///
+    /// # Errors
+    /// `Limit`, `Backend` where there is no room; `Internal` where the engine has stopped.
+    pub fn new(orders: &'a Sender<Order>, wanted: Wanted) -> Result<(Loan<'a>, Vec<Cell>)> {
+        let (reply, lent) = channel();
+        send(orders, LoanOrder::Lend { wanted, reply })?;
+        let Lent { slot, cells } = receive(&lent)??;
+        Ok((Loan { orders, slot, kept: None }, cells))
+    }
+
+    /// Brings the bytes of each of `rows`, in order, to `take`.
+    ///
+    /// # Errors
+    /// What `take` says, or the cache.
+    pub fn read(
+        &self,
+        mut rows: impl Iterator<Item = KvRows>,
+        mut take: impl FnMut(Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let (reply, read) = channel();
+        let mut n_underway = 0;
+        loop {
+            for rows in rows.by_ref().take(MAX_UNDERWAY - n_underway) {
+                let reply = reply.clone();
+                send(self.orders, LoanOrder::Read { slot: self.slot, rows, reply })?;
+                n_underway += 1;
+            }
+            if n_underway == 0 {
+                return Ok(());
+            }
+            take(receive(&read)??)?;
+            n_underway -= 1;
+        }
+    }
+
+    /// Writes each of `rows`, in order, with the bytes that `bring` yields for it.
+    ///
+    /// # Errors
+    /// What `bring` says, or the cache.
+    pub fn write(
+        &self,
+        rows: impl Iterator<Item = KvRows>,
+        mut bring: impl FnMut(KvRows) -> Result<Vec<u8>>,
+    ) -> Result<()> {
+        let (reply, written) = channel();
+        let mut n_underway = 0;
+        for rows in rows {
+            if n_underway == MAX_UNDERWAY {
+                receive(&written)??;
+                n_underway -= 1;
+            }
+            let (bytes, reply) = (bring(rows)?, reply.clone());
+            send(self.orders, LoanOrder::Write { slot: self.slot, rows, bytes, reply })?;
+            n_underway += 1;
+        }
+        (0..n_underway).try_for_each(|_| receive(&written)?)
+    }
+
+    /// Gives the slot back; its rows are those of `cells` from now on.
+    pub fn keep(mut self, cells: Vec<Cell>) {
+        self.kept = Some(cells);
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        // An engine that has stopped needs no slots.
+        let _ = send(self.orders, LoanOrder::Return { slot: self.slot, cells: self.kept.take() });
+    }
+}
+
+fn send(orders: &Sender<Order>, order: LoanOrder) -> Result<()> {
+    orders.send(Order::Loan(order)).map_err(|_| stopped())
+}
+
+fn receive<T>(replies: &Receiver<T>) -> Result<T> {
+    replies.recv().map_err(|_| stopped())
+}
