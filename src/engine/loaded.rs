@@ -3,7 +3,7 @@
 use super::builtin;
 use super::image_cache::Shape;
 use crate::error::{Error, Result};
-use crate::model::{Model, arithmetic};
+use crate::model::Model;
 use crate::prompt::Tokenizer;
 use ggml::Backend;
 use owlet_format::{GenerationConfig, Gguf, ModelConfig, PromptConfig, TextConfig};
@@ -51,7 +51,7 @@ impl Loaded {
         let model = Model::load(file, &config, &backend)?;
         let eos_id = vocabulary.eos_id;
         let digest = header_digest(file);
-        let encoder_digest = encoder_digest(&digest);
+        let encoder_digest = encoder_digest(&digest, &model);
         Ok(Loaded { config, text, prompt, generation, tokenizer, eos_id, model, digest, encoder_digest })
     }
 
@@ -85,9 +85,9 @@ fn header_digest(file: &Gguf) -> [u8; 32] {
 }
 
 /// Another program may round otherwise, or correct a mistake.
-fn encoder_digest(model_digest: &[u8; 32]) -> [u8; 32] {
+fn encoder_digest(model_digest: &[u8; 32], model: &Model) -> [u8; 32] {
     let program =
-        [env!("CARGO_PKG_VERSION"), option_env!("OWLET_REVISION").unwrap_or_default(), &arithmetic()];
+        [env!("CARGO_PKG_VERSION"), option_env!("OWLET_REVISION").unwrap_or_default(), &model.arithmetic()];
     let mut hash = Sha256::new_with_prefix(model_digest);
     program.iter().for_each(|part| hash.update([part.as_bytes(), &[0]].concat()));
     hash.finalize().into()

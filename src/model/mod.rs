@@ -38,13 +38,6 @@ use crate::kernels::{Arithmetic, Kernels};
 use crate::{Error, Result};
 use weights::{Lookup, ProjectorWeights, TextWeights, VisionWeights};
 
-/// What the bits of the network's results depend on besides file and input. Whoever makes sums in another order
-/// says so here.
-pub fn arithmetic() -> String {
-    let ggml = ggml::build_info();
-    format!("ggml {} {} {}", ggml.ggml_version, ggml.ggml_source, ggml.features.join(","))
-}
-
 /// Configs and weights, read-only. A clone is another handle to the same.
 #[derive(Clone)]
 pub struct Model(Arc<Parts>);
@@ -93,6 +86,13 @@ impl Model {
     pub fn kernels(&self) -> String {
         let ggml = ggml::build_info();
         format!("{}, ggml {} (cpu {})", self.0.kernels, ggml.ggml_version, ggml.cpu_level)
+    }
+
+    /// What the bits of results depend on besides file and input, kernels and compiler flags included. Whoever makes
+    /// sums in another order on some condition names the condition here.
+    pub fn arithmetic(&self) -> String {
+        let ggml = ggml::build_info();
+        format!("{}, {}, {}", self.kernels(), ggml.ggml_source, ggml.features.join(","))
     }
 
     pub fn backend(&self) -> &Backend {
