@@ -24,7 +24,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 /// Rows of prompts in one pass: few enough that progress is seen and a waiting stream goes on soon.
-pub const PROMPT_ROWS: usize = 64;
+pub const PROMPT_ROWS: usize = 128;
 
 /// Positions that the cache starts with. It grows by doubling, up to the context, so that a short answer of a large
 /// model does not pay for the longest one.

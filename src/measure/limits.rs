@@ -83,7 +83,7 @@ fn on_this_processor(n_threads: usize, n_bytes: usize) -> Result<Option<Limits>>
     let Some(run) = Sequences::detect() else { return Ok(None) };
     let bytes = Touched::new(n_bytes)?;
     let slices = bytes.cut(n_threads);
-    let n_read: usize = slices.iter().map(|slice| slice.len()).sum();
+    let n_read: usize = slices.iter().map(|slice| size_of_val(*slice)).sum();
     let rate = |n_operations: u64, work: &(dyn Fn(usize) + Sync)| -> Result<f64> {
         Ok(n_operations as f64 / best_seconds(n_threads, work)? / 1e9)
     };
@@ -154,7 +154,8 @@ mod tests {
         };
         let Limits { read_gb_s, fma_gflop_s, madd1_gop_s, madd8_gop_s } = limits;
         // A loop that was cut short would be beyond what any two cores do; one that trapped or spilled far below.
-        assert!((0.2..4000.0).contains(&read_gb_s), "{limits:?}");
+        // No machine of today reads less than a byte a cycle.
+        assert!((1.0..4000.0).contains(&read_gb_s), "{limits:?}");
         assert!((2.0..700.0).contains(&fma_gflop_s), "{limits:?}");
         assert!((4.0..1500.0).contains(&madd1_gop_s), "{limits:?}");
         assert!((4.0..2500.0).contains(&madd8_gop_s), "{limits:?}");
