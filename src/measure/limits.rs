@@ -154,7 +154,6 @@ mod tests {
         };
         let Limits { read_gb_s, fma_gflop_s, madd1_gop_s, madd8_gop_s } = limits;
         // A loop that was cut short would be beyond what any two cores do; one that trapped or spilled far below.
-        // Less would be words counted for bytes.
         assert!((1.0..4000.0).contains(&read_gb_s), "{limits:?}");
         assert!((2.0..700.0).contains(&fma_gflop_s), "{limits:?}");
         assert!((4.0..1500.0).contains(&madd1_gop_s), "{limits:?}");
