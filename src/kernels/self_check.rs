@@ -23,8 +23,11 @@ fn products_agree(simd: Simd) -> bool {
         let rows = wild_rows(kind, n_in, n_out, &mut numbers);
         let values: Vec<f32> = (0..n_in * n).map(|_| numbers.float()).collect();
         let expected = plain_product((kind, against), n_in, &rows, &values);
-        let found = product(simd, (kind, against), n_in, &rows, &values, 1);
-        found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits())
+        // One column has kernels of its own.
+        [n, 1].into_iter().all(|n| {
+            let found = product(simd, (kind, against), n_in, &rows, &values[..n_in * n], 1);
+            found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits())
+        })
     })
 }
 
