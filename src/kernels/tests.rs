@@ -51,6 +51,8 @@ fn products_equal_the_plain_loop() {
             for (n_in, n_out) in [(256, 1), (512, 16), (768, 33), (1280, 70)] {
                 check(simd, kind, n_in, n_out, &[1, 2, 3, 4, 5, 6, 7, 13]);
             }
+            // More columns than are multiplied at once.
+            check(simd, kind, 768, 35, &[17, 163]);
         }
         for kind in [WeightType::Q4_0, WeightType::Q5_1, WeightType::Q8_0, WeightType::F16, WeightType::F32] {
             check(simd, (kind, Against::F32), 96, 40, &[1, 3, 9]);

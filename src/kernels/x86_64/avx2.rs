@@ -1,24 +1,38 @@
-//! Inner loops of AVX2: panels of 16 rows, two vectors. Unsigned codes meet signed activations in
-//! `maddubs`; sums of eight such products stay below 2^15 because they start at minus the offset's share, so
-//! they are widened once a block. The adds wrap, only `maddubs` saturates, and no pair of products reaches
-//! that.
+//! Inner loops of AVX2. Codes of up to 6 bits come with a sign and meet activations without one in `maddubs`,
+//! so that a vector of weights is read from memory by the very instruction that multiplies it; a column at a
+//! time meets 32 rows, whose sums fit the registers. Sums of eight such products (of 6 bits: four) stay below
+//! 2^15 because they start at minus the 128 that activations have too much, so they are widened once a block.
+//! The adds wrap, only `maddubs` saturates, and no pair of products reaches that.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::tile::{FloatTile, Floats, Out, Packed, PackedTile, by_columns};
+use super::super::weights::{Class, WeightType};
+use super::activations::Activations;
+use super::tile::{Chunk, ChunkLoop, FloatTile, Floats, Out, by_columns};
 
-/// Rows of a panel.
-pub(super) const N_ROWS: usize = 16;
+/// Rows of a panel of codes.
+pub(super) const N_ROWS: usize = 32;
+/// Vectors of rows.
 const V: usize = N_ROWS / 8;
 /// Bytes of a step of four elements.
 const STEP: usize = 4 * N_ROWS;
 
-pub(super) const LOW: &[PackedTile] = by_columns!(low, false, 1 2 3 4);
-pub(super) const LOW_MINIMUM: &[PackedTile] = by_columns!(low, true, 1 2 3 4);
-pub(super) const SIX: &[PackedTile] = by_columns!(six, 1 2 3 4);
-pub(super) const EIGHT: &[PackedTile] = by_columns!(eight, 1 2 3 4);
+/// Rows of a panel of floats.
+pub(super) const N_FLOAT_ROWS: usize = 16;
+const FLOAT_V: usize = N_FLOAT_ROWS / 8;
+
 pub(super) const FLOAT: &[FloatTile] = by_columns!(float, 1 2 3 4 5 6);
+
+/// What multiplies a panel of `kind`.
+pub(super) fn packed_loop(kind: WeightType) -> ChunkLoop {
+    match (kind.class(), kind.has_minimum()) {
+        (Class::Six, _) => six,
+        (Class::Eight, _) => eight,
+        (_, false) => low::<false>,
+        (_, true) => low::<true>,
+    }
+}
 
 /// Repeats a block for every step: left to itself the compiler keeps a loop, which costs a sixth of the speed.
 macro_rules! unrolled {
@@ -26,107 +40,105 @@ macro_rules! unrolled {
 }
 
 /// # Safety
-/// AVX2 and FMA; the tile is there.
+/// AVX2 and FMA; the chunk is there.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn low<const C: usize, const MINIMUM: bool>(t: &Packed) {
+unsafe fn low<const MINIMUM: bool>(t: &Chunk<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         let ones = _mm256_set1_epi16(1);
-        let offset = _mm256_set1_epi16(-t.offset);
-        let mut sums = [[_mm256_setzero_ps(); V]; C];
-        for b in 0..t.n_blocks {
-            let mut acc = [[_mm256_setzero_si256(); V]; C];
-            for (c, acc) in acc.iter_mut().enumerate() {
-                *acc = [_mm256_mullo_epi16(word(t.pairs, t, c, b), offset); V];
+        for (c, x) in t.activations.iter().enumerate() {
+            let mut sums = [_mm256_setzero_ps(); V];
+            for b in 0..t.n_blocks {
+                let mut acc = starts(t, b);
+                unrolled!(step in [0 1 2 3 4 5 6 7] { add_step(t, x, 8 * b + step, &mut acc); });
+                add_block::<MINIMUM>(t, x, b, acc.map(|acc| _mm256_madd_epi16(acc, ones)), &mut sums);
             }
-            unrolled!(step in [0 1 2 3 4 5 6 7] {
-                let w = codes(t, 8 * b + step);
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    let a = activations(t, c, b, step);
-                    for v in 0..V {
-                        acc[v] = pinned(_mm256_add_epi16(acc[v], _mm256_maddubs_epi16(w[v], a)));
-                    }
-                }
-            });
-            for (c, acc) in acc.iter().enumerate() {
-                let whole = acc.map(|acc| _mm256_madd_epi16(acc, ones));
-                add_block::<MINIMUM>(t, c, b, whole, &mut sums[c]);
-            }
+            store(t, c, &sums);
         }
-        store(&t.out, &sums);
     }
 }
 
 /// # Safety
-/// AVX2 and FMA; the tile is there.
+/// AVX2 and FMA; the chunk is there.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn six<const C: usize>(t: &Packed) {
+unsafe fn six(t: &Chunk<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
-        let offset = _mm256_set1_epi16(-32);
-        let mut sums = [[_mm256_setzero_ps(); V]; C];
-        for b in 0..t.n_blocks {
-            let mut whole = [[_mm256_setzero_si256(); V]; C];
-            for half in 0..2 {
-                let mut acc = [[_mm256_setzero_si256(); V]; C];
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    let first = word(t.half_pairs, t, c, b);
-                    let pair =
-                        if half == 0 { first } else { _mm256_sub_epi16(word(t.pairs, t, c, b), first) };
-                    *acc = [_mm256_mullo_epi16(pair, offset); V];
-                }
-                unrolled!(step in [0 1 2 3] {
-                    let w = codes(t, 8 * b + 4 * half + step);
-                    for (c, acc) in acc.iter_mut().enumerate() {
-                        let a = activations(t, c, b, 4 * half + step);
-                        for v in 0..V {
-                            acc[v] = pinned(_mm256_add_epi16(acc[v], _mm256_maddubs_epi16(w[v], a)));
-                        }
-                    }
-                });
-                for v in 0..V {
-                    let at = t.panel.whole.add((2 * b + half) * N_ROWS + 8 * v);
-                    let scale = _mm256_loadu_si256(at.cast());
-                    for c in 0..C {
-                        whole[c][v] = _mm256_add_epi32(whole[c][v], _mm256_madd_epi16(acc[c][v], scale));
-                    }
-                }
+        for (c, x) in t.activations.iter().enumerate() {
+            let mut sums = [_mm256_setzero_ps(); V];
+            for b in 0..t.n_blocks {
+                let mut acc = starts(t, 2 * b);
+                unrolled!(step in [0 1 2 3] { add_step(t, x, 8 * b + step, &mut acc); });
+                let first = scaled(t, 2 * b, acc);
+                let mut acc = starts(t, 2 * b + 1);
+                unrolled!(step in [4 5 6 7] { add_step(t, x, 8 * b + step, &mut acc); });
+                let second = scaled(t, 2 * b + 1, acc);
+                let whole = std::array::from_fn(|v| _mm256_add_epi32(first[v], second[v]));
+                add_block::<false>(t, x, b, whole, &mut sums);
             }
-            for (c, whole) in whole.into_iter().enumerate() {
-                add_block::<false>(t, c, b, whole, &mut sums[c]);
-            }
+            store(t, c, &sums);
         }
-        store(&t.out, &sums);
     }
 }
 
 /// # Safety
-/// AVX2 and FMA; the tile is there.
+/// AVX2 and FMA; the chunk is there.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn eight<const C: usize>(t: &Packed) {
+unsafe fn eight(t: &Chunk<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for half in 0..2 {
+            let mut c = 0;
+            while c + 4 <= t.activations.len() {
+                eight_of::<4>(t, half, c);
+                c += 4;
+            }
+            while c < t.activations.len() {
+                eight_of::<1>(t, half, c);
+                c += 1;
+            }
+        }
+    }
+}
+
+/// Half of the panel's rows times `C` columns from `first` on.
+///
+/// # Safety
+/// AVX2 and FMA; the chunk and the columns are there.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn eight_of<const C: usize>(t: &Chunk<'_>, half: usize, first: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         let ones = _mm256_set1_epi16(1);
-        let mut sums = [[_mm256_setzero_ps(); V]; C];
+        let x: [&Activations; C] = std::array::from_fn(|c| &t.activations[first + c]);
+        let mut sums = [[_mm256_setzero_ps(); 2]; C];
         for b in 0..t.n_blocks {
-            let mut acc = [[_mm256_setzero_si256(); V]; C];
+            let mut acc = [[_mm256_setzero_si256(); 2]; C];
             unrolled!(step in [0 1 2 3 4 5 6 7] {
-                let w = codes(t, 8 * b + step);
+                let w: [__m256i; 2] = std::array::from_fn(|v| codes(t, 8 * b + step, 2 * half + v));
                 // The sign goes over to the activations, which are never -128.
                 let size = w.map(|w| _mm256_abs_epi8(w));
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    let a = activations(t, c, b, step);
-                    for v in 0..V {
+                for (acc, x) in acc.iter_mut().zip(x) {
+                    let a = activations(x, 8 * b + step);
+                    for v in 0..2 {
                         let products = _mm256_maddubs_epi16(size[v], _mm256_sign_epi8(a, w[v]));
                         acc[v] = pinned(_mm256_add_epi32(acc[v], _mm256_madd_epi16(products, ones)));
                     }
                 }
             });
-            for (c, acc) in acc.into_iter().enumerate() {
-                add_block::<false>(t, c, b, acc, &mut sums[c]);
+            for ((acc, x), sums) in acc.into_iter().zip(x).zip(&mut sums) {
+                let scale = _mm256_set1_ps(x.scales[b]);
+                for v in 0..2 {
+                    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[v]), scale);
+                    sums[v] = _mm256_fmadd_ps(value, scales(t.panel.scales, b, 2 * half + v), sums[v]);
+                }
             }
         }
-        store(&t.out, &sums);
+        for (c, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                store_vector(t, first + c, 2 * half + v, sum);
+            }
+        }
     }
 }
 
@@ -137,17 +149,18 @@ unsafe fn float<const C: usize>(t: &Floats) {
     // SAFETY: the caller's promise.
     unsafe {
         let panel = t.panel.codes.cast::<f32>();
-        let mut sums = [[_mm256_setzero_ps(); V]; C];
+        let mut sums = [[_mm256_setzero_ps(); FLOAT_V]; C];
         for i in 0..t.n_in {
-            let w: [__m256; V] = std::array::from_fn(|v| _mm256_loadu_ps(panel.add(i * N_ROWS + 8 * v)));
+            let w: [__m256; FLOAT_V] =
+                std::array::from_fn(|v| _mm256_loadu_ps(panel.add(i * N_FLOAT_ROWS + 8 * v)));
             for (c, sums) in sums.iter_mut().enumerate() {
                 let x = _mm256_broadcast_ss(&*t.columns.add(c * t.stride + i));
-                for v in 0..V {
+                for v in 0..FLOAT_V {
                     sums[v] = _mm256_fmadd_ps(w[v], x, sums[v]);
                 }
             }
         }
-        store(&t.out, &sums);
+        store_floats(&t.out, &sums);
     }
 }
 
@@ -164,55 +177,102 @@ unsafe fn pinned(mut sum: __m256i) -> __m256i {
     sum
 }
 
+/// Vector `v` of the codes of a step.
 #[inline(always)]
-unsafe fn codes(t: &Packed, step: usize) -> [__m256i; V] {
+unsafe fn codes(t: &Chunk<'_>, step: usize, v: usize) -> __m256i {
     // SAFETY: the caller's promise.
-    unsafe { std::array::from_fn(|v| _mm256_loadu_si256(t.panel.codes.add(step * STEP + 32 * v).cast())) }
+    unsafe { _mm256_loadu_si256(t.panel.codes.add(step * STEP + 32 * v).cast()) }
 }
 
 /// Four activations in every lane.
 #[inline(always)]
-unsafe fn activations(t: &Packed, c: usize, b: usize, step: usize) -> __m256i {
+unsafe fn activations(x: &Activations, step: usize) -> __m256i {
+    // SAFETY: a chunk has this step.
+    unsafe { _mm256_set1_epi32(x.codes.as_ptr().add(4 * step).cast::<i32>().read_unaligned()) }
+}
+
+/// What the `i`th sums start at.
+#[inline(always)]
+unsafe fn starts(t: &Chunk<'_>, i: usize) -> [__m256i; V] {
+    // SAFETY: the caller's promise.
+    unsafe { std::array::from_fn(|v| _mm256_loadu_si256(t.panel.starts.add(i * N_ROWS + 8 * v).cast())) }
+}
+
+/// Adds the products of four elements.
+#[inline(always)]
+unsafe fn add_step(t: &Chunk<'_>, x: &Activations, step: usize, acc: &mut [__m256i; V]) {
     // SAFETY: the caller's promise.
     unsafe {
-        let at = t.codes.add(c * t.column_bytes + 32 * b + 4 * step);
-        _mm256_set1_epi32(at.cast::<i32>().read_unaligned())
+        let a = activations(x, step);
+        for (v, acc) in acc.iter_mut().enumerate() {
+            *acc = pinned(_mm256_add_epi16(*acc, _mm256_maddubs_epi16(a, codes(t, step, v))));
+        }
     }
 }
 
-/// The word of block `b` in column `c`, in every lane.
+/// Sums of half a block times its integer scale.
 #[inline(always)]
-unsafe fn word(from: *const i32, t: &Packed, c: usize, b: usize) -> __m256i {
+unsafe fn scaled(t: &Chunk<'_>, i: usize, acc: [__m256i; V]) -> [__m256i; V] {
     // SAFETY: the caller's promise.
-    unsafe { _mm256_set1_epi32(from.byte_add(c * t.column_bytes).add(b).read_unaligned()) }
+    unsafe {
+        std::array::from_fn(|v| {
+            let at = t.panel.whole.add(i * N_ROWS + 8 * v);
+            _mm256_madd_epi16(acc[v], _mm256_loadu_si256(at.cast()))
+        })
+    }
+}
+
+#[inline(always)]
+unsafe fn scales(from: *const f32, b: usize, v: usize) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_loadu_ps(from.add(b * N_ROWS + 8 * v)) }
 }
 
 /// Adds what a block yields to the sums of a column.
 #[inline(always)]
 unsafe fn add_block<const MINIMUM: bool>(
-    t: &Packed,
-    c: usize,
+    t: &Chunk<'_>,
+    x: &Activations,
     b: usize,
     whole: [__m256i; V],
-    sums: &mut [__m256; V],
+    to: &mut [__m256; V],
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let scale = _mm256_castsi256_ps(word(t.scales.cast(), t, c, b));
+        let scale = _mm256_broadcast_ss(&*x.scales.as_ptr().add(b));
         for v in 0..V {
-            let at = b * N_ROWS + 8 * v;
             let value = _mm256_mul_ps(_mm256_cvtepi32_ps(whole[v]), scale);
-            sums[v] = _mm256_fmadd_ps(value, _mm256_loadu_ps(t.panel.scales.add(at)), sums[v]);
-            if MINIMUM {
-                let sum = _mm256_castsi256_ps(word(t.sums.cast(), t, c, b));
-                sums[v] = _mm256_fmadd_ps(sum, _mm256_loadu_ps(t.panel.minimums.add(at)), sums[v]);
+            to[v] = _mm256_fmadd_ps(value, scales(t.panel.scales, b, v), to[v]);
+        }
+        if MINIMUM {
+            let sum = _mm256_broadcast_ss(&*x.sums.as_ptr().add(b));
+            for (v, to) in to.iter_mut().enumerate() {
+                *to = _mm256_fmadd_ps(sum, scales(t.panel.minimums, b, v), *to);
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn store<const C: usize>(out: &Out, sums: &[[__m256; V]; C]) {
+unsafe fn store(t: &Chunk<'_>, c: usize, sums: &[__m256; V]) {
+    for (v, &sum) in sums.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { store_vector(t, c, v, sum) }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_vector(t: &Chunk<'_>, c: usize, v: usize, sum: __m256) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = t.to.add(c * N_ROWS + 8 * v);
+        let total = if t.is_first { sum } else { _mm256_add_ps(_mm256_loadu_ps(at), sum) };
+        _mm256_storeu_ps(at, total);
+    }
+}
+
+#[inline(always)]
+unsafe fn store_floats<const C: usize>(out: &Out, sums: &[[__m256; FLOAT_V]; C]) {
     // SAFETY: the caller's promise.
     unsafe {
         for (c, sums) in sums.iter().enumerate() {

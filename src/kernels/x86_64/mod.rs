@@ -1,7 +1,9 @@
 //! The kernels of x86-64. A [`Simd`] can only be made on a CPU that has its instructions, so every method is
 //! safe to call. Nothing else in owlet touches vector instructions.
 
+mod activations;
 mod avx2;
+mod avx2_sweep;
 mod functions;
 mod pack;
 mod panel;
@@ -20,7 +22,7 @@ use std::ops::Range;
 use ggml::Tile;
 
 use self::panel::{GROUP, Panel};
-use self::tile::{FloatTile, Floats, Out, Packed, PackedTile};
+use self::tile::{Floats, Out, Packed};
 use super::packed::{BLOCK, Layout};
 use super::plain::{CHUNK, FLOAT_CHUNK};
 use super::weights::{Class, WeightType};
@@ -156,19 +158,25 @@ impl Simd {
         let column_bytes = layout.column_bytes();
         assert!(weights.kind.class() != Class::Float, "expected an integer type");
         assert!(packed.len() / column_bytes >= sums.columns().end, "expected as many packed columns as sums");
-        if self.0 == Level::Avx512Vnni && sums.columns().len() == 1 {
+        assert!(sums.rows().end <= weights.n_out(), "expected as many rows of weights as of sums");
+        if self.0 == Level::Avx2 {
+            // SAFETY: AVX2 is there, and so are rows and columns.
+            return unsafe { avx2_sweep::multiply(weights, layout, packed, sums) };
+        }
+        if sums.columns().len() == 1 {
             return multiply_column(weights, layout, packed, sums);
         }
-        let tiles = self.packed_tiles(weights.kind);
-        let (offset, flip) = match (weights.kind.class(), self.0) {
-            (Class::Eight, Level::Avx512Vnni) => (128, 128),
+        let tiles = vnni::packed_tiles(weights.kind);
+        let (offset, flip) = match weights.kind.class() {
+            Class::Eight => (128, 128),
             _ => (weights.kind.offset(), 0),
         };
-        self.sweep(weights, sums, tiles.len(), CHUNK, |panel, chunk, step| match step {
+        let (panel_rows, tile_columns) = (vnni::N_ROWS, tiles.len());
+        sweep(weights, sums, [panel_rows, tile_columns, CHUNK], |panel, chunk, step| match step {
             // SAFETY: AVX2 is there; the rows were cut by `sweep`, and a chunk fits a panel.
             Step::Unpack(g, rows) => unsafe {
-                let group = panel.group(g, self.panel_rows());
-                unpack::unpack(weights.kind, rows, chunk.len() / BLOCK, &group, flip);
+                let group = panel.group(g, panel_rows);
+                unpack::unpack::<false>(weights.kind, rows, chunk.len() / BLOCK, &group, flip);
             },
             // SAFETY: columns and chunk lie within `packed`, whose length was checked.
             Step::Multiply(columns, out) => unsafe {
@@ -203,11 +211,14 @@ impl Simd {
     /// When shapes don't belong together.
     pub fn multiply_floats(self, weights: &Matrix<'_>, values: &[f32], sums: &mut Tile<'_>) {
         assert!(values.len() / weights.n_in >= sums.columns().end, "expected as many columns as sums");
-        let tiles = self.float_tiles();
-        self.sweep(weights, sums, tiles.len(), FLOAT_CHUNK, |panel, chunk, step| match step {
+        let (panel_rows, tiles) = match self.0 {
+            Level::Avx2 => (avx2::N_FLOAT_ROWS, avx2::FLOAT),
+            Level::Avx512Vnni => (vnni::N_ROWS, vnni::FLOAT),
+        };
+        sweep(weights, sums, [panel_rows, tiles.len(), FLOAT_CHUNK], |panel, chunk, step| match step {
             // SAFETY: AVX2 is there; the rows were cut by `sweep`, and a chunk fits a panel.
             Step::Unpack(g, rows) => unsafe {
-                let group = panel.group(g, self.panel_rows());
+                let group = panel.group(g, panel_rows);
                 match weights.kind.class() {
                     Class::Float => unpack::unpack_floats(weights.kind, rows, chunk.len(), &group),
                     _ => widen::unpack_as_floats(weights.kind, rows, chunk.len() / BLOCK, &group),
@@ -225,81 +236,51 @@ impl Simd {
             },
         });
     }
+}
 
-    /// Goes over panels of rows and chunks of each, and with each over the columns a few at a time. With many
-    /// columns chunks come first, so that their activations stay in the second-level cache for all panels;
-    /// with few, rows are read to their end, as memory likes it.
-    fn sweep(
-        self,
-        weights: &Matrix<'_>,
-        sums: &mut Tile<'_>,
-        tile_columns: usize,
-        chunk_length: usize,
-        mut work: impl FnMut(&mut Panel, &Range<usize>, Step<'_>),
-    ) {
-        let (rows, columns) = (sums.rows(), sums.columns());
-        assert!(rows.end <= weights.n_out(), "expected as many rows of weights as of sums");
-        let panel_rows = self.panel_rows();
-        let (n_panels, n_chunks) = (rows.len().div_ceil(panel_rows), weights.n_in.div_ceil(chunk_length));
-        PANEL.with_borrow_mut(|panel| {
-            for step in 0..n_panels * n_chunks {
-                let (p, c) = match columns.len() {
-                    0..MANY_COLUMNS => (step / n_chunks, step % n_chunks),
-                    _ => (step % n_panels, step / n_panels),
-                };
-                let (first_row, start) = (rows.start + p * panel_rows, c * chunk_length);
-                let n_rows = panel_rows.min(rows.end - first_row);
-                let chunk = start..weights.n_in.min(start + chunk_length);
-                for g in 0..panel_rows / GROUP {
-                    let row = |r: usize| first_row + (g * GROUP + r).min(n_rows - 1);
-                    let group = std::array::from_fn(|r| weights.at(row(r), start));
-                    work(panel, &chunk, Step::Unpack(g, &group));
+/// Goes over panels of rows and chunks of each, and with each over the columns a few at a time. With many
+/// columns chunks come first, so that their activations stay in the second-level cache for all panels;
+/// with few, rows are read to their end, as memory likes it.
+fn sweep(
+    weights: &Matrix<'_>,
+    sums: &mut Tile<'_>,
+    [panel_rows, tile_columns, chunk_length]: [usize; 3],
+    mut work: impl FnMut(&mut Panel, &Range<usize>, Step<'_>),
+) {
+    let (rows, columns) = (sums.rows(), sums.columns());
+    assert!(rows.end <= weights.n_out(), "expected as many rows of weights as of sums");
+    let (n_panels, n_chunks) = (rows.len().div_ceil(panel_rows), weights.n_in.div_ceil(chunk_length));
+    PANEL.with_borrow_mut(|panel| {
+        for step in 0..n_panels * n_chunks {
+            let (p, c) = match columns.len() {
+                0..MANY_COLUMNS => (step / n_chunks, step % n_chunks),
+                _ => (step % n_panels, step / n_panels),
+            };
+            let (first_row, start) = (rows.start + p * panel_rows, c * chunk_length);
+            let n_rows = panel_rows.min(rows.end - first_row);
+            let chunk = start..weights.n_in.min(start + chunk_length);
+            for g in 0..panel_rows / GROUP {
+                let row = |r: usize| first_row + (g * GROUP + r).min(n_rows - 1);
+                let group = std::array::from_fn(|r| weights.at(row(r), start));
+                work(panel, &chunk, Step::Unpack(g, &group));
+            }
+            for column in columns.clone().step_by(tile_columns) {
+                let few = column..columns.end.min(column + tile_columns);
+                let is_first = start == 0;
+                if n_rows == panel_rows {
+                    let out = Out::of(sums, first_row, column, is_first);
+                    work(panel, &chunk, Step::Multiply(few, out));
+                    continue;
                 }
-                for column in columns.clone().step_by(tile_columns) {
-                    let few = column..columns.end.min(column + tile_columns);
-                    let is_first = start == 0;
-                    if n_rows == panel_rows {
-                        let out = Out::of(sums, first_row, column, is_first);
-                        work(panel, &chunk, Step::Multiply(few, out));
-                        continue;
-                    }
-                    let out = Out { to: panel.edge.as_mut_ptr(), stride: panel_rows, is_first: true };
-                    work(panel, &chunk, Step::Multiply(few.clone(), out));
-                    for (column, from) in few.zip(panel.edge.chunks_exact(panel_rows)) {
-                        let to = &mut sums.column_f32(column)[first_row - rows.start..];
-                        for (to, &from) in to.iter_mut().zip(from) {
-                            *to = if is_first { from } else { *to + from };
-                        }
+                let out = Out { to: panel.edge.as_mut_ptr(), stride: panel_rows, is_first: true };
+                work(panel, &chunk, Step::Multiply(few.clone(), out));
+                for (column, from) in few.zip(panel.edge.chunks_exact(panel_rows)) {
+                    let to = &mut sums.column_f32(column)[first_row - rows.start..];
+                    for (to, &from) in to.iter_mut().zip(from) {
+                        *to = if is_first { from } else { *to + from };
                     }
                 }
             }
-        });
-    }
-
-    fn panel_rows(self) -> usize {
-        match self.0 {
-            Level::Avx2 => avx2::N_ROWS,
-            Level::Avx512Vnni => vnni::N_ROWS,
         }
-    }
-
-    fn packed_tiles(self, kind: WeightType) -> &'static [PackedTile] {
-        match (self.0, kind.class(), kind.has_minimum()) {
-            (Level::Avx2, Class::Six, _) => avx2::SIX,
-            (Level::Avx2, Class::Eight, _) => avx2::EIGHT,
-            (Level::Avx2, _, false) => avx2::LOW,
-            (Level::Avx2, _, true) => avx2::LOW_MINIMUM,
-            (Level::Avx512Vnni, Class::Six, _) => vnni::SIX,
-            (Level::Avx512Vnni, Class::Eight, _) => vnni::EIGHT,
-            (Level::Avx512Vnni, _, false) => vnni::LOW,
-            (Level::Avx512Vnni, _, true) => vnni::LOW_MINIMUM,
-        }
-    }
-
-    fn float_tiles(self) -> &'static [FloatTile] {
-        match self.0 {
-            Level::Avx2 => avx2::FLOAT,
-            Level::Avx512Vnni => vnni::FLOAT,
-        }
-    }
+    });
 }

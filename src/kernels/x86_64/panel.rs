@@ -22,6 +22,8 @@ pub(super) struct Panel {
     minimums: [f32; MAX_ROWS * MAX_BLOCKS],
     /// `[n_rows, 2, n_blocks]`: the integer scale of 16 elements, twice, as two i16.
     whole: [u32; MAX_ROWS * MAX_BLOCKS * 2],
+    /// `[n_rows, n_blocks]`, `[n_rows, 2, n_blocks]` for 6 bits: what sums of 16 bits start at, two of them.
+    starts: [u32; MAX_ROWS * MAX_BLOCKS * 2],
     /// `[n_rows, n_columns]` results of rows that are no whole vector.
     pub(super) edge: [f32; MAX_ROWS * MAX_COLUMNS],
 }
@@ -35,6 +37,7 @@ impl Panel {
             scales: [0.0; MAX_ROWS * MAX_BLOCKS],
             minimums: [0.0; MAX_ROWS * MAX_BLOCKS],
             whole: [0; MAX_ROWS * MAX_BLOCKS * 2],
+            starts: [0; MAX_ROWS * MAX_BLOCKS * 2],
             edge: [0.0; MAX_ROWS * MAX_COLUMNS],
         })
     }
@@ -48,6 +51,7 @@ impl Panel {
             scales: self.scales[first..].as_mut_ptr(),
             minimums: self.minimums[first..].as_mut_ptr(),
             whole: self.whole[first..].as_mut_ptr(),
+            starts: self.starts[first..].as_mut_ptr(),
             n_rows,
         }
     }
@@ -58,6 +62,7 @@ impl Panel {
             scales: self.scales.as_ptr(),
             minimums: self.minimums.as_ptr(),
             whole: self.whole.as_ptr(),
+            starts: self.starts.as_ptr(),
         }
     }
 }
@@ -68,6 +73,7 @@ pub(super) struct Group {
     pub(super) scales: *mut f32,
     pub(super) minimums: *mut f32,
     pub(super) whole: *mut u32,
+    pub(super) starts: *mut u32,
     /// Of the whole panel: the distance of steps and blocks.
     pub(super) n_rows: usize,
 }
@@ -79,4 +85,5 @@ pub(super) struct Parts {
     pub(super) scales: *const f32,
     pub(super) minimums: *const f32,
     pub(super) whole: *const u32,
+    pub(super) starts: *const u32,
 }

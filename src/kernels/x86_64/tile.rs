@@ -2,6 +2,7 @@
 
 use ggml::Tile;
 
+use super::activations::Activations;
 use super::panel::Parts;
 
 /// Most columns of one tile, of any class and instruction set.
@@ -23,6 +24,17 @@ pub(super) struct Packed {
     /// What is taken from every code of a low type.
     pub(super) offset: i16,
     pub(super) out: Out,
+}
+
+/// A panel times columns over a chunk: what AVX2 takes.
+#[derive(Clone, Copy)]
+pub(super) struct Chunk<'a> {
+    pub(super) panel: Parts,
+    pub(super) n_blocks: usize,
+    pub(super) activations: &'a [Activations],
+    /// `[n_rows, n_columns]`: sums of the first chunk are stored, those of later chunks added.
+    pub(super) to: *mut f32,
+    pub(super) is_first: bool,
 }
 
 /// A panel times `n` columns of f32.
@@ -57,10 +69,12 @@ impl Out {
     }
 }
 
-/// An inner loop for a number of columns.
+/// An inner loop.
 ///
 /// # Safety
 /// The CPU has what its module says; all that the tile points at is there.
+pub(super) type ChunkLoop = unsafe fn(&Chunk<'_>);
+/// For a number of columns.
 pub(super) type PackedTile = unsafe fn(&Packed);
 pub(super) type FloatTile = unsafe fn(&Floats);
 

@@ -13,25 +13,33 @@ pub(super) type Rows = [*const u8; 8];
 /// Bytes from what is read to what is asked for: a little more than a chunk of four bits.
 const AHEAD: usize = 320;
 
-/// Unpacks a chunk of an integer type. `flip` is 128 where codes of eight bits are wanted without sign.
+/// Unpacks a chunk of an integer type. `flip` is 128 where codes of eight bits are wanted without sign. With
+/// `SIGNED`, codes of fewer bits get one, their offset taken off, and starts beside them: minus 128 times their
+/// sums, so that activations can come with 128 added.
 ///
 /// # Safety
 /// The CPU has AVX2, F16C and FMA; every row has `n_blocks` blocks, whole blocks of its type; the group has
 /// room for them.
 #[target_feature(enable = "avx2,f16c,fma")]
-pub(super) unsafe fn unpack(kind: WeightType, rows: &Rows, n_blocks: usize, to: &Group, flip: u8) {
+pub(super) unsafe fn unpack<const SIGNED: bool>(
+    kind: WeightType,
+    rows: &Rows,
+    n_blocks: usize,
+    to: &Group,
+    flip: u8,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         match kind {
-            WeightType::Q4_0 => small::<18, 2, false, false>(rows, n_blocks, to),
-            WeightType::Q4_1 => small::<20, 4, false, true>(rows, n_blocks, to),
-            WeightType::Q5_0 => small::<22, 6, true, false>(rows, n_blocks, to),
-            WeightType::Q5_1 => small::<24, 8, true, true>(rows, n_blocks, to),
+            WeightType::Q4_0 => small::<18, 2, false, false, SIGNED>(rows, n_blocks, to),
+            WeightType::Q4_1 => small::<20, 4, false, true, SIGNED>(rows, n_blocks, to),
+            WeightType::Q5_0 => small::<22, 6, true, false, SIGNED>(rows, n_blocks, to),
+            WeightType::Q5_1 => small::<24, 8, true, true, SIGNED>(rows, n_blocks, to),
             WeightType::Iq4Nl => iq4_nl(rows, n_blocks, to, flip),
             WeightType::Q8_0 => q8_0(rows, n_blocks, to, flip),
-            WeightType::Q4K => super_blocks::<144, false>(rows, n_blocks, to),
-            WeightType::Q5K => super_blocks::<176, true>(rows, n_blocks, to),
-            WeightType::Q6K => q6_k(rows, n_blocks, to),
+            WeightType::Q4K => super_blocks::<144, false, SIGNED>(rows, n_blocks, to),
+            WeightType::Q5K => super_blocks::<176, true, SIGNED>(rows, n_blocks, to),
+            WeightType::Q6K => q6_k::<SIGNED>(rows, n_blocks, to),
             WeightType::F16 | WeightType::Bf16 | WeightType::F32 => {}
         }
     }
@@ -91,6 +99,42 @@ unsafe fn store_scales(to: *mut f32, n_rows: usize, b: usize, scales: __m256) {
     unsafe { _mm256_storeu_ps(to.add(b * n_rows), scales) }
 }
 
+/// Codes of fewer than eight bits on their way to a panel.
+struct Codes<const SIGNED: bool> {
+    offset: __m256i,
+    start: __m256i,
+}
+
+impl<const SIGNED: bool> Codes<SIGNED> {
+    #[inline(always)]
+    unsafe fn new(offset: i8) -> Codes<SIGNED> {
+        // SAFETY: AVX2.
+        unsafe { Codes { offset: _mm256_set1_epi8(offset), start: _mm256_setzero_si256() } }
+    }
+
+    #[inline(always)]
+    unsafe fn store(&mut self, to: &Group, step: usize, mut codes: __m256i) {
+        // SAFETY: the caller's promise that the group has this step.
+        unsafe {
+            if SIGNED {
+                codes = _mm256_sub_epi8(codes, self.offset);
+                let sums = _mm256_maddubs_epi16(_mm256_set1_epi8(-128), codes);
+                self.start = _mm256_sub_epi16(self.start, sums);
+            }
+            store_step(to, step, codes);
+        }
+    }
+
+    /// Behind the codes of a block, or half of one: the `i`th of them.
+    #[inline(always)]
+    unsafe fn store_start(&self, to: &Group, i: usize) {
+        if SIGNED {
+            // SAFETY: the caller's promise that the group has this block.
+            unsafe { _mm256_storeu_si256(to.starts.add(i * to.n_rows).cast(), self.start) }
+        }
+    }
+}
+
 /// The fifth bits of step `step` from 32 of them a row: 16 in every byte whose bit is set.
 #[inline(always)]
 unsafe fn fifth_bits(bits: __m256i, step: usize) -> __m256i {
@@ -117,7 +161,13 @@ unsafe fn fifth_bits(bits: __m256i, step: usize) -> __m256i {
 
 /// q4_0, q4_1, q5_0, q5_1: a half-float scale, a minimum or none, fifth bits or none, 16 bytes of nibbles.
 #[inline(always)]
-unsafe fn small<const BYTES: usize, const NIBBLES: usize, const FIFTH: bool, const MINIMUM: bool>(
+unsafe fn small<
+    const BYTES: usize,
+    const NIBBLES: usize,
+    const FIFTH: bool,
+    const MINIMUM: bool,
+    const SIGNED: bool,
+>(
     rows: &Rows,
     n_blocks: usize,
     to: &Group,
@@ -125,6 +175,11 @@ unsafe fn small<const BYTES: usize, const NIBBLES: usize, const FIFTH: bool, con
     // SAFETY: offsets stay within the blocks that the caller promised.
     unsafe {
         let fifteen = _mm256_set1_epi8(15);
+        let offset = match (FIFTH, MINIMUM) {
+            (true, _) => 16,
+            (false, true) => 0,
+            (false, false) => 8,
+        };
         for b in 0..n_blocks {
             let at = b * BYTES;
             prefetch(rows, at);
@@ -143,6 +198,7 @@ unsafe fn small<const BYTES: usize, const NIBBLES: usize, const FIFTH: bool, con
                 bits =
                     _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
             }
+            let mut codes = Codes::<SIGNED>::new(offset);
             for (step, &bytes) in nibbles.iter().enumerate() {
                 let mut low = _mm256_and_si256(bytes, fifteen);
                 let mut high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), fifteen);
@@ -150,9 +206,10 @@ unsafe fn small<const BYTES: usize, const NIBBLES: usize, const FIFTH: bool, con
                     low = _mm256_or_si256(low, fifth_bits(bits, step));
                     high = _mm256_or_si256(high, fifth_bits(bits, step + 4));
                 }
-                store_step(to, 8 * b + step, low);
-                store_step(to, 8 * b + step + 4, high);
+                codes.store(to, 8 * b + step, low);
+                codes.store(to, 8 * b + step + 4, high);
             }
+            codes.store_start(to, b);
         }
     }
 }
@@ -196,7 +253,11 @@ unsafe fn q8_0(rows: &Rows, n_blocks: usize, to: &Group, flip: u8) {
 
 /// q4_k and q5_k: two half floats, six-bit scales and minimums of eight blocks, fifth bits or none, nibbles.
 #[inline(always)]
-unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, n_blocks: usize, to: &Group) {
+unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const SIGNED: bool>(
+    rows: &Rows,
+    n_blocks: usize,
+    to: &Group,
+) {
     // SAFETY: offsets stay within the blocks that the caller promised.
     unsafe {
         let fifteen = _mm256_set1_epi8(15);
@@ -213,6 +274,9 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, n_blo
             };
             for pair in 0..4 {
                 prefetch(rows, at + BYTES / 4 * pair);
+                let offset = if FIFTH { 16 } else { 0 };
+                let mut codes = [Codes::<SIGNED>::new(offset), Codes::<SIGNED>::new(offset)];
+                let block = 8 * sb + 2 * pair;
                 for half in 0..2 {
                     let bytes = turned(rows, at + nibbles_at + 32 * pair + 16 * half);
                     for (step, &bytes) in bytes.iter().enumerate() {
@@ -232,10 +296,12 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, n_blo
                             low = _mm256_or_si256(low, _mm256_and_si256(bit(2 * pair as i32), sixteen));
                             high = _mm256_or_si256(high, _mm256_and_si256(bit(2 * pair as i32 + 1), sixteen));
                         }
-                        let block = 8 * sb + 2 * pair;
-                        store_step(to, 8 * block + step, low);
-                        store_step(to, 8 * (block + 1) + step, high);
+                        codes[0].store(to, 8 * block + step, low);
+                        codes[1].store(to, 8 * (block + 1) + step, high);
                     }
+                }
+                for (part, codes) in codes.iter().enumerate() {
+                    codes.store_start(to, block + part);
                 }
             }
         }
@@ -293,7 +359,7 @@ unsafe fn low_words(v: __m256i) -> __m128i {
 }
 
 #[inline(always)]
-unsafe fn q6_k(rows: &Rows, n_blocks: usize, to: &Group) {
+unsafe fn q6_k<const SIGNED: bool>(rows: &Rows, n_blocks: usize, to: &Group) {
     // SAFETY: offsets stay within the blocks that the caller promised.
     unsafe {
         let fifteen = _mm256_set1_epi8(15);
@@ -320,6 +386,8 @@ unsafe fn q6_k(rows: &Rows, n_blocks: usize, to: &Group) {
                     let near = turned(rows, at + 64 * n + 16 * half);
                     let far = turned(rows, at + 64 * n + 32 + 16 * half);
                     let high = turned(rows, at + 128 + 32 * n + 16 * half);
+                    let new = || Codes::<SIGNED>::new(32);
+                    let mut all = [new(), new(), new(), new()];
                     for step in 0..4 {
                         let (near, far, high) = (near[step], far[step], high[step]);
                         let four = |v: __m256i| _mm256_and_si256(v, fifteen);
@@ -331,8 +399,11 @@ unsafe fn q6_k(rows: &Rows, n_blocks: usize, to: &Group) {
                             _mm256_or_si256(four(_mm256_srli_epi16(far, 4)), two(_mm256_srli_epi16(high, 2))),
                         ];
                         for (part, codes) in codes.into_iter().enumerate() {
-                            store_step(to, 8 * (8 * sb + 4 * n + part) + 4 * half + step, codes);
+                            all[part].store(to, 8 * (8 * sb + 4 * n + part) + 4 * half + step, codes);
                         }
+                    }
+                    for (part, codes) in all.iter().enumerate() {
+                        codes.store_start(to, 2 * (8 * sb + 4 * n + part) + half);
                     }
                 }
             }

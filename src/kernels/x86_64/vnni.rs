@@ -4,6 +4,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::weights::{Class, WeightType};
 use super::tile::{FloatTile, Floats, Out, Packed, PackedTile, by_columns};
 
 /// Rows of a panel.
@@ -12,11 +13,21 @@ const V: usize = N_ROWS / 16;
 /// Bytes of a step of four elements.
 const STEP: usize = 4 * N_ROWS;
 
-pub(super) const LOW: &[PackedTile] = by_columns!(whole, false, 1 2 3 4 5 6);
-pub(super) const LOW_MINIMUM: &[PackedTile] = by_columns!(whole, true, 1 2 3 4 5 6);
-pub(super) const SIX: &[PackedTile] = by_columns!(six, 1 2 3 4);
-pub(super) const EIGHT: &[PackedTile] = by_columns!(whole, false, 1 2 3 4 5 6);
+const LOW: &[PackedTile] = by_columns!(whole, false, 1 2 3 4 5 6);
+const LOW_MINIMUM: &[PackedTile] = by_columns!(whole, true, 1 2 3 4 5 6);
+const SIX: &[PackedTile] = by_columns!(six, 1 2 3 4);
+const EIGHT: &[PackedTile] = by_columns!(whole, false, 1 2 3 4 5 6);
 pub(super) const FLOAT: &[FloatTile] = by_columns!(float, 1 2 3 4 5 6 7 8);
+
+/// What multiplies a panel of `kind`, by number of columns.
+pub(super) fn packed_tiles(kind: WeightType) -> &'static [PackedTile] {
+    match (kind.class(), kind.has_minimum()) {
+        (Class::Six, _) => SIX,
+        (Class::Eight, _) => EIGHT,
+        (_, false) => LOW,
+        (_, true) => LOW_MINIMUM,
+    }
+}
 
 /// # Safety
 /// AVX-512 F, BW and VNNI; the tile is there.

@@ -18,6 +18,7 @@ struct Unpacked {
     scales: [f32; GROUP * MAX_BLOCKS],
     minimums: [f32; GROUP * MAX_BLOCKS],
     whole: [u32; 2 * GROUP * MAX_BLOCKS],
+    starts: [u32; 2 * GROUP * MAX_BLOCKS],
 }
 
 /// Unpacks `n_blocks` blocks of an integer type as `[n_rows, 32 * n_blocks]` f32.
@@ -32,18 +33,20 @@ pub(super) unsafe fn unpack_as_floats(kind: WeightType, rows: &Rows, n_blocks: u
         scales: [0.0; GROUP * MAX_BLOCKS],
         minimums: [0.0; GROUP * MAX_BLOCKS],
         whole: [0; 2 * GROUP * MAX_BLOCKS],
+        starts: [0; 2 * GROUP * MAX_BLOCKS],
     };
     let group = Group {
         codes: from.codes.as_mut_ptr(),
         scales: from.scales.as_mut_ptr(),
         minimums: from.minimums.as_mut_ptr(),
         whole: from.whole.as_mut_ptr(),
+        starts: from.starts.as_mut_ptr(),
         n_rows: GROUP,
     };
     let offset = if kind.class() == Class::Six { 32 } else { i32::from(kind.offset()) };
     // SAFETY: the caller's promise; the group has room for a chunk, and all reads stay within it.
     unsafe {
-        unpack(kind, rows, n_blocks, &group, 0);
+        unpack::<false>(kind, rows, n_blocks, &group, 0);
         for b in 0..n_blocks {
             let scale = _mm256_loadu_ps(from.scales.as_ptr().add(b * GROUP));
             let minimum = _mm256_loadu_ps(from.minimums.as_ptr().add(b * GROUP));

@@ -1,0 +1,113 @@
+//! How AVX2 goes over a tile of a product: a few columns at a time, and over these chunk by chunk and panel by
+//! panel. Sums of all chunks are kept in one place until they are done, since the columns of a result lie far
+//! apart.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use ggml::Tile;
+
+use super::super::packed::{BLOCK, Layout};
+use super::super::plain::CHUNK;
+use super::super::weights::Class;
+use super::activations::Activations;
+use super::avx2::{self, N_ROWS};
+use super::panel::{GROUP, Panel};
+use super::tile::Chunk;
+use super::{Matrix, unpack};
+
+/// Most columns that are multiplied before the next ones: with them their activations and sums fit a
+/// second-level cache, and taking weights apart once for so many costs little.
+const MOST_COLUMNS: usize = 160;
+/// Up to so many columns, rows are read to their end, as memory likes it.
+const FEW_COLUMNS: usize = 16;
+
+/// What a thread uses again and again.
+struct Scratch {
+    panel: Box<Panel>,
+    activations: Vec<Activations>,
+    /// `[N_ROWS, n_columns, n_panels]`
+    sums: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        panel: Panel::boxed(),
+        activations: Vec::new(),
+        sums: Vec::new(),
+    });
+}
+
+/// The rows of `sums` of `weights` times its columns of `packed`.
+///
+/// # Safety
+/// The CPU has AVX2, FMA and F16C; `weights` are of an integer type and have the rows, `packed` has the columns.
+pub(super) unsafe fn multiply(weights: &Matrix<'_>, layout: Layout, packed: &[u8], sums: &mut Tile<'_>) {
+    let columns = sums.columns();
+    let n_steps = columns.len().div_ceil(MOST_COLUMNS).max(1);
+    let n_columns = columns.len().div_ceil(n_steps).max(1);
+    SCRATCH.with_borrow_mut(|scratch| {
+        for first in columns.clone().step_by(n_columns) {
+            let some = first..columns.end.min(first + n_columns);
+            // SAFETY: the caller's promise.
+            unsafe { scratch.multiply(weights, layout, packed, &some, sums) };
+        }
+    });
+}
+
+impl Scratch {
+    /// # Safety
+    /// As [`multiply`].
+    unsafe fn multiply(
+        &mut self,
+        weights: &Matrix<'_>,
+        layout: Layout,
+        packed: &[u8],
+        columns: &Range<usize>,
+        to: &mut Tile<'_>,
+    ) {
+        let rows = to.rows();
+        let (n_panels, n_chunks) = (rows.len().div_ceil(N_ROWS), layout.n_in().div_ceil(CHUNK));
+        self.activations.resize(columns.len(), Activations::NONE);
+        self.sums.resize(n_panels * columns.len() * N_ROWS, 0.0);
+        let flip = if weights.kind.class() == Class::Eight { 0 } else { 128 };
+        let inner = avx2::packed_loop(weights.kind);
+        let mut copied = usize::MAX;
+        for step in 0..n_panels * n_chunks {
+            let (p, chunk) = match columns.len() {
+                0..=FEW_COLUMNS => (step / n_chunks, step % n_chunks),
+                _ => (step % n_panels, step / n_panels),
+            };
+            let first_block = chunk * (CHUNK / BLOCK);
+            let n_blocks = (CHUNK / BLOCK).min(layout.n_blocks() - first_block);
+            // SAFETY: blocks are those of the layout, rows those of the tile, all of which are there.
+            unsafe {
+                if copied != chunk {
+                    copied = chunk;
+                    for (activations, column) in self.activations.iter_mut().zip(columns.clone()) {
+                        let column = &packed[column * layout.column_bytes()..][..layout.column_bytes()];
+                        activations.copy(column.as_ptr(), layout, (first_block, n_blocks), flip);
+                    }
+                }
+                for g in 0..N_ROWS / GROUP {
+                    let row = |r: usize| (rows.start + p * N_ROWS + g * GROUP + r).min(rows.end - 1);
+                    let group = std::array::from_fn(|r| weights.at(row(r), chunk * CHUNK));
+                    unpack::unpack::<true>(weights.kind, &group, n_blocks, &self.panel.group(g, N_ROWS), 0);
+                }
+                inner(&Chunk {
+                    panel: self.panel.parts(),
+                    n_blocks,
+                    activations: &self.activations,
+                    to: self.sums[p * columns.len() * N_ROWS..].as_mut_ptr(),
+                    is_first: chunk == 0,
+                });
+            }
+        }
+        for (c, column) in columns.clone().enumerate() {
+            for (p, to) in to.column_f32(column).chunks_mut(N_ROWS).enumerate() {
+                let at = (p * columns.len() + c) * N_ROWS;
+                to.copy_from_slice(&self.sums[at..][..to.len()]);
+            }
+        }
+    }
+}
