@@ -3,6 +3,7 @@
 
 mod activations;
 mod avx2;
+mod avx2_rows;
 mod avx2_sweep;
 mod functions;
 mod pack;
@@ -22,7 +23,7 @@ use std::ops::Range;
 use ggml::Tile;
 
 use self::panel::{GROUP, Panel};
-use self::tile::{Floats, Out, Packed};
+use self::tile::{Column, Floats, Out, Packed, Rows, RowsLoop};
 use super::packed::{BLOCK, Layout};
 use super::plain::{CHUNK, FLOAT_CHUNK};
 use super::weights::{Class, WeightType};
@@ -80,12 +81,20 @@ thread_local! {
 }
 
 /// The rows of `sums` times its one column.
-fn multiply_column(weights: &Matrix<'_>, layout: Layout, packed: &[u8], sums: &mut Tile<'_>) {
+///
+/// # Safety
+/// The CPU has what `product` takes; `weights` are of an integer type and have the rows, `packed` has the column.
+unsafe fn multiply_column<const N: usize>(
+    weights: &Matrix<'_>,
+    layout: Layout,
+    packed: &[u8],
+    sums: &mut Tile<'_>,
+    product: RowsLoop<N>,
+) {
     let (rows, column) = (sums.rows(), sums.columns().start);
-    assert!(rows.end <= weights.n_out(), "expected as many rows of weights as of sums");
     let packed = &packed[column * layout.column_bytes()..][..layout.column_bytes()];
     let part = |at: usize| packed[at..].as_ptr();
-    let x = vnni_rows::Column {
+    let x = Column {
         codes: packed.as_ptr().cast(),
         scales: part(layout.scales()).cast(),
         sums: part(layout.sums()).cast(),
@@ -93,11 +102,11 @@ fn multiply_column(weights: &Matrix<'_>, layout: Layout, packed: &[u8], sums: &m
         half_pairs: part(layout.half_pairs()).cast(),
     };
     let out = sums.column_f32(column);
-    for (out, first) in out.chunks_mut(vnni_rows::N_ROWS).zip(rows.clone().step_by(vnni_rows::N_ROWS)) {
+    for (out, first) in out.chunks_mut(N).zip(rows.clone().step_by(N)) {
         let at = std::array::from_fn(|r| weights.at((first + r).min(rows.end - 1), 0));
-        let rows = vnni_rows::Rows { at, row_bytes: weights.row_bytes, n_blocks: layout.n_blocks() };
-        // SAFETY: only called where AVX-512 VNNI is; `at` yields whole rows, and the column is whole.
-        let found = unsafe { vnni_rows::product(weights.kind, &rows, &x) };
+        let rows = Rows { at, row_bytes: weights.row_bytes, n_blocks: layout.n_blocks() };
+        // SAFETY: the caller's promise; `at` yields whole rows, and the column is whole.
+        let found = unsafe { product(weights.kind, &rows, &x) };
         out.copy_from_slice(&found[..out.len()]);
     }
 }
@@ -159,12 +168,18 @@ impl Simd {
         assert!(weights.kind.class() != Class::Float, "expected an integer type");
         assert!(packed.len() / column_bytes >= sums.columns().end, "expected as many packed columns as sums");
         assert!(sums.rows().end <= weights.n_out(), "expected as many rows of weights as of sums");
-        if self.0 == Level::Avx2 {
-            // SAFETY: AVX2 is there, and so are rows and columns.
-            return unsafe { avx2_sweep::multiply(weights, layout, packed, sums) };
-        }
-        if sums.columns().len() == 1 {
-            return multiply_column(weights, layout, packed, sums);
+        // SAFETY: the level says what the CPU has; rows and columns are there.
+        unsafe {
+            match (self.0, sums.columns().len()) {
+                (Level::Avx2, 1) => {
+                    return multiply_column(weights, layout, packed, sums, avx2_rows::product);
+                }
+                (Level::Avx2, _) => return avx2_sweep::multiply(weights, layout, packed, sums),
+                (Level::Avx512Vnni, 1) => {
+                    return multiply_column(weights, layout, packed, sums, vnni_rows::product);
+                }
+                (Level::Avx512Vnni, _) => {}
+            }
         }
         let tiles = vnni::packed_tiles(weights.kind);
         let (offset, flip) = match weights.kind.class() {

@@ -2,6 +2,7 @@
 
 use ggml::Tile;
 
+use super::super::weights::WeightType;
 use super::activations::Activations;
 use super::panel::Parts;
 
@@ -48,6 +49,24 @@ pub(super) struct Floats {
     pub(super) out: Out,
 }
 
+/// A column as loops over rows read it.
+#[derive(Clone, Copy)]
+pub(super) struct Column {
+    pub(super) codes: *const i8,
+    pub(super) scales: *const f32,
+    pub(super) sums: *const f32,
+    pub(super) pairs: *const i32,
+    pub(super) half_pairs: *const i32,
+}
+
+/// `N` rows, each `row_bytes` long. Those beyond the last are the last one again.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<const N: usize> {
+    pub(super) at: [*const u8; N],
+    pub(super) row_bytes: usize,
+    pub(super) n_blocks: usize,
+}
+
 /// `[n_rows, n]`: sums of the first chunk are stored, those of later chunks added.
 #[derive(Clone, Copy)]
 pub(super) struct Out {
@@ -68,6 +87,12 @@ impl Out {
         Out { to, stride, is_first }
     }
 }
+
+/// `N` rows of a type times a column.
+///
+/// # Safety
+/// The CPU has what its module says; rows and column are whole and of one length.
+pub(super) type RowsLoop<const N: usize> = unsafe fn(WeightType, &Rows<N>, &Column) -> [f32; N];
 
 /// An inner loop.
 ///

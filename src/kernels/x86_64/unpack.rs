@@ -57,7 +57,7 @@ unsafe fn prefetch(rows: &Rows, offset: usize) {
 
 /// 16 bytes of rows r and r + 4 at `offset`, for r from 0 to 3, as double words of all eight rows.
 #[inline(always)]
-unsafe fn turned(rows: &Rows, offset: usize) -> [__m256i; 4] {
+pub(super) unsafe fn turned(rows: &Rows, offset: usize) -> [__m256i; 4] {
     // SAFETY: the caller's promise that 16 bytes are there.
     unsafe {
         let load = |r: usize| {
@@ -79,7 +79,7 @@ unsafe fn turned(rows: &Rows, offset: usize) -> [__m256i; 4] {
 
 /// Half floats at `offset` of eight rows.
 #[inline(always)]
-unsafe fn halves(rows: &Rows, offset: usize) -> __m256 {
+pub(super) unsafe fn halves(rows: &Rows, offset: usize) -> __m256 {
     // SAFETY: the caller's promise that two bytes are there, and F16C.
     unsafe {
         let at = |r: usize| rows[r].add(offset).cast::<i16>().read_unaligned();

@@ -8,31 +8,15 @@ use std::arch::x86_64::*;
 use super::super::packed::BLOCK;
 use super::super::plain::CHUNK;
 use super::super::weights::{NONLINEAR, WeightType};
+use super::tile::{Column, Rows as RowsOf};
 use super::unpack::sub_scales;
 
 /// Rows that are multiplied at once.
 pub(super) const N_ROWS: usize = 16;
+type Rows = RowsOf<N_ROWS>;
 
 /// Bytes from what is read to what is asked for.
 const AHEAD: usize = 192;
-
-/// A column as the loops read it.
-#[derive(Clone, Copy)]
-pub(super) struct Column {
-    pub(super) codes: *const i8,
-    pub(super) scales: *const f32,
-    pub(super) sums: *const f32,
-    pub(super) pairs: *const i32,
-    pub(super) half_pairs: *const i32,
-}
-
-/// Sixteen rows, each `row_bytes` long. Those beyond the last are the last one again.
-#[derive(Clone, Copy)]
-pub(super) struct Rows {
-    pub(super) at: [*const u8; N_ROWS],
-    pub(super) row_bytes: usize,
-    pub(super) n_blocks: usize,
-}
 
 /// Sixteen rows times the column.
 ///
