@@ -3,7 +3,7 @@
 //! within a chunk, chunks in order.
 
 use super::packed::{BLOCK, Layout};
-use super::weights::{Class, WeightType, block_plain, value_plain};
+use super::weights::Block;
 
 /// Elements of a row whose sum starts anew: what fits a first-level cache as a panel of rows, and short
 /// chains of additions keep the error of long rows small.
@@ -11,28 +11,28 @@ pub const CHUNK: usize = 512;
 /// The same for floats, whose panels are four times as large.
 pub const FLOAT_CHUNK: usize = 256;
 
-/// One row of weights times one packed column.
+/// One row of integer weights times one packed column.
 ///
 /// # Panics
 /// When the lengths don't belong together.
-pub fn dot_packed(kind: WeightType, row: &[u8], packed: &[u8], layout: Layout) -> f32 {
-    assert_ne!(kind.class(), Class::Float);
-    assert_eq!(Some(row.len()), kind.row_bytes(layout.n_in()));
+pub fn dot_packed(row: &[Block], packed: &[u8], layout: Layout) -> f32 {
+    assert_eq!(row.len(), layout.n_blocks());
     assert_eq!(packed.len(), layout.column_bytes());
     let f32_at = |at: usize, b: usize| {
         let at = at + 4 * b;
         f32::from_le_bytes([packed[at], packed[at + 1], packed[at + 2], packed[at + 3]])
     };
     let mut total = 0.0;
-    for chunk in 0..layout.n_blocks().div_ceil(CHUNK / BLOCK) {
-        let first = chunk * (CHUNK / BLOCK);
+    for (chunk, blocks) in row.chunks(CHUNK / BLOCK).enumerate() {
         let mut sum = 0f32;
-        for b in first..layout.n_blocks().min(first + CHUNK / BLOCK) {
-            let block = block_plain(kind, row, b);
+        for (b, block) in (chunk * (CHUNK / BLOCK)..).zip(blocks) {
             let activations = &packed[b * BLOCK..][..BLOCK];
-            let whole: i32 = (0..BLOCK)
-                .map(|i| block.codes[i] * i32::from(activations[i] as i8) * block.whole[i / 16])
-                .sum();
+            let half = |codes: &[i32], activations: &[u8]| -> i32 {
+                codes.iter().zip(activations).map(|(&code, &a)| code * i32::from(a as i8)).sum()
+            };
+            let (first, second) = block.codes.split_at(BLOCK / 2);
+            let whole = half(first, activations) * block.whole[0]
+                + half(second, &activations[BLOCK / 2..]) * block.whole[1];
             sum = (whole as f32 * f32_at(layout.scales(), b)).mul_add(block.scale, sum);
             if let Some(minimum) = block.minimum {
                 sum = f32_at(layout.sums(), b).mul_add(minimum, sum);
@@ -43,17 +43,17 @@ pub fn dot_packed(kind: WeightType, row: &[u8], packed: &[u8], layout: Layout) -
     total
 }
 
-/// One row of weights of any type times one column of f32.
+/// One row of weights of any type, as floats, times one column of f32.
 ///
 /// # Panics
 /// When the lengths don't belong together.
-pub fn dot_floats(kind: WeightType, row: &[u8], column: &[f32]) -> f32 {
-    assert_eq!(Some(row.len()), kind.row_bytes(column.len()));
+pub fn dot_floats(row: &[f32], column: &[f32]) -> f32 {
+    assert_eq!(row.len(), column.len());
     let mut total = 0.0;
-    for (chunk, values) in column.chunks(FLOAT_CHUNK).enumerate() {
+    for (chunk, (weights, values)) in row.chunks(FLOAT_CHUNK).zip(column.chunks(FLOAT_CHUNK)).enumerate() {
         let mut sum = 0f32;
-        for (i, value) in values.iter().enumerate() {
-            sum = value_plain(kind, row, chunk * FLOAT_CHUNK + i).mul_add(*value, sum);
+        for (weight, value) in weights.iter().zip(values) {
+            sum = weight.mul_add(*value, sum);
         }
         total = if chunk == 0 { sum } else { total + sum };
     }

@@ -9,7 +9,7 @@ use super::packed::{BLOCK, Layout, pack_plain};
 use super::passes::{Curve, LANES, Row, Statistics, To, pass_plain};
 use super::plain::{dot_floats, dot_packed};
 use super::simd::Simd;
-use super::weights::WeightType;
+use super::weights::{Class, WeightType, blocks_plain, values_plain};
 
 /// Whether all products and passes of `simd` have the right bits.
 pub fn agrees(simd: Simd) -> bool {
@@ -18,7 +18,13 @@ pub fn agrees(simd: Simd) -> bool {
 
 fn products_agree(simd: Simd) -> bool {
     Against::of_all_types().all(|(kind, against)| {
-        let (n_in, n_out, n) = (768, 37, 9);
+        // A whole panel of any kernel and a row, whole chunks and half a one. Integers as floats differ from floats in
+        // how they are taken apart, for which one column is enough.
+        let (n_in, n_out, n) = match (against, kind.class()) {
+            (Against::Packed, _) => (768, 33, 9),
+            (Against::F32, Class::Float) => (384, 33, 9),
+            (Against::F32, _) => (512, 33, 1),
+        };
         let mut numbers = Numbers(n_in as u64);
         let rows = wild_rows(kind, n_in, n_out, &mut numbers);
         let values: Vec<f32> = (0..n_in * n).map(|_| numbers.float()).collect();
@@ -129,18 +135,31 @@ pub fn plain_product(
     values: &[f32],
 ) -> Vec<f32> {
     let row_bytes = kind.row_bytes(n_in).unwrap_or(1);
-    let mut sums = Vec::new();
-    for column in values.chunks_exact(n_in) {
-        let layout = Layout::new(n_in).filter(|_| against == Against::Packed);
-        let packed = layout.map(|layout| {
-            let mut packed = vec![0; layout.column_bytes()];
-            pack_plain(column, &mut packed);
-            (packed, layout)
-        });
-        sums.extend(rows.chunks_exact(row_bytes).map(|row| match &packed {
-            Some((packed, layout)) => dot_packed(kind, row, packed, *layout),
-            None => dot_floats(kind, row, column),
-        }));
+    let n_out = rows.len() / row_bytes;
+    let rows = rows.chunks_exact(row_bytes);
+    let columns = values.chunks_exact(n_in);
+    let mut sums = vec![f32::NAN; n_out * columns.len()];
+    // Each row is taken apart once.
+    match Layout::new(n_in).filter(|_| against == Against::Packed) {
+        Some(layout) => {
+            let mut packed = vec![0; layout.column_bytes() * columns.len()];
+            let packed_columns = packed.chunks_exact_mut(layout.column_bytes());
+            columns.zip(packed_columns).for_each(|(column, packed)| pack_plain(column, packed));
+            for (r, row) in rows.enumerate() {
+                let row = blocks_plain(kind, row);
+                for (c, column) in packed.chunks_exact(layout.column_bytes()).enumerate() {
+                    sums[c * n_out + r] = dot_packed(&row, column, layout);
+                }
+            }
+        }
+        None => {
+            for (r, row) in rows.enumerate() {
+                let row = values_plain(kind, row);
+                for (c, column) in columns.clone().enumerate() {
+                    sums[c * n_out + r] = dot_floats(&row, column);
+                }
+            }
+        }
     }
     sums
 }

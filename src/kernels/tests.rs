@@ -6,7 +6,7 @@ use super::ops::Against;
 use super::packed::{Layout, pack_plain};
 use super::self_check::{Numbers, plain_product, product, wild_rows};
 use super::simd::Simd;
-use super::weights::{Class, WeightType, f16_to_f32, value_plain};
+use super::weights::{Class, WeightType, f16_to_f32, values_plain};
 
 #[test]
 fn packing_equals_the_plain_loop() {
@@ -101,8 +101,9 @@ fn weights_are_those_of_ggml() {
         let row = wild_rows(kind, n_in, 1, &mut numbers);
         let mut expected = vec![0.0; n_in];
         quantize::dequantize(kind.dtype(), &row, &mut expected).expect("a readable type");
-        for (i, &expected) in expected.iter().enumerate() {
-            let found = value_plain(kind, &row, i);
+        let found = values_plain(kind, &row);
+        assert_eq!(found.len(), n_in);
+        for (i, (&expected, found)) in expected.iter().zip(found).enumerate() {
             // A fifth bit moves part of the minimum, which rounds once more.
             let size = expected.abs().max(1.0) * 32.0;
             assert!(

@@ -143,7 +143,7 @@ pub const NONLINEAR: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13
 ///
 /// # Panics
 /// For floats, or beyond the row.
-pub fn block_plain(kind: WeightType, row: &[u8], b: usize) -> Block {
+fn block_plain(kind: WeightType, row: &[u8], b: usize) -> Block {
     let (elements, bytes) = kind.block();
     let at = &row[b * BLOCK / elements * bytes..][..bytes];
     let part = b * BLOCK % elements / BLOCK;
@@ -220,20 +220,31 @@ fn f16(bytes: &[u8], at: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 
-/// Element `i` of a row, as a float.
+/// All blocks of a row of an integer type.
 ///
 /// # Panics
-/// Beyond the row.
-pub fn value_plain(kind: WeightType, row: &[u8], i: usize) -> f32 {
+/// For floats.
+pub fn blocks_plain(kind: WeightType, row: &[u8]) -> Vec<Block> {
+    let (elements, bytes) = kind.block();
+    (0..row.len() / bytes * (elements / BLOCK)).map(|b| block_plain(kind, row, b)).collect()
+}
+
+/// A row as floats.
+pub fn values_plain(kind: WeightType, row: &[u8]) -> Vec<f32> {
     if kind.class() == Class::Float {
-        return float_plain(kind, row, i);
+        let (_, bytes) = kind.block();
+        return (0..row.len() / bytes).map(|i| float_plain(kind, row, i)).collect();
     }
-    let block = block_plain(kind, row, i / BLOCK);
-    let code = (block.codes[i % BLOCK] * block.whole[i % BLOCK / 16]) as f32;
-    match block.minimum {
-        Some(minimum) => code.mul_add(block.scale, minimum),
-        None => code * block.scale,
-    }
+    let values = |block: Block| -> [f32; BLOCK] {
+        std::array::from_fn(|i| {
+            let code = (block.codes[i] * block.whole[i / 16]) as f32;
+            match block.minimum {
+                Some(minimum) => code.mul_add(block.scale, minimum),
+                None => code * block.scale,
+            }
+        })
+    };
+    blocks_plain(kind, row).into_iter().flat_map(values).collect()
 }
 
 /// The value of IEEE half precision bits.
