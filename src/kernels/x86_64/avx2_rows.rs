@@ -178,6 +178,12 @@ unsafe fn four(ab: __m256i, cd: __m256i) -> __m256i {
     unsafe { _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd)) }
 }
 
+/// What part `part` of a few blocks yields for each pair of rows.
+#[inline(always)]
+fn of_part<const N: usize>(dots: &[[__m256i; N]; 4], part: usize) -> [__m256i; 4] {
+    [dots[0][part], dots[1][part], dots[2][part], dots[3][part]]
+}
+
 /// Products of a block's codes without sign, of at most 5 bits.
 #[inline(always)]
 unsafe fn dot_low(codes: [__m256i; 2], a: [__m256i; 2]) -> __m256i {
@@ -322,8 +328,9 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, x: &C
                 prefetch(rows, at + BYTES / 4 * c);
                 let first = 8 * sb + 2 * c;
                 let a = [activations(x, first), activations(x, first + 1)];
-                let mut dots = [[_mm256_setzero_si256(); 4]; 2];
-                for r in 0..4 {
+                // By pair of rows and part.
+                let mut dots = [[_mm256_setzero_si256(); 2]; 4];
+                for (r, dots) in dots.iter_mut().enumerate() {
                     let mut codes = [[_mm256_setzero_si256(); 2]; 2];
                     for half in 0..2 {
                         let both = nibbles(pair(rows, r, at + nibbles_at + 32 * c + 16 * half));
@@ -340,12 +347,12 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, x: &C
                         }
                     }
                     for (part, codes) in codes.into_iter().enumerate() {
-                        dots[part][r] = dot_low(codes, a[part]);
+                        dots[part] = dot_low(codes, a[part]);
                     }
                 }
-                for (part, dots) in dots.into_iter().enumerate() {
+                for part in 0..2 {
                     let (b, at) = (first + part, 2 * c + part);
-                    let mut whole = added_narrow(dots);
+                    let mut whole = added_narrow(of_part(&dots, part));
                     if FIFTH {
                         whole = _mm256_add_epi32(whole, correction(word(x.pairs, b), 16));
                     }
@@ -372,11 +379,11 @@ unsafe fn q6_k(rows: &Rows, x: &Column) -> __m256 {
             let bytes = turned(&rows.at, at + 192);
             for n in 0..2 {
                 let first = 8 * sb + 4 * n;
-                // Sums of half blocks: by part, half and pair of rows.
-                let mut dots = [[[_mm256_setzero_si256(); 4]; 2]; 4];
-                for half in 0..2 {
+                // Sums of half blocks: by half, pair of rows and part.
+                let mut dots = [[[_mm256_setzero_si256(); 4]; 4]; 2];
+                for (half, dots) in dots.iter_mut().enumerate() {
                     prefetch(rows, at + 105 * n + 52 * half);
-                    for r in 0..4 {
+                    for (r, dots) in dots.iter_mut().enumerate() {
                         let near = nibbles(pair(rows, r, at + 64 * n + 16 * half));
                         let far = nibbles(pair(rows, r, at + 64 * n + 32 + 16 * half));
                         let high = pair(rows, r, at + 128 + 32 * n + 16 * half);
@@ -388,18 +395,18 @@ unsafe fn q6_k(rows: &Rows, x: &Column) -> __m256 {
                         ];
                         for (part, codes) in codes.into_iter().enumerate() {
                             let a = activations(x, first + part)[half];
-                            dots[part][half][r] = _mm256_maddubs_epi16(codes, a);
+                            dots[part] = _mm256_maddubs_epi16(codes, a);
                         }
                     }
                 }
-                for (part, dots) in dots.into_iter().enumerate() {
+                for part in 0..4 {
                     let b = first + part;
-                    let pairs = [word(x.half_pairs, b), {
-                        _mm256_sub_epi16(word(x.pairs, b), word(x.half_pairs, b))
-                    }];
+                    let half_pairs = word(x.half_pairs, b);
+                    let pairs = [half_pairs, _mm256_sub_epi16(word(x.pairs, b), half_pairs)];
                     let mut whole = _mm256_setzero_si256();
-                    for half in 0..2 {
-                        let sum = _mm256_add_epi32(added_narrow(dots[half]), correction(pairs[half], 32));
+                    for (half, dots) in dots.iter().enumerate() {
+                        let sum = added_narrow(of_part(dots, part));
+                        let sum = _mm256_add_epi32(sum, correction(pairs[half], 32));
                         // Byte 2 * (4 * n + part) + half of 16, with its sign.
                         let i = 2 * (4 * n + part) + half;
                         let left = _mm_cvtsi32_si128(24 - 8 * (i as i32 % 4));
