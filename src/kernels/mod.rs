@@ -6,6 +6,7 @@
 //! beside it, the threads, or the instructions that the CPU happens to have. `plain` says what the bits are,
 //! and a kernel that disagrees with it on this machine is not used.
 
+mod attention;
 mod functions;
 mod ops;
 mod packed;
@@ -30,6 +31,8 @@ use std::sync::{Arc, LazyLock};
 
 use ggml::{CustomOp, DType};
 
+pub use attention::Heads;
+use attention::{AttendAll, AttendCells, KEYS};
 pub use ops::Work;
 use ops::{Against, Multiply, Pack, Pass};
 use packed::Layout;
@@ -117,6 +120,32 @@ impl Kernels {
     /// What computes columns of `n` elements and packs them, none of which is stored in f32.
     pub fn packed_pass(&self, work: Work, n: u64) -> Option<Columns> {
         self.packed(n, Arc::new(Pass { simd: self.simd?, work, is_packed: true }))
+    }
+
+    /// What lets every row attend to every row: queries, keys and values of `heads` begin at `first` in the rows of
+    /// the operation's three arguments.
+    pub fn attend_all(&self, heads: Heads, first: [u64; 3]) -> Option<Arc<dyn CustomOp>> {
+        let first = first.map(|first| first as usize);
+        Some(Arc::new(AttendAll { simd: Some(self.simd?), heads, first }))
+    }
+
+    /// What lets rows attend to the cells of their sequences. The operation's arguments are queries, keys, values,
+    /// positions and places, see [`AttendCells`].
+    pub fn attend_cells(&self, heads: Heads) -> Option<Arc<dyn CustomOp>> {
+        Some(Arc::new(AttendCells { simd: Some(self.simd?), heads }))
+    }
+
+    /// Whether there is an [`attend_cells`](Self::attend_cells).
+    pub fn attend_over_cells(&self) -> bool {
+        self.simd.is_some()
+    }
+
+    /// How rows attend, in words.
+    pub fn attention(&self) -> String {
+        match self.simd {
+            Some(_) => format!("attention by blocks of {KEYS} keys"),
+            None => "attention by ggml".into(),
+        }
     }
 
     fn packed(&self, n: u64, op: Arc<dyn CustomOp>) -> Option<Columns> {

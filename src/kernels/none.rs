@@ -1,7 +1,10 @@
 //! No kernels: what stands in for an architecture on which none of ours has been tested. ggml multiplies.
 
+use std::ops::Range;
+
 use ggml::Tile;
 
+use super::attention::{Cells, Queries};
 use super::passes::{Row, To};
 use super::weights::WeightType;
 
@@ -32,6 +35,10 @@ impl Simd {
     }
 
     pub fn pass(self, _: &Row<'_>, _: To<'_>) {
+        match self {}
+    }
+
+    pub fn attend(self, _: &Queries<'_>, _: &[Cells<'_>; 2], _: Range<usize>, _: &mut Tile<'_>) {
         match self {}
     }
 

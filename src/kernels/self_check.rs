@@ -1,9 +1,10 @@
 //! Whether a kernel computes on this very machine what the plain loops say: a few milliseconds at start-up, on
-//! every type, with whole and broken panels, chunks and tiles, and on every pass. Also what the tests compare
+//! every type, with whole and broken panels, chunks and tiles, on every pass and on attention. Also what the tests compare
 //! with.
 
 use ggml::{Arg, DType, custom};
 
+use super::attention;
 use super::ops::{Against, Multiply, Pack};
 use super::packed::{BLOCK, Layout, pack_plain};
 use super::passes::{Curve, LANES, Row, Statistics, To, pass_plain};
@@ -11,9 +12,9 @@ use super::plain::{dot_floats, dot_packed};
 use super::simd::Simd;
 use super::weights::{Class, WeightType, blocks_plain, values_plain};
 
-/// Whether all products and passes of `simd` have the right bits.
+/// Whether all products, passes and attention of `simd` have the right bits.
 pub fn agrees(simd: Simd) -> bool {
-    products_agree(simd) && passes_agree(simd)
+    products_agree(simd) && passes_agree(simd) && attention::agrees(simd)
 }
 
 fn products_agree(simd: Simd) -> bool {

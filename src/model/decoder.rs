@@ -71,7 +71,7 @@ impl Decoder {
     pub fn new(model: &Model, n_ctx: u32, n_seq: u32, kv_type: KvType) -> Result<Decoder> {
         let (config, _) = model.text()?;
         let max_nodes = text::max_nodes(config)?;
-        let cache = KvCache::new(model.backend(), config, n_ctx, n_seq, kv_type)?;
+        let cache = KvCache::new(model, n_ctx, n_seq, kv_type)?;
         let executor = Executor::reproducible(model.backend(), max_nodes)?;
         Ok(Decoder { model: model.clone(), cache, executor, loaded: None })
     }
@@ -121,8 +121,7 @@ impl Decoder {
     /// # Errors
     /// As [`new`](Self::new); `Request` where a sequence is longer than `n_ctx`. Nothing changed then.
     pub fn grow(&mut self, n_ctx: u32) -> Result<()> {
-        let (config, _) = self.model.text()?;
-        self.cache = self.cache.resized(self.model.backend(), config, n_ctx)?;
+        self.cache = self.cache.resized(&self.model, n_ctx)?;
         // Its views lie in the old cache.
         self.loaded = None;
         Ok(())
@@ -134,15 +133,13 @@ impl Decoder {
     /// # Errors
     /// No memory for a graph.
     pub fn pass_bytes(&mut self, n_rows: u32) -> Result<u64> {
-        let model = self.model.clone();
-        let (config, _) = model.text()?;
         let n_ctx = self.cache.n_ctx();
         let row = |pos| Row { input: Input::Token(0), seq: 0, pos, want_logits: pos + 1 == n_ctx };
         // The last rows of the context: the pass that takes most of them is cut from the end.
         let mut rows: Vec<_> = (n_ctx - n_rows.clamp(1, n_ctx)..n_ctx).map(row).collect();
-        let n_taken = Pass::first_of(&rows, config, &self.cache).rows.len();
+        let n_taken = self.first_pass(&rows)?.rows.len();
         let last = rows.split_off(rows.len() - n_taken);
-        let topology = Pass::first_of(&last, config, &self.cache).topology;
+        let topology = self.first_pass(&last)?.topology;
         let (graph, _, _) = self.build(&topology, None)?;
         self.loaded = None;
         Ok(self.executor.bytes_for(graph))
@@ -195,13 +192,22 @@ impl Decoder {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let pass = Pass::first_of(left, config, &self.cache);
+            let pass = self.first_pass(left)?;
             // Not `as_deref_mut`, which would lend the observer for good.
             let observer = observer.as_mut().map(|o| &mut **o as &mut dyn Observe);
             self.run_pass(&pass, embd, cancel, observer, &mut logits.values)?;
             left = &left[pass.rows.len()..];
         }
         Ok(logits)
+    }
+
+    /// As many of the first rows as one pass takes.
+    fn first_pass<'r>(&self, rows: &'r [Row]) -> Result<Pass<'r>> {
+        let (config, _) = self.model.text()?;
+        Ok(match self.model.0.kernels.attend_over_cells() {
+            true => Pass::of_any_rows(rows, config),
+            false => Pass::of_segments(rows, config, &self.cache),
+        })
     }
 
     /// Runs one pass, and adds its logits to `logits`.

@@ -9,16 +9,17 @@ mod rows;
 
 use std::str::FromStr;
 
-use ggml::{Backend, DType, Executor, Memory, Tensor};
+use ggml::{DType, Executor, Memory, Tensor};
 use owlet_format::TextConfig;
 
+use super::Model;
 use super::layers::Cached;
 use super::net::Net;
 use crate::{Error, Result};
 
 pub use rows::{KvHalf, KvRows, kv_row_bytes};
 
-/// Attention reads whole steps of cells, so that one graph serves as many tokens. A multiple of every SIMD
+/// ggml's attention reads whole steps of cells, so that one graph serves as many tokens. A multiple of every SIMD
 /// unroll in ggml's dots, or the order of a sum would change with the number of cells.
 const CELL_STEP: u64 = 256;
 
@@ -43,11 +44,6 @@ impl KvType {
             KvType::F32 => DType::F32,
             KvType::Q8_0 => DType::Q8_0,
         }
-    }
-
-    /// Floats are stored element by element, as columns; blocks of quantized values stay rows.
-    fn by_columns(self) -> bool {
-        self != KvType::Q8_0
     }
 }
 
@@ -74,6 +70,9 @@ fn n_cells(n_ctx: u32) -> u64 {
 pub(super) struct KvCache {
     memory: Memory,
     kv_type: KvType,
+    /// Whether values lie by columns, as ggml's products read floats; our kernels, and ggml's for blocks of
+    /// quantized values, read rows.
+    by_columns: bool,
     layers: Vec<Layer>,
     n_ctx: u32,
     n_embd_kv: u64,
@@ -86,17 +85,17 @@ pub(super) struct KvCache {
 #[derive(Clone, Copy)]
 pub(super) struct Layer {
     /// `[n_embd_kv, n_cells * n_seq]`
-    k: Tensor,
+    pub(super) k: Tensor,
     /// By columns `[1, n_cells * n_embd_kv * n_seq]`: step after step of cells, in each step the cells of
     /// element 0, then those of element 1. Else as `k`. Memory is touched only as the context fills.
-    v: Tensor,
+    pub(super) v: Tensor,
 }
 
 /// Graph inputs that say where the rows of a pass go, the same for all layers.
 pub(super) struct Places {
-    /// `[n_rows]`
-    k: Tensor,
-    /// `[n_embd_kv * n_rows]` by columns
+    /// The cells `[n_rows]` i64
+    pub(super) cells: Tensor,
+    /// `[n_embd_kv * n_rows]` where values lie by columns
     v: Option<Tensor>,
 }
 
@@ -104,13 +103,8 @@ impl KvCache {
     /// # Errors
     /// `Limit`: longer than the model was trained for, or too many sequences. `Unsupported`: heads that
     /// blocks cannot hold.
-    pub(super) fn new(
-        backend: &Backend,
-        config: &TextConfig,
-        n_ctx: u32,
-        n_seq: u32,
-        kv_type: KvType,
-    ) -> Result<KvCache> {
+    pub(super) fn new(model: &Model, n_ctx: u32, n_seq: u32, kv_type: KvType) -> Result<KvCache> {
+        let (config, _) = model.text()?;
         if n_ctx == 0 || n_seq == 0 {
             return Err(Error::request(format_args!(
                 "context: expected some positions, found {n_ctx} for {n_seq} sequences"
@@ -132,16 +126,18 @@ impl KvCache {
         }
         let n_rows = n_cells(n_ctx) * u64::from(n_seq);
         let (k_ne, v_ne) = ([n_embd_kv, n_rows, 1, 1], [1, n_embd_kv * n_rows, 1, 1]);
-        let v_ne = if kv_type.by_columns() { v_ne } else { k_ne };
+        let by_columns = kv_type != KvType::Q8_0 && !model.0.kernels.attend_over_cells();
+        let v_ne = if by_columns { v_ne } else { k_ne };
         let mut tensors = Vec::new();
         for il in 0..config.n_layer {
             tensors.push((format!("k.{il}"), kv_type.dtype(), k_ne));
             tensors.push((format!("v.{il}"), kv_type.dtype(), v_ne));
         }
         let specs: Vec<_> = tensors.iter().map(|(name, dtype, ne)| (name.as_str(), *dtype, *ne)).collect();
-        let memory = Memory::new(backend, &specs)?;
+        let memory = Memory::new(model.backend(), &specs)?;
         let layers = (0..config.n_layer).map(|il| Layer::of(&memory, il)).collect::<Result<_>>()?;
-        Ok(KvCache { memory, kv_type, layers, n_ctx, n_embd_kv, head_dim, n_past: vec![0; n_seq as usize] })
+        let n_past = vec![0; n_seq as usize];
+        Ok(KvCache { memory, kv_type, by_columns, layers, n_ctx, n_embd_kv, head_dim, n_past })
     }
 
     pub(super) fn memory(&self) -> &Memory {
@@ -177,12 +173,12 @@ impl KvCache {
     ///
     /// # Errors
     /// As [`new`](Self::new); `Request` where something filled would not fit.
-    pub(super) fn resized(&self, backend: &Backend, config: &TextConfig, n_ctx: u32) -> Result<KvCache> {
+    pub(super) fn resized(&self, model: &Model, n_ctx: u32) -> Result<KvCache> {
         let longest = self.n_past.iter().copied().max().unwrap_or(0);
         if longest > n_ctx {
             return Err(Error::request(format_args!("context: expected at least {longest}, found {n_ctx}")));
         }
-        let mut resized = KvCache::new(backend, config, n_ctx, self.n_past.len() as u32, self.kv_type)?;
+        let mut resized = KvCache::new(model, n_ctx, self.n_past.len() as u32, self.kv_type)?;
         resized.n_past.clone_from(&self.n_past);
         for (from, to) in self.layers.iter().zip(&resized.layers) {
             for (from, to) in [(from.k, to.k), (from.v, to.v)] {
@@ -229,11 +225,10 @@ impl KvCache {
 
     /// Declares the inputs for a pass of `n_rows`.
     pub(super) fn places(&self, net: &mut Net, n_rows: u64) -> Places {
-        let k = net.graph.input("k_places", DType::I64, [n_rows, 1, 1, 1]);
+        let cells = net.graph.input("k_places", DType::I64, [n_rows, 1, 1, 1]);
         let n_elements = n_rows * self.n_embd_kv;
-        let by_columns = self.kv_type.by_columns();
-        let v = by_columns.then(|| net.graph.input("v_places", DType::I64, [n_elements, 1, 1, 1]));
-        Places { k, v }
+        let v = self.by_columns.then(|| net.graph.input("v_places", DType::I64, [n_elements, 1, 1, 1]));
+        Places { cells, v }
     }
 
     /// Sets the inputs: rows of `(seq, pos)`.
@@ -245,7 +240,7 @@ impl KvCache {
     ) -> Result<()> {
         let n_cells = n_cells(self.n_ctx);
         let cells = rows.iter().map(|&(seq, pos)| u64::from(seq) * n_cells + u64::from(pos));
-        executor.set_i64(places.k, &cells.clone().map(|cell| cell as i64).collect::<Vec<_>>())?;
+        executor.set_i64(places.cells, &cells.clone().map(|cell| cell as i64).collect::<Vec<_>>())?;
         if let Some(v) = places.v {
             let mut elements = Vec::with_capacity(rows.len() * self.n_embd_kv as usize);
             for cell in cells {
@@ -261,9 +256,9 @@ impl KvCache {
     /// Stores `k` and `v`, both `[n_embd_kv, n_rows]`, and yields the layer as it is then.
     pub(super) fn store(&self, net: &mut Net, il: u32, places: &Places, k: Tensor, v: Tensor) -> Layer {
         let layer = self.layers[il as usize];
-        let k = net.graph.set_rows(layer.k, k, places.k);
+        let k = net.graph.set_rows(layer.k, k, places.cells);
         let v = match places.v {
-            None => net.graph.set_rows(layer.v, v, places.k),
+            None => net.graph.set_rows(layer.v, v, places.cells),
             Some(v_places) => {
                 let n_elements = net.graph.ne(v).iter().product();
                 let elements = net.graph.reshape(v, [1, n_elements, 1, 1]);
@@ -283,7 +278,7 @@ impl KvCache {
         let rows_ne = [self.head_dim, n_kv, n_head_kv];
         let rows_nb = [bytes(self.n_embd_kv), bytes(self.head_dim)];
         let k = net.graph.view_3d(layer.k, rows_ne, rows_nb, offset);
-        if !self.kv_type.by_columns() {
+        if !self.by_columns {
             let v = net.graph.view_3d(layer.v, rows_ne, rows_nb, offset);
             return Cached::Rows { k, v };
         }

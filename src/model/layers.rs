@@ -8,7 +8,7 @@ use owlet_format::NormKind;
 
 use super::net::Net;
 use super::operand::{Operand, Sum};
-use crate::kernels::Product;
+use crate::kernels::{Heads, Product};
 
 const F32_BYTES: u64 = size_of::<f32>() as u64;
 
@@ -61,7 +61,7 @@ pub(super) fn columns(net: &mut Net, x: Tensor, first: u64, width: u64) -> Tenso
 }
 
 /// The same as [`columns`] as heads: a view `[head_dim, n_head, n_rows]`.
-pub(super) fn heads(net: &mut Net, x: Tensor, first: u64, [head_dim, n_head]: [u64; 2]) -> Tensor {
+fn views_of_heads(net: &mut Net, x: Tensor, first: u64, [head_dim, n_head]: [u64; 2]) -> Tensor {
     let [n, n_rows, ..] = net.graph.ne(x);
     let strides = [head_dim * F32_BYTES, n * F32_BYTES];
     net.graph.view_3d(x, [head_dim, n_head, n_rows], strides, first * F32_BYTES)
@@ -75,15 +75,24 @@ pub(super) fn rows_from(net: &mut Net, x: Tensor, first: u64, n_rows: u64) -> Te
     net.graph.cont(rows)
 }
 
-/// Every row attends to every row: `q k v` are `[head_dim, n_head, n_rows]` in f32, the result is
-/// `[n_head * head_dim, n_rows]`.
+/// Every row attends to every row. Queries, keys and values are in rows of contiguous matrices, each from an
+/// element on; the result is `[n_head * head_dim, n_rows]`.
 ///
-/// ggml's flash attention: sums in f32 for f32 keys and values, memory bounded by tiles whatever `n_rows` is.
-pub(super) fn attention_over_all(net: &mut Net, [q, k, v]: [Tensor; 3]) -> Tensor {
-    let [head_dim, n_head, n_rows, _] = net.graph.ne(q);
-    let [q, k, v] = [q, k, v].map(|t| net.graph.permute(t, [0, 2, 1, 3]));
+/// By ggml's flash attention where there is none of ours. Memory is bounded by tiles in both, whatever `n_rows` is,
+/// and sums are in f32.
+pub(super) fn attention_over_all(net: &mut Net, heads: Heads, parts: [(Tensor, u64); 3]) -> Tensor {
+    let Heads { n_head, head_dim, .. } = heads;
+    let [_, n_rows, ..] = net.graph.ne(parts[0].0);
+    let ne = [head_dim * n_head, n_rows, 1, 1];
+    if let Some(op) = net.kernels.attend_all(heads, parts.map(|(_, first)| first)) {
+        return net.graph.custom("attention", DType::F32, ne, &parts.map(|(rows, _)| rows), op);
+    }
+    let [q, k, v] = parts.map(|(rows, first)| {
+        let heads = views_of_heads(net, rows, first, [head_dim, n_head]);
+        net.graph.permute(heads, [0, 2, 1, 3])
+    });
     let out = net.graph.flash_attn(q, k, v, None, inverse_sqrt(head_dim));
-    net.graph.reshape(out, [head_dim * n_head, n_rows, 1, 1])
+    net.graph.reshape(out, ne)
 }
 
 /// Keys and values that queries look at, as they lie in a cache.
@@ -95,7 +104,7 @@ pub(super) enum Cached {
     Rows { k: Tensor, v: Tensor },
 }
 
-/// Attention of `q [head_dim, n_head, n_rows]` over cached cells; `mask [n_kv, n_rows]` (f16) is added to the
+/// ggml's attention of `q [head_dim, n_head, n_rows]` over cached cells, where there is none of ours; `mask [n_kv, n_rows]` (f16) is added to the
 /// scores. Yields `[n_head * head_dim, n_rows]`. `n_head_kv` divides `n_head`: neighbouring queries share a
 /// key head.
 ///

@@ -92,7 +92,8 @@ impl Model {
     /// sums in another order on some condition names the condition here.
     pub fn arithmetic(&self) -> String {
         let ggml = ggml::build_info();
-        format!("{}, {}, {}", self.kernels(), ggml.ggml_source, ggml.features.join(","))
+        let attention = self.0.kernels.attention();
+        format!("{}, {attention}, {}, {}", self.kernels(), ggml.ggml_source, ggml.features.join(","))
     }
 
     pub fn backend(&self) -> &Backend {

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Rows of one pass: enough that unpacking weights is free, few enough that a pass ends soon.
 const MAX_ROWS: usize = 512;
 
-/// The attention scores of a segment are held at once; far into a context fewer rows make a pass.
+/// ggml's attention scores of a segment are held at once; far into a context fewer rows make a pass.
 const MAX_SCORE_BYTES: u64 = 128 << 20;
 
 /// `0` and `-inf` in f16.
@@ -66,8 +66,21 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// As many of the first rows as one pass takes, at least one.
-    pub(super) fn first_of(rows: &'a [Row], config: &TextConfig, cache: &KvCache) -> Pass<'a> {
+    /// As many of the first rows as one pass of our kernels takes, which find sequences by themselves.
+    pub(super) fn of_any_rows(rows: &'a [Row], config: &TextConfig) -> Pass<'a> {
+        let rows = &rows[..rows.len().min(MAX_ROWS)];
+        let count = |is: fn(&&Row) -> bool| rows.iter().filter(is).count() as u64;
+        let topology = Topology {
+            n_tokens: count(|row| matches!(row.input, Input::Token(_))),
+            n_embedded: count(|row| matches!(row.input, Input::Embd(_))),
+            segments: Vec::new(),
+            n_out: count(|row| row.want_logits),
+        };
+        Pass { rows, topology, n_embd: config.n_embd as usize }
+    }
+
+    /// As many of the first rows as one pass of ggml's attention takes, at least one.
+    pub(super) fn of_segments(rows: &'a [Row], config: &TextConfig, cache: &KvCache) -> Pass<'a> {
         let max_scores = MAX_SCORE_BYTES / (size_of::<f32>() as u64 * u64::from(config.n_head));
         let mut topology = Topology { n_tokens: 0, n_embedded: 0, segments: Vec::new(), n_out: 0 };
         let mut n_rows = 0;

@@ -1,16 +1,17 @@
 //! The graph of the decoder: token ids and embedding rows in, logits out, keys and values into the cache on
 //! the way. Formulas: transformers' modeling_llama.py; rows of q and k are stored in pairs, as llama.cpp has
-//! them. All matrices run over all rows of a pass at once; attention runs sequence by sequence. Must not know
+//! them. All matrices run over all rows of a pass at once; ggml's attention runs sequence by sequence. Must not know
 //! how rows are chosen.
 
 use ggml::{DType, Rope, RopeMode, Tensor};
 use owlet_format::TextConfig;
 
-use super::kv_cache::{KvCache, Places};
+use super::kv_cache::{KvCache, Layer, Places};
 use super::layers::{attention_over_cells, linear};
 use super::net::Net;
 use super::operand::{Operand, Sum, join, norm, swiglu};
 use super::weights::{TextBlock, TextWeights};
+use crate::kernels::Heads;
 use crate::{Error, Result};
 
 /// All that decides the shape of a graph: passes of the same topology run the same graph with other inputs.
@@ -19,7 +20,8 @@ pub(super) struct Topology {
     /// Rows that are token ids, and rows that are embeddings.
     pub(super) n_tokens: u64,
     pub(super) n_embedded: u64,
-    /// Neighbouring rows of one sequence, in row order.
+    /// Neighbouring rows of one sequence, in row order, where ggml attends; our kernels find sequences by
+    /// themselves.
     pub(super) segments: Vec<Segment>,
     /// Rows whose logits are wanted.
     pub(super) n_out: u64,
@@ -39,7 +41,7 @@ pub(super) struct Io {
     /// `[n_rows]` i32
     pub(super) positions: Tensor,
     pub(super) places: Places,
-    /// `[n_kv, n_rows]` f16, a segment each
+    /// `[n_kv, n_rows]` f16, a segment each, where ggml attends
     pub(super) masks: Vec<Tensor>,
     pub(super) head: Option<Head>,
 }
@@ -178,6 +180,22 @@ impl Block<'_> {
         let [head_dim, _, n_rows, _] = net.graph.ne(q);
         let k = net.graph.reshape(k, [head_dim * n_head_kv, n_rows, 1, 1]);
         let layer = self.cache.store(net, il, &self.io.places, k, v);
+        let heads = Heads { n_head, n_head_kv, head_dim };
+        let out = match net.kernels.attend_cells(heads) {
+            Some(op) => {
+                let ne = [head_dim * n_head, n_rows, 1, 1];
+                let q = net.graph.reshape(q, ne);
+                let args = [q, layer.k, layer.v, self.io.positions, self.io.places.cells];
+                net.graph.custom("attention", DType::F32, ne, &args, op)
+            }
+            None => self.attention_by_segments(net, q, layer),
+        };
+        linear(net, &w.out, &mut Operand::given(out)).named(net, format_args!("blk.{il}.attn_out"))
+    }
+
+    /// Attention of `q [head_dim, n_head, n_rows]` sequence by sequence: `[head_dim * n_head, n_rows]`.
+    fn attention_by_segments(&self, net: &mut Net, q: Tensor, layer: Layer) -> Tensor {
+        let [head_dim, n_head, ..] = net.graph.ne(q);
         let mut first_row = 0;
         let mut joined = None;
         for (segment, &mask) in self.segments.iter().zip(&self.io.masks) {
@@ -190,8 +208,7 @@ impl Block<'_> {
             joined = Some(joined.map_or(out, |before| net.graph.concat(before, out, 1)));
             first_row += segment.n_rows;
         }
-        let mut out = Operand::given(joined.unwrap_or(q));
-        linear(net, &w.out, &mut out).named(net, format_args!("blk.{il}.attn_out"))
+        joined.unwrap_or(q)
     }
 
     /// `x [head_dim * n_head, n_rows]` as heads, turned by their rows' positions: `[head_dim, n_head,

@@ -4,10 +4,11 @@
 use ggml::{DType, Tensor};
 use owlet_format::VisionConfig;
 
-use super::layers::{Linear, Norm, attention_over_all, heads, linear};
+use super::layers::{Linear, Norm, attention_over_all, linear};
 use super::net::Net;
 use super::operand::{Operand, Sum, activation, join, norm, norm_of_columns};
 use super::weights::{VisionBlock, VisionWeights};
+use crate::kernels::Heads;
 
 /// Patches to rows: the input `[patch_px * patch_px * 3, n_patches]`, and what block 0 reads, `[n_embd,
 /// n_positions]`.
@@ -54,16 +55,15 @@ fn attention(net: &mut Net, config: &VisionConfig, w: &VisionBlock, il: u32, hid
     let n_embd = n_head * head_dim;
     let qkv = linear(net, &w.qkv, &mut norm(&w.norm1, hidden)).tensor(net);
     let mut part = |index: u64, over_all_heads: Option<Norm>, name: &str| match over_all_heads {
-        None => heads(net, qkv, index * n_embd, [head_dim, n_head]),
+        None => (qkv, index * n_embd),
         Some(over_all_heads) => {
             let wide = norm_of_columns(net, &over_all_heads, qkv, index * n_embd);
-            let wide = net.name(wide, format_args!("v.blk.{il}.{name}"));
-            heads(net, wide, 0, [head_dim, n_head])
+            (net.name(wide, format_args!("v.blk.{il}.{name}")), 0)
         }
     };
     let q = part(0, w.q_norm, "attn_q");
     let k = part(1, w.k_norm, "attn_k");
     let v = part(2, None, "attn_v");
-    let out = attention_over_all(net, [q, k, v]);
+    let out = attention_over_all(net, Heads { n_head, n_head_kv: n_head, head_dim }, [q, k, v]);
     linear(net, &w.out, &mut Operand::given(out)).named(net, format_args!("v.blk.{il}.attn_out"))
 }

@@ -46,8 +46,9 @@ unsafe fn gated<V: Vector>(x: V, t: V) -> V {
     }
 }
 
+/// e^(x + rest) for x <= 0 and a rest far smaller.
 #[inline(always)]
-unsafe fn exp<V: Vector>(x: V, rest: V) -> V {
+pub(super) unsafe fn exp<V: Vector>(x: V, rest: V) -> V {
     // SAFETY: the caller's promise.
     unsafe {
         let rounding = V::of(ROUNDING);

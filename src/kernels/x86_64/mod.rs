@@ -2,6 +2,7 @@
 //! safe to call. Nothing else in owlet touches vector instructions.
 
 mod activations;
+mod attention;
 mod avx2;
 mod avx2_rows;
 mod avx2_sweep;
@@ -9,6 +10,7 @@ mod functions;
 mod pack;
 mod panel;
 mod passes;
+mod stage;
 mod tile;
 mod unpack;
 mod vector;

@@ -119,7 +119,7 @@ impl KvCache {
     }
 
     fn lies_in_columns(&self, rows: KvRows) -> bool {
-        rows.half == KvHalf::Values && self.kv_type.by_columns()
+        rows.half == KvHalf::Values && self.by_columns
     }
 
     fn tensor(&self, rows: KvRows) -> Tensor {

@@ -64,6 +64,18 @@ impl<'a> Arg<'a> {
         Arg::new(DType::F32, ne, unsafe { view(values) })
     }
 
+    /// As [`Arg::new`], of i32.
+    pub fn of_i32(ne: [u64; 4], values: &'a [i32]) -> Arg<'a> {
+        // SAFETY: numbers are bytes.
+        Arg::new(DType::I32, ne, unsafe { view(values) })
+    }
+
+    /// As [`Arg::new`], of i64.
+    pub fn of_i64(ne: [u64; 4], values: &'a [i64]) -> Arg<'a> {
+        // SAFETY: numbers are bytes.
+        Arg::new(DType::I64, ne, unsafe { view(values) })
+    }
+
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -91,6 +103,14 @@ impl<'a> Arg<'a> {
     /// When these are not i32.
     pub fn i32s(&self) -> &'a [i32] {
         self.expect(&[DType::I32]);
+        // SAFETY: as above.
+        unsafe { view(self.bytes) }
+    }
+
+    /// # Panics
+    /// When these are not i64.
+    pub fn i64s(&self) -> &'a [i64] {
+        self.expect(&[DType::I64]);
         // SAFETY: as above.
         unsafe { view(self.bytes) }
     }
