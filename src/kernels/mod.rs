@@ -1,5 +1,5 @@
 //! The arithmetic that owlet owns: products of quantized weights and activations, working from ggml's blocks
-//! where they lie in the map, and the passes between products: norms, activations, residual joins. Comes in:
+//! where they lie in the map, the passes between products: norms, activations, residual joins, and attention. Comes in:
 //! types of weights. Goes out: operations for a graph. Knows no network.
 //!
 //! The law here: the bits of a column depend on nothing but the column and the weights; not on the columns

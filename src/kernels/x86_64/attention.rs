@@ -71,46 +71,48 @@ impl Simd {
         let head_dim = queries.head_dim;
         assert!([keys, values].iter().all(|cells| cells.head_dim == head_dim), "expected one size of heads");
         let job = Job { queries, keys, values, rows };
-        // SAFETY: the level says what the CPU has; planes, queries and tiles check who reads or writes them.
-        unsafe {
-            match self.0 {
-                Level::Avx2 => avx2(&job, to),
-                Level::Avx512Vnni => avx512(&job, to),
+        SCRATCH.with_borrow_mut(|scratch| {
+            // SAFETY: the level says what the CPU has; planes, queries and tiles check who reads or writes them.
+            unsafe {
+                match self.0 {
+                    Level::Avx2 => avx2(&job, scratch, to),
+                    Level::Avx512Vnni => avx512(&job, scratch, to),
+                }
             }
-        }
+        });
     }
 }
 
 /// # Safety
 /// AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(job: &Job<'_>, to: &mut Tile<'_>) {
+unsafe fn avx2(job: &Job<'_>, scratch: &mut Scratch, to: &mut Tile<'_>) {
     // SAFETY: the caller's promise. Six rows of two vectors are as many sums as there are registers for.
-    unsafe { attend::<[__m256; 2], 6>(job, to) }
+    unsafe { attend::<[__m256; 2], 6>(job, scratch, to) }
 }
 
 /// # Safety
 /// As [`avx2`], and AVX-512 F.
 #[target_feature(enable = "avx2,fma,f16c,avx512f")]
-unsafe fn avx512(job: &Job<'_>, to: &mut Tile<'_>) {
+unsafe fn avx512(job: &Job<'_>, scratch: &mut Scratch, to: &mut Tile<'_>) {
     // SAFETY: the caller's promise. Twelve rows hide the time that a multiply-add takes.
-    unsafe { attend::<__m512, 12>(job, to) }
+    unsafe { attend::<__m512, 12>(job, scratch, to) }
 }
 
+// No closure below touches a vector: it would not have the instructions of the function that it is in.
+
 #[inline(always)]
-unsafe fn attend<V: Vector, const R: usize>(job: &Job<'_>, to: &mut Tile<'_>) {
-    SCRATCH.with_borrow_mut(|scratch| {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if job.rows.len() < FEW {
-                for row in job.rows.clone() {
-                    one::<V>(job, row, scratch, to.column_f32(row));
-                }
-            } else {
-                many::<V, R>(job, scratch, to);
+unsafe fn attend<V: Vector, const R: usize>(job: &Job<'_>, scratch: &mut Scratch, to: &mut Tile<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if job.rows.len() < FEW {
+            for row in job.rows.clone() {
+                one::<V>(job, row, scratch, to.column_f32(row));
             }
+        } else {
+            many::<V, R>(job, scratch, to);
         }
-    });
+    }
 }
 
 /// A group of lanes: queries at work.
@@ -234,21 +236,10 @@ unsafe fn share<V: Vector, const R: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let n = cells.len();
-        let mut highest = V::of(LOWEST);
-        if group.least >= cells.end {
-            products::<V, R>((keys, stride), [n, head_dim], group.query, |c, score| {
-                score.store(shares.add(c * LANES));
-                highest = highest.max(score);
-            });
-        } else {
-            let n_seen = V::load(group.n_seen.as_ptr());
-            products::<V, R>((keys, stride), [n, head_dim], group.query, |c, score| {
-                let cell = V::of((cells.start + c) as f32);
-                let score = cell.where_below(n_seen, score, V::of(f32::NEG_INFINITY));
-                score.store(shares.add(c * LANES));
-                highest = highest.max(score);
-            });
-        }
+        let n_seen = (group.least < cells.end).then(|| group.n_seen.as_ptr());
+        let mut scores = Scores { to: shares, highest: V::of(LOWEST), first: cells.start, n_seen };
+        products::<V, R>((keys, stride), [n, head_dim], group.query, &mut scores);
+        let highest = scores.highest;
         let zero = V::of(0.0);
         let mut share = zero;
         for c in 0..n {
@@ -277,10 +268,60 @@ unsafe fn join<V: Vector, const R: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        products::<V, R>(values, [head_dim, n], shares, |d, sum| {
-            let to = group.sums.add(d * LANES);
-            sum.mul_add(share.join, V::load(to).mul(share.keep)).store(to);
-        });
+        let mut sums = Joined { to: group.sums, share };
+        products::<V, R>(values, [head_dim, n], shares, &mut sums);
+    }
+}
+
+/// What takes the rows of a product.
+trait Take<V> {
+    /// # Safety
+    /// The CPU has the instructions of `V`; there is such a row.
+    unsafe fn take(&mut self, row: usize, sum: V);
+}
+
+/// Scores go to their cells.
+struct Scores<V> {
+    to: *mut f32,
+    highest: V,
+    /// The cell of row 0.
+    first: usize,
+    /// `[LANES]`, where not every lane sees all cells.
+    n_seen: Option<*const f32>,
+}
+
+impl<V: Vector> Take<V> for Scores<V> {
+    #[inline(always)]
+    unsafe fn take(&mut self, row: usize, score: V) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let score = match self.n_seen {
+                None => score,
+                Some(n_seen) => {
+                    let cell = V::of((self.first + row) as f32);
+                    cell.where_below(V::load(n_seen), score, V::of(f32::NEG_INFINITY))
+                }
+            };
+            score.store(self.to.add(row * LANES));
+            self.highest = self.highest.max(score);
+        }
+    }
+}
+
+/// Sums of values are added to those of the blocks before.
+struct Joined<V> {
+    to: *mut f32,
+    share: Share<V>,
+}
+
+impl<V: Vector> Take<V> for Joined<V> {
+    #[inline(always)]
+    unsafe fn take(&mut self, row: usize, sum: V) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = self.to.add(row * LANES);
+            sum.mul_add(self.share.join, V::load(to).mul(self.share.keep)).store(to);
+        }
     }
 }
 
@@ -309,7 +350,7 @@ unsafe fn products<V: Vector, const R: usize>(
     (matrix, stride): (*const f32, usize),
     [n_rows, n_k]: [usize; 2],
     panel: *const f32,
-    mut take: impl FnMut(usize, V),
+    take: &mut impl Take<V>,
 ) {
     let mut row = 0;
     // SAFETY: the caller's promise; only rows that are there.
@@ -318,10 +359,10 @@ unsafe fn products<V: Vector, const R: usize>(
             let at = matrix.add(row * stride);
             let n = match n_rows - row {
                 // Sums of two rows alone would wait for each other.
-                left if left >= R && left != R + 2 => rows::<V, R>(at, stride, n_k, panel, row, &mut take),
-                4.. => rows::<V, 4>(at, stride, n_k, panel, row, &mut take),
-                2.. => rows::<V, 2>(at, stride, n_k, panel, row, &mut take),
-                _ => rows::<V, 1>(at, stride, n_k, panel, row, &mut take),
+                left if left >= R && left != R + 2 => rows::<V, R>(at, stride, n_k, panel, row, take),
+                4.. => rows::<V, 4>(at, stride, n_k, panel, row, take),
+                2.. => rows::<V, 2>(at, stride, n_k, panel, row, take),
+                _ => rows::<V, 1>(at, stride, n_k, panel, row, take),
             };
             row += n;
         }
@@ -336,7 +377,7 @@ unsafe fn rows<V: Vector, const R: usize>(
     n_k: usize,
     panel: *const f32,
     row: usize,
-    take: &mut impl FnMut(usize, V),
+    take: &mut impl Take<V>,
 ) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
@@ -348,7 +389,7 @@ unsafe fn rows<V: Vector, const R: usize>(
             }
         }
         for (r, sum) in sums.into_iter().enumerate() {
-            take(row + r, sum);
+            take.take(row + r, sum);
         }
     }
     R
@@ -485,7 +526,10 @@ unsafe fn add_values<V: Vector, const N: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sums: [V; N] = std::array::from_fn(|v| V::load(to.add(v * LANES)));
+        let mut sums = [V::of(0.0); N];
+        for (v, sum) in sums.iter_mut().enumerate() {
+            *sum = V::load(to.add(v * LANES));
+        }
         for c in 0..n {
             let share = V::of(*shares.add(c));
             for (v, sum) in sums.iter_mut().enumerate() {

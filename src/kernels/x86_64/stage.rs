@@ -21,7 +21,8 @@ struct F16;
 struct Q8;
 
 impl Elements for F32 {
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn eight(row: *const u8, i: usize) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_loadu_ps(row.cast::<f32>().add(i)) }
@@ -29,7 +30,8 @@ impl Elements for F32 {
 }
 
 impl Elements for F16 {
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn eight(row: *const u8, i: usize) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(row.add(2 * i).cast())) }
@@ -38,7 +40,8 @@ impl Elements for F16 {
 
 /// q8_0: a scale in f16, then [`BLOCK`] codes.
 impl Elements for Q8 {
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn eight(row: *const u8, i: usize) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe {
@@ -84,7 +87,8 @@ pub(super) unsafe fn turned(plane: &Plane<'_>, to: *mut f32, stride: usize) {
     }
 }
 
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn copy<E: Elements>(plane: &Plane<'_>, to: *mut f32, stride: usize) {
     let whole = plane.width() / 8 * 8;
     for r in 0..plane.n_rows() {
@@ -102,7 +106,8 @@ unsafe fn copy<E: Elements>(plane: &Plane<'_>, to: *mut f32, stride: usize) {
     }
 }
 
-#[inline(always)]
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn turn<E: Elements>(plane: &Plane<'_>, to: *mut f32, stride: usize) {
     let whole = [plane.width() / 8 * 8, plane.n_rows() / 8 * 8];
     // SAFETY: the caller's promise; a plane holds its rows.
@@ -126,27 +131,25 @@ unsafe fn turn<E: Elements>(plane: &Plane<'_>, to: *mut f32, stride: usize) {
 }
 
 /// Eight rows of eight to eight columns.
-#[inline(always)]
-unsafe fn transposed(rows: [__m256; 8]) -> [__m256; 8] {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        // Pairs, then fours within each half, then halves.
-        let pair = |i: usize| {
-            let (a, b) = (rows[2 * i], rows[2 * i + 1]);
-            [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)]
-        };
-        let pairs = [pair(0), pair(1), pair(2), pair(3)];
-        let four = |i: usize, high: usize| {
-            let (a, b) = (pairs[2 * i][high], pairs[2 * i + 1][high]);
-            [_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b)]
-        };
-        let (upper, lower) = ([four(0, 0), four(0, 1)], [four(1, 0), four(1, 1)]);
-        let mut columns = [_mm256_setzero_ps(); 8];
-        for i in 0..4 {
-            let (a, b) = (upper[i / 2][i % 2], lower[i / 2][i % 2]);
-            columns[i] = _mm256_permute2f128_ps::<0x20>(a, b);
-            columns[i + 4] = _mm256_permute2f128_ps::<0x31>(a, b);
-        }
-        columns
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn transposed(rows: [__m256; 8]) -> [__m256; 8] {
+    // Pairs, then fours within each half, then halves.
+    let pair = |i: usize| {
+        let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+        [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)]
+    };
+    let pairs = [pair(0), pair(1), pair(2), pair(3)];
+    let four = |i: usize, high: usize| {
+        let (a, b) = (pairs[2 * i][high], pairs[2 * i + 1][high]);
+        [_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b)]
+    };
+    let (upper, lower) = ([four(0, 0), four(0, 1)], [four(1, 0), four(1, 1)]);
+    let mut columns = [_mm256_setzero_ps(); 8];
+    for i in 0..4 {
+        let (a, b) = (upper[i / 2][i % 2], lower[i / 2][i % 2]);
+        columns[i] = _mm256_permute2f128_ps::<0x20>(a, b);
+        columns[i + 4] = _mm256_permute2f128_ps::<0x31>(a, b);
     }
+    columns
 }

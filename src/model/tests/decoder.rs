@@ -17,6 +17,12 @@ fn text_model(dtype: DType, n_threads: usize) -> Model {
     tiny::model(&tiny::config(None, None, Some(TEXT)), dtype, n_threads).0
 }
 
+/// Whoever attends: kernels of ours, and ggml, for which caches lie otherwise.
+fn text_models(dtype: DType, n_threads: usize) -> [(&'static str, Model); 2] {
+    let model = || text_model(dtype, n_threads);
+    [("ours", model()), ("ggml", tiny::by_ggml(model()))]
+}
+
 /// Rows of sequence 0 from position `first` on: tokens, with embeddings at every third position.
 fn rows(first: u32, n: u32) -> Vec<Row> {
     let input = |pos: u32| match pos % 3 {
@@ -109,6 +115,15 @@ fn bits_depend_on_the_own_sequence_only() {
             assert!(beside_others(&model, kv_type, N) == expected, "{case}, beside others");
         }
     }
+    for kv_type in KvType::ALL {
+        let expected = in_chunks(&tiny::by_ggml(text_model(DType::F32, 1)), kv_type, N, N);
+        let model = tiny::by_ggml(text_model(DType::F32, 2));
+        for chunk in [1, 7] {
+            let is_same = in_chunks(&model, kv_type, N, chunk) == expected;
+            assert!(is_same, "ggml, {kv_type:?} cache, chunks of {chunk}");
+        }
+        assert!(beside_others(&model, kv_type, N) == expected, "ggml, {kv_type:?} cache, beside others");
+    }
 }
 
 fn in_chunks(model: &Model, kv_type: KvType, n: u32, chunk: u32) -> Vec<f32> {
@@ -146,19 +161,20 @@ fn beside_others(model: &Model, kv_type: KvType, n: u32) -> Vec<f32> {
 fn bits_do_not_change_over_steps_of_cells() {
     const N: u32 = 520;
     // In f32, since quantized activations would round small differences away.
-    let model = text_model(DType::F32, 2);
+    let models = text_models(DType::F32, 2);
     let embd = embeddings(N);
-    for kv_type in KvType::ALL {
-        let mut at_once = Decoder::new(&model, N, 1, kv_type).unwrap();
+    for ((who, model), kv_type) in models.iter().flat_map(|m| KvType::ALL.map(|kv_type| (m, kv_type))) {
+        let mut at_once = Decoder::new(model, N, 1, kv_type).unwrap();
         let expected = flat(at_once.forward(&rows(0, N), &embd, &Cancel::new()).unwrap());
-        let mut in_parts = Decoder::new(&model, 1024, 1, kv_type).unwrap();
+        let mut in_parts = Decoder::new(model, 1024, 1, kv_type).unwrap();
         let parts = [rows(0, 250), rows(260, 245)];
         for (part, next) in parts.iter().zip([250..260, 505..N]) {
             in_parts.forward(part, &embd, &Cancel::new()).unwrap();
             for row in next.flat_map(|pos| rows(pos, 1)) {
                 let logits = flat(in_parts.forward(&[row], &embd, &Cancel::new()).unwrap());
                 let at = (row.pos * TEXT.n_vocab) as usize;
-                assert!(logits == expected[at..at + logits.len()], "{kv_type:?} cache, position {}", row.pos);
+                let is_same = logits == expected[at..at + logits.len()];
+                assert!(is_same, "{who}, {kv_type:?} cache, position {}", row.pos);
             }
         }
     }
@@ -189,14 +205,14 @@ fn truncated_sequences_decode_again() {
 /// A cache that grew, with sequences of different lengths in it, goes on with the same bits.
 #[test]
 fn a_cache_grows_with_what_is_in_it() {
-    let model = text_model(DType::F32, 2);
+    let models = text_models(DType::F32, 2);
     let cancel = Cancel::new();
-    for kv_type in KvType::ALL {
+    for ((who, model), kv_type) in models.iter().flat_map(|m| KvType::ALL.map(|kv_type| (m, kv_type))) {
         let embd = embeddings(32);
         let in_slot =
             |seq: u32, rows: Vec<Row>| rows.into_iter().map(|row| Row { seq, ..row }).collect::<Vec<_>>();
         let run = |grows: bool| {
-            let mut decoder = Decoder::new(&model, 32, 3, kv_type).unwrap();
+            let mut decoder = Decoder::new(model, 32, 3, kv_type).unwrap();
             decoder.forward(&in_slot(1, rows(0, 20)), &embd, &cancel).unwrap();
             decoder.forward(&in_slot(2, rows(0, 5)), &embd, &cancel).unwrap();
             if grows {
@@ -206,9 +222,9 @@ fn a_cache_grows_with_what_is_in_it() {
             let next = [in_slot(1, rows(20, 3)), in_slot(2, rows(5, 3))].concat();
             flat(decoder.forward(&next, &embd, &cancel).unwrap())
         };
-        assert!(run(true) == run(false), "{kv_type:?} cache");
+        assert!(run(true) == run(false), "{who}, {kv_type:?} cache");
     }
-    let mut decoder = Decoder::new(&model, 32, 1, KvType::F16).unwrap();
+    let mut decoder = Decoder::new(&models[0].1, 32, 1, KvType::F16).unwrap();
     decoder.forward(&rows(0, 20), &embeddings(20), &cancel).unwrap();
     assert_eq!(decoder.grow(19).unwrap_err().to_string(), "context: expected at least 20, found 19");
     assert_eq!(decoder.n_ctx(), 32);
@@ -235,16 +251,20 @@ fn logits_come_for_the_rows_that_want_them() {
     assert_eq!(decoder.n_past(0), 8);
 }
 
-/// A cancelled prefill leaves a cache that can go on.
 /// What is planned before a pass runs is what it allocates at the end of the context, and some scratch beside that.
 #[test]
 fn bytes_of_a_pass_are_known_before_it_runs() {
     const N_CTX: u32 = 600;
-    let model = text_model(DType::Q8_0, 2);
-    let new = || Decoder::new(&model, N_CTX, 1, KvType::F16).unwrap();
+    for (who, model) in text_models(DType::Q8_0, 2) {
+        check_bytes(who, || Decoder::new(&model, N_CTX, 1, KvType::F16).unwrap());
+    }
+}
+
+fn check_bytes(who: &str, new: impl Fn() -> Decoder) {
+    let n_ctx = new().n_ctx();
     let rows = |range: std::ops::Range<u32>| -> Vec<Row> {
         range
-            .map(|pos| Row { input: Input::Token(pos % 97), seq: 0, pos, want_logits: pos + 1 == N_CTX })
+            .map(|pos| Row { input: Input::Token(pos % 97), seq: 0, pos, want_logits: pos + 1 == n_ctx })
             .collect()
     };
     for n in [1, 64, 300] {
@@ -252,20 +272,21 @@ fn bytes_of_a_pass_are_known_before_it_runs() {
         let bytes = decoder.pass_bytes(n).unwrap();
         assert_eq!(decoder.allocated_bytes(), 0);
         // Reads the context one row at a time, then the rows in question.
-        for row in rows(0..N_CTX - n) {
+        for row in rows(0..n_ctx - n) {
             decoder.forward(&[row], &[], &Cancel::new()).unwrap();
         }
-        let logits = decoder.forward(&rows(N_CTX - n..N_CTX), &[], &Cancel::new()).unwrap();
+        let logits = decoder.forward(&rows(n_ctx - n..n_ctx), &[], &Cancel::new()).unwrap();
         let allocated = decoder.allocated_bytes();
-        assert!((allocated..2 * allocated).contains(&bytes), "{n}: {bytes}, {allocated}");
-        let expected = fresh.forward(&rows(0..N_CTX), &[], &Cancel::new()).unwrap();
-        assert!(flat(logits) == flat(expected), "asking changes no answer");
+        assert!((allocated..2 * allocated).contains(&bytes), "{who}, {n}: {bytes}, {allocated}");
+        let expected = fresh.forward(&rows(0..n_ctx), &[], &Cancel::new()).unwrap();
+        assert!(flat(logits) == flat(expected), "{who}: asking changes no answer");
     }
     // No pass takes more than 512 rows, whatever is asked.
     let [most, more] = [512, 9000].map(|n| new().pass_bytes(n).unwrap());
-    assert!(most <= more && more < most + most / 4, "{most}, {more}");
+    assert!(most <= more && more < most + most / 4, "{who}: {most}, {more}");
 }
 
+/// A cancelled prefill leaves a cache that can go on.
 #[test]
 fn a_cancelled_prefill_goes_on_later() {
     let model = text_model(DType::F32, 2);
@@ -310,10 +331,10 @@ fn misuse_is_an_error_and_computes_nothing() {
 /// Numbers that are none are an error; they haunt neither the next conversation nor the neighbours.
 #[test]
 fn poison_is_reported_and_removed() {
-    let model = text_model(DType::F32, 2);
+    let models = text_models(DType::F32, 2);
     let cancel = Cancel::new();
-    for kv_type in KvType::ALL {
-        let mut decoder = Decoder::new(&model, 8, 2, kv_type).unwrap();
+    for ((who, model), kv_type) in models.iter().flat_map(|m| KvType::ALL.map(|kv_type| (m, kv_type))) {
+        let mut decoder = Decoder::new(model, 8, 2, kv_type).unwrap();
         let neighbour =
             |first, n| rows(first, n).into_iter().map(|row| Row { seq: 1, ..row }).collect::<Vec<_>>();
         let mut embd = embeddings(3);
@@ -333,8 +354,8 @@ fn poison_is_reported_and_removed() {
             decoder.forward(&[rows(0, 2), neighbour(2, 1)].concat(), &embeddings(3), &cancel).unwrap();
         let again = flat(again);
         let n_vocab = TEXT.n_vocab as usize;
-        assert!(again[..2 * n_vocab] == expected[..2 * n_vocab], "{kv_type:?} cache");
-        assert!(again[2 * n_vocab..] == expected[5 * n_vocab..], "{kv_type:?} cache, neighbour");
+        assert!(again[..2 * n_vocab] == expected[..2 * n_vocab], "{who}, {kv_type:?} cache");
+        assert!(again[2 * n_vocab..] == expected[5 * n_vocab..], "{who}, {kv_type:?} cache, neighbour");
     }
 }
 
@@ -367,10 +388,10 @@ fn parts(n_past: u32) -> impl Iterator<Item = KvRows> {
 #[test]
 fn cached_rows_move_to_another_decoder() {
     const N: u32 = 300;
-    let model = text_model(DType::F32, 2);
+    let models = text_models(DType::F32, 2);
     let (embd, cancel) = (embeddings(N + 4), Cancel::new());
-    for kv_type in KvType::ALL {
-        let mut from = Decoder::new(&model, 320, 1, kv_type).unwrap();
+    for ((who, model), kv_type) in models.iter().flat_map(|m| KvType::ALL.map(|kv_type| (m, kv_type))) {
+        let mut from = Decoder::new(model, 320, 1, kv_type).unwrap();
         from.forward(&rows(0, N), &embd, &cancel).unwrap();
         let saved: Vec<_> = parts(N).map(|part| (part, from.read_rows(0, part).unwrap())).collect();
         let expected = flat(from.forward(&rows(N, 4), &embd, &cancel).unwrap());
@@ -379,7 +400,7 @@ fn cached_rows_move_to_another_decoder() {
 
         let in_slot =
             |seq: u32, rows: Vec<Row>| rows.into_iter().map(|row| Row { seq, ..row }).collect::<Vec<_>>();
-        let mut to = Decoder::new(&model, 700, 3, kv_type).unwrap();
+        let mut to = Decoder::new(model, 700, 3, kv_type).unwrap();
         to.forward(&in_slot(2, rows(0, 9)), &embd, &cancel).unwrap();
         to.forward(&in_slot(1, rows(0, 4)), &embd, &cancel).unwrap();
         to.assume(1, N).unwrap();
@@ -387,10 +408,10 @@ fn cached_rows_move_to_another_decoder() {
             to.write_rows(1, *part, bytes).unwrap();
         }
         let here: Vec<_> = parts(N).map(|part| (part, to.read_rows(1, part).unwrap())).collect();
-        assert!(here == saved, "{kv_type:?} cache: rows");
+        assert!(here == saved, "{who}, {kv_type:?} cache: rows");
         let next = [in_slot(1, rows(N, 4)), in_slot(2, rows(9, 1))].concat();
         let logits = flat(to.forward(&next, &embd, &cancel).unwrap());
-        assert!(logits[..expected.len()] == expected, "{kv_type:?} cache: next positions");
+        assert!(logits[..expected.len()] == expected, "{who}, {kv_type:?} cache: next positions");
     }
 }
 
