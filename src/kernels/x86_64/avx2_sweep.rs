@@ -45,7 +45,8 @@ thread_local! {
 pub(super) unsafe fn multiply(weights: &Matrix<'_>, layout: Layout, packed: &[u8], sums: &mut Tile<'_>) {
     let columns = sums.columns();
     let n_steps = columns.len().div_ceil(MOST_COLUMNS).max(1);
-    let n_columns = columns.len().div_ceil(n_steps).max(1);
+    // Whole fours, which is what bytes are multiplied by.
+    let n_columns = columns.len().div_ceil(n_steps).next_multiple_of(4).max(4);
     SCRATCH.with_borrow_mut(|scratch| {
         for first in columns.clone().step_by(n_columns) {
             let some = first..columns.end.min(first + n_columns);
