@@ -6,7 +6,7 @@ use super::ops::Against;
 use super::packed::{Layout, pack_plain};
 use super::self_check::{Numbers, plain_product, product, wild_rows};
 use super::simd::Simd;
-use super::weights::{Class, WeightType, f16_to_f32, values_plain};
+use super::weights::{Class, WeightType, f16_to_f32, value_plain, values_plain};
 
 #[test]
 fn packing_equals_the_plain_loop() {
@@ -104,6 +104,7 @@ fn weights_are_those_of_ggml() {
         let found = values_plain(kind, &row);
         assert_eq!(found.len(), n_in);
         for (i, (&expected, found)) in expected.iter().zip(found).enumerate() {
+            assert_eq!(value_plain(kind, &row, i).to_bits(), found.to_bits(), "{kind:?} {i}");
             // A fifth bit moves part of the minimum, which rounds once more.
             let size = expected.abs().max(1.0) * 32.0;
             assert!(

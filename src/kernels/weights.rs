@@ -255,8 +255,14 @@ pub fn values_plain(kind: WeightType, row: &[u8]) -> Vec<f32> {
 /// # Panics
 /// Beyond the row.
 pub fn value_plain(kind: WeightType, row: &[u8], i: usize) -> f32 {
-    match kind.class() {
-        Class::Float => float_plain(kind, row, i),
+    let (elements, bytes) = kind.block();
+    match kind {
+        WeightType::F16 | WeightType::Bf16 | WeightType::F32 => float_plain(kind, row, i),
+        // A type of caches, of which many elements are asked for.
+        WeightType::Q8_0 => {
+            let block = &row[i / elements * bytes..][..bytes];
+            f32::from(block[2 + i % elements] as i8) * f16(block, 0)
+        }
         _ => block_plain(kind, row, i / BLOCK).value(i % BLOCK),
     }
 }
