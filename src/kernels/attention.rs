@@ -4,7 +4,8 @@
 //! The plain loops here say what every SIMD form must yield, bit for bit. Keys are taken in blocks of
 //! [`KEYS`], each with a maximum and sums of its own, and blocks are joined in order (Milakov and Gimelshein
 //! 2018). So the bits of a query depend on the cells that it sees and on nothing else, whoever computes which
-//! queries together.
+//! queries together; but for keys and values that are no numbers, which may reach the queries before theirs in the
+//! same sequence, whose answers are lost anyway.
 
 mod check;
 mod ops;
@@ -12,7 +13,8 @@ mod ops;
 mod tests;
 
 use super::functions::exp;
-use super::weights::{WeightType, value_plain};
+use super::packed::BLOCK;
+use super::weights::{WeightType, f16_to_f32, value_plain};
 
 pub use check::agrees;
 pub use ops::{AttendAll, AttendCells, Heads};
@@ -115,7 +117,15 @@ impl<'a> Plane<'a> {
     /// Element `i` of row `r`.
     pub fn value(&self, r: usize, i: usize) -> f32 {
         assert!(i < self.width, "expected an element below {}, found {i}", self.width);
-        value_plain(self.kind, self.row(r), i)
+        let row = self.row(r);
+        match self.kind {
+            // As `value_plain`, which takes a whole block apart for it.
+            WeightType::Q8_0 => {
+                let block = &row[i / BLOCK * (2 + BLOCK)..][..2 + BLOCK];
+                f32::from(block[2 + i % BLOCK] as i8) * f16_to_f32(u16::from_le_bytes([block[0], block[1]]))
+            }
+            kind => value_plain(kind, row, i),
+        }
     }
 }
 

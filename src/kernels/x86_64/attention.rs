@@ -17,8 +17,8 @@ use super::functions::exp;
 use super::vector::Vector;
 use super::{Level, Simd, stage};
 
-/// Queries of one sequence from which on they are worth a group of lanes.
-const FEW: usize = 5;
+/// Queries of one sequence from which on they are worth a group of lanes, by measurement.
+const FEW: usize = 6;
 /// Keys that a single query is done with at once: what fits a first-level cache in f32.
 const SOME: usize = 2 * LANES;
 
