@@ -34,7 +34,7 @@ pub struct Bench {
     /// Timed runs of each test, behind one that warms up; medians count
     #[arg(short, long, value_name = "N", default_value = "3", value_parser = value_parser!(u32).range(1..=1000))]
     repetitions: u32,
-    /// Threads that compute [default: one per core]
+    /// Threads that compute [default: one for each physical core]
     #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     threads: Option<u32>,
     /// Type of the cached keys and values: f16, f32 or q8_0

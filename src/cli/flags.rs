@@ -23,7 +23,7 @@ pub struct ModelFlags {
     /// Positions that prompt and answer share [default: what the model was trained for]
     #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     ctx: Option<u32>,
-    /// Threads that compute [default: one per core]
+    /// Threads that compute [default: one for each physical core]
     #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     threads: Option<u32>,
     /// Type of the cached keys and values: f16, f32 or q8_0
@@ -91,10 +91,9 @@ impl ModelFlags {
     }
 }
 
-/// Threads to compute with: as many as `wanted`, else one per core.
+/// Threads to compute with: as many as `wanted`, else one for each physical core.
 pub fn n_threads(wanted: Option<u32>) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    wanted.map_or_else(cores, |n| n as usize)
+    wanted.map_or_else(measure::n_cores, |n| n as usize)
 }
 
 #[derive(Args)]

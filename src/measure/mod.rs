@@ -7,6 +7,7 @@
 //! terminal and prints nothing: doors show what comes out. Numbers that a door shows are in units that their names end with.
 
 mod bench;
+mod cores;
 mod expectation;
 mod history;
 mod limits;
@@ -23,6 +24,7 @@ mod test;
 mod work;
 
 pub use bench::{Options, bench};
+pub use cores::n_cores;
 pub use expectation::{Expected, expect};
 pub use history::History;
 pub use limits::Limits;
