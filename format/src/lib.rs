@@ -11,7 +11,7 @@ mod lost_maps;
 mod schema;
 
 pub use container::{
-    Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Encoder, Gguf, Layout, Limits, Metadata, Shape, Strings,
+    Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Encoder, Gguf, Layout, Limits, Metadata, Pages, Shape, Strings,
     TensorInfo, TensorPlan, Value, ValueType, Writer, Written,
 };
 pub use error::{Error, Result};

@@ -188,7 +188,7 @@ impl Conversation<'_> {
         if !outcome.text.is_empty() || outcome.finish_reason != FinishReason::Cancelled {
             screen.say("\n")?;
         }
-        let line = receipt::line(&self.engine.loaded().config.name, &[], &followed);
+        let line = receipt::line(self.engine, &[], &followed);
         self.tell(&line);
         Ok(followed.outcome)
     }

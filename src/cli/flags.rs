@@ -4,7 +4,7 @@ use super::quantity::parse_bytes;
 use super::screen::note;
 use super::wrong_usage;
 use crate::engine::image_cache::default_dir;
-use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling};
+use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling, Speculation};
 use crate::error::{Error, Result};
 use crate::measure::{self, Room};
 use crate::model::KvType;
@@ -29,6 +29,9 @@ pub struct ModelFlags {
     /// Type of the cached keys and values: f16, f32 or q8_0
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: KvType,
+    /// Give the memory of the vision half's weights back when a picture is encoded [default: only where memory is short]
+    #[arg(long)]
+    low_memory: bool,
     /// Directory that keeps what was made of pictures, or `off` [default: owlet/images among the user's caches]
     #[arg(long, value_name = "DIR")]
     image_cache: Option<CachePlace>,
@@ -76,18 +79,26 @@ impl ModelFlags {
         let n_ctx = self.ctx.unwrap_or(loaded.text.n_ctx_train);
         let n_file_bytes =
             self.model.as_deref().and_then(|path| fs::metadata(path).ok()).map_or(0, |file| file.len());
+        let mut low_memory = self.low_memory;
         // A context that the model cannot have is the engine's to refuse.
         if let Some(available) = measure::available().filter(|_| n_ctx <= loaded.text.n_ctx_train) {
-            let wanted = measure::Use { n_ctx, kv_type: self.kv_type, n_file_bytes };
+            let n_vision_bytes = loaded.vision_pages.n_bytes();
+            let wanted = measure::Use { n_ctx, kv_type: self.kv_type, n_file_bytes, n_vision_bytes };
             match measure::room(&loaded.model, &loaded.config, &wanted, available)? {
-                Room::Tight(why) if !is_quiet => note(&why),
-                Room::Tight(_) | Room::Enough => {}
+                Room::Enough => {}
+                Room::InTurns(why) | Room::Tight(why) => {
+                    low_memory = true;
+                    if !is_quiet {
+                        note(&why);
+                    }
+                }
             }
         }
         let place = self.image_cache.clone().unwrap_or_default();
         let disk = place.dir().map(|dir| (dir, self.image_cache_size));
         let cache = CacheOptions { disk, ..CacheOptions::default() };
-        Engine::start(loaded, Options { n_ctx, n_slots: 1, kv_type: self.kv_type, cache })
+        let (kv_type, speculation) = (self.kv_type, Speculation::Auto);
+        Engine::start(loaded, Options { n_ctx, n_slots: 1, kv_type, cache, speculation, low_memory })
     }
 }
 

@@ -39,8 +39,9 @@ impl Outlook {
         let mut line = |text: std::fmt::Arguments| {
             let _ = writeln!(out, "{text}");
         };
-        let Plan { n_ctx, kv_type, parts, mapped_bytes, fixed_bytes, total_bytes, available_bytes } =
-            &self.plan;
+        let Plan {
+            n_ctx, kv_type, parts, fixed_bytes, total_bytes, low_memory_bytes, available_bytes, ..
+        } = &self.plan;
         line(format_args!(
             "{}: what it needs with a context of {n_ctx} and {kv_type} keys and values\n",
             self.file
@@ -50,12 +51,15 @@ impl Outlook {
             line(format_args!("  {:<18} {:>12}  {kind}", part.what, bytes_in_words(part.n_bytes)));
         }
         line(format_args!("  {:<18} {:>12}", "total", bytes_in_words(*total_bytes)));
+        line(format_args!("  {:<18} {:>12}", "with --low-memory", bytes_in_words(*low_memory_bytes)));
         line(format_args!("  {:<18} {:>12}", "without mapped", bytes_in_words(*fixed_bytes)));
         if let Some(available) = *available_bytes {
             let verdict = if *fixed_bytes > available {
                 "too little: a shorter context (-c) or smaller keys and values (--kv-type q8_0) need less"
-            } else if fixed_bytes + mapped_bytes > available {
+            } else if *low_memory_bytes > available {
                 "will do, but not all weights stay in memory: they are read from disk again and again"
+            } else if *total_bytes > available {
+                "enough, if the vision half's weights leave memory after each picture (--low-memory, by itself)"
             } else {
                 "enough"
             };

@@ -3,14 +3,14 @@
 
 use super::follow::Followed;
 use super::pictures::Attached;
-use crate::engine::{EmbeddingSource, FinishReason};
+use crate::engine::{EmbeddingSource, Engine, FinishReason};
 use std::time::Duration;
 
-/// The receipt of what `followed` tells, given by the model `name`. `pictures` are to be named in it: all or none of
+/// The receipt of what `followed` tells, given by the model of `engine`. `pictures` are to be named in it: all or none of
 /// those that were followed.
-pub fn line(name: &str, pictures: &[Attached], followed: &Followed) -> String {
+pub fn line(engine: &Engine, pictures: &[Attached], followed: &Followed) -> String {
     let Followed { outcome, sources } = followed;
-    let mut parts = vec![name.to_string()];
+    let mut parts = vec![engine.loaded().config.name.clone()];
     let is_cached = |source: &Option<EmbeddingSource>| source.is_some_and(EmbeddingSource::is_cached);
     parts.extend(
         pictures
@@ -32,6 +32,9 @@ pub fn line(name: &str, pictures: &[Attached], followed: &Followed) -> String {
     parts.push(format!("prefill {}{reused} {}", tokens(n_read), seconds(timings.prefill)));
     let speed = outcome.tokens_per_second().map(|speed| format!(", {speed:.1} tokens/s")).unwrap_or_default();
     parts.push(format!("decode {} {}{speed}", tokens(outcome.ids.len()), seconds(timings.decode)));
+    if engine.options().low_memory {
+        parts.push("low memory".to_string());
+    }
     if outcome.finish_reason != FinishReason::Eos {
         parts.push(format!("ended by {}", ended_by(outcome.finish_reason)));
     }

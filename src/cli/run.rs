@@ -73,7 +73,7 @@ impl Run {
             screen.say("\n")?;
         }
         if !is_quiet {
-            note(&receipt::line(name, &pictures, &followed));
+            note(&receipt::line(&engine, &pictures, &followed));
         }
         let is_cancelled = followed.outcome.finish_reason == FinishReason::Cancelled;
         Ok(if is_cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
@@ -103,7 +103,7 @@ struct Report<'a> {
     finish_reason: &'static str,
     tokens: Tokens<'a>,
     images: Vec<Image<'a>>,
-    timings: Seconds,
+    timings: Timings,
     model: &'a str,
     seed: u64,
 }
@@ -130,12 +130,15 @@ struct Image<'a> {
 }
 
 #[derive(Serialize)]
-struct Seconds {
+struct Timings {
     load_s: f64,
     encode_s: f64,
     prefill_s: f64,
     decode_s: f64,
     tokens_per_second: Option<f64>,
+    /// Tokens that were drafted ahead where that seemed to pay, and those of them that the model chose as well.
+    drafted: usize,
+    accepted: usize,
 }
 
 impl<'a> Report<'a> {
@@ -158,12 +161,14 @@ impl<'a> Report<'a> {
             n_tokens: picture.n_tokens,
             cached: source.is_some_and(EmbeddingSource::is_cached),
         };
-        let timings = Seconds {
+        let timings = Timings {
             load_s,
             encode_s: outcome.timings.encode.as_secs_f64(),
             prefill_s: outcome.timings.prefill.as_secs_f64(),
             decode_s: outcome.timings.decode.as_secs_f64(),
             tokens_per_second: outcome.tokens_per_second(),
+            drafted: outcome.n_drafted,
+            accepted: outcome.n_accepted,
         };
         Report {
             text: &outcome.text,

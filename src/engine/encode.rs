@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Step, VisionEncoder};
 use crate::prompt::Pixels;
 use ggml::Cancel;
+use owlet_format::Pages;
 use std::sync::Arc;
 
 /// The tower and what it made before.
@@ -19,6 +20,10 @@ pub struct ImageEncoder {
     /// What the tower is at.
     current: Option<ImageKey>,
     cache: ImageCache,
+    /// Given back when the tower rests.
+    pages: Option<Pages>,
+    /// It has read weights since.
+    is_warm: bool,
 }
 
 /// How far a picture is.
@@ -33,7 +38,21 @@ impl ImageEncoder {
     /// `Backend` where there is no memory for the tower's run state.
     pub fn new(model: &Model, has_vision: bool, cache: ImageCache) -> Result<ImageEncoder> {
         let tower = has_vision.then(|| VisionEncoder::new(model)).transpose()?;
-        Ok(ImageEncoder { tower, current: None, cache })
+        Ok(ImageEncoder { tower, current: None, cache, pages: None, is_warm: false })
+    }
+
+    /// The tower's weights are in `pages`, which are given back whenever it [rests](ImageEncoder::rest).
+    pub fn releasing(self, pages: Pages) -> ImageEncoder {
+        ImageEncoder { pages: Some(pages), ..self }
+    }
+
+    /// No picture is waited for.
+    pub fn rest(&mut self) {
+        if std::mem::take(&mut self.is_warm)
+            && let Some(pages) = &self.pages
+        {
+            pages.release();
+        }
     }
 
     /// The embedding of `key`, if it was computed before. Asks no disk while the tower is at that picture.
@@ -62,6 +81,7 @@ impl ImageEncoder {
             self.current = Some(*key);
             return Ok(Progress::Step(step));
         }
+        self.is_warm = true;
         let step = tower.step(cancel)?;
         if !step.is_last() {
             return Ok(Progress::Step(step));

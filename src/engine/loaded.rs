@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::prompt::Tokenizer;
 use ggml::Backend;
-use owlet_format::{GenerationConfig, Gguf, ModelConfig, PromptConfig, TextConfig};
+use owlet_format::{GenerationConfig, Gguf, ModelConfig, Pages, Part, PromptConfig, TextConfig};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// Everything read-only about a model that can answer. Cloning shares it.
@@ -20,6 +21,8 @@ pub struct Loaded {
     pub tokenizer: Tokenizer,
     pub eos_id: u32,
     pub model: Model,
+    /// What pictures need of the file, and words do not.
+    pub vision_pages: Pages,
     /// SHA-256 of the file's header, which holds the checksum of every tensor.
     pub digest: [u8; 32],
     /// SHA-256 of `digest` and of what computes: what the bits of an embedding depend on besides its picture.
@@ -49,10 +52,22 @@ impl Loaded {
         let tokenizer = Tokenizer::new(vocabulary)?;
         let backend = Backend::cpu(n_threads)?;
         let model = Model::load(file, &config, &backend)?;
+        let vision_pages = vision_pages(file, &config);
         let eos_id = vocabulary.eos_id;
         let digest = header_digest(file);
         let encoder_digest = encoder_digest(&digest, &model);
-        Ok(Loaded { config, text, prompt, generation, tokenizer, eos_id, model, digest, encoder_digest })
+        Ok(Loaded {
+            config,
+            text,
+            prompt,
+            generation,
+            tokenizer,
+            eos_id,
+            model,
+            vision_pages,
+            digest,
+            encoder_digest,
+        })
     }
 
     /// Positions that a picture takes, where the model takes pictures.
@@ -75,6 +90,13 @@ pub fn open_file(path: Option<&Path>) -> Result<Gguf> {
         Some(path) => Ok(Gguf::open(path)?),
         None => builtin::open(),
     }
+}
+
+fn vision_pages(file: &Gguf, config: &ModelConfig) -> Pages {
+    let of_vision = |part| matches!(part, Part::Vision | Part::Projector);
+    let names: HashSet<String> =
+        config.tensors().into_iter().filter(|spec| of_vision(spec.part)).map(|spec| spec.name).collect();
+    file.pages(|name| names.contains(name))
 }
 
 fn header_digest(file: &Gguf) -> [u8; 32] {

@@ -16,6 +16,7 @@ mod sampler;
 mod scheduler;
 mod session;
 mod slot;
+mod speculate;
 mod stop;
 mod store;
 
@@ -24,6 +25,7 @@ pub use loaded::{Loaded, open_file};
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
 pub use scheduler::PROMPT_ROWS;
+pub use speculate::Speculation;
 pub use stop::FinishReason;
 pub use store::{Conversation, NamedPicture, Restored, Saved};
 
@@ -49,6 +51,9 @@ pub struct Options {
     pub n_slots: u32,
     pub kv_type: KvType,
     pub cache: CacheOptions,
+    pub speculation: Speculation,
+    /// Gives the memory of the tower's weights back when no picture is left to encode; the next one reads them again.
+    pub low_memory: bool,
 }
 
 /// A model at work. Requests are answered in the order in which slots become free.

@@ -82,6 +82,9 @@ pub struct Outcome {
     pub n_prompt: usize,
     /// Positions of the prompt that the decoder still knew from the turn before.
     pub n_reused: usize,
+    /// Tokens that were drafted ahead, and those of them that the model chose as well: each spared a pass.
+    pub n_drafted: usize,
+    pub n_accepted: usize,
     pub timings: Timings,
 }
 

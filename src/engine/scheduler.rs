@@ -13,6 +13,7 @@ use super::loan::{Lent, LoanOrder, Wanted};
 use super::request::{EmbeddingSource, Event};
 use super::session::{Cell, n_common};
 use super::slot::{Job, Slot};
+use super::speculate::Pace;
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Input, Row};
@@ -42,6 +43,8 @@ pub struct Scheduler {
     decoder: Decoder,
     encoder: ImageEncoder,
     slots: Vec<Slot>,
+    /// What passes of single answers take.
+    pace: Pace,
     /// How often a slot was given to somebody.
     n_uses: u64,
     queue: VecDeque<Job>,
@@ -59,12 +62,15 @@ impl Scheduler {
         cache: ImageCache,
         orders: Receiver<Order>,
     ) -> Result<Scheduler> {
-        let encoder = ImageEncoder::new(&loaded.model, loaded.config.vision.is_some(), cache)?;
+        let mut encoder = ImageEncoder::new(&loaded.model, loaded.config.vision.is_some(), cache)?;
+        if options.low_memory {
+            encoder = encoder.releasing(loaded.vision_pages.clone());
+        }
         let n_ctx = options.n_ctx.min(FIRST_CACHE);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
-        let (queue, borrowers) = Default::default();
-        Ok(Scheduler { loaded, options, decoder, encoder, slots, n_uses: 0, queue, borrowers, orders })
+        let (pace, queue, borrowers) = Default::default();
+        Ok(Scheduler { loaded, options, decoder, encoder, slots, pace, n_uses: 0, queue, borrowers, orders })
     }
 
     /// Works until nobody can submit any more and nothing is left to do.
@@ -149,9 +155,8 @@ impl Scheduler {
         while let Some(job) = self.queue.front() {
             let Some(at) = self.best_free_slot(&job.prompt) else { return };
             let Some(job) = self.queue.pop_front() else { return };
-            let n_ctx = self.options.n_ctx as usize;
             self.slots[at].last_used = self.next_use();
-            self.slots[at].begin(job, n_ctx, &self.loaded.tokenizer, &self.loaded.prompt.stop_ids);
+            self.slots[at].begin(job, &self.loaded, &self.options);
             self.cut_cache(at);
         }
     }
@@ -189,7 +194,7 @@ impl Scheduler {
     /// One step of the tower, for the first slot that waits for a picture.
     fn encode(&mut self) {
         let waiting = self.slots.iter_mut().find_map(|slot| slot.picture_wanted().map(|image| (slot, image)));
-        let Some((slot, image)) = waiting else { return };
+        let Some((slot, image)) = waiting else { return self.encoder.rest() };
         match step_picture(&mut self.encoder, slot, image) {
             // The next round finishes it.
             Ok(()) | Err(Error::Cancelled) => {}
@@ -197,8 +202,24 @@ impl Scheduler {
         }
     }
 
+    /// Drafts ahead where one slot alone has an answer to write. A pass that several share is full of their rows.
+    ///
+    /// Says whether the next pass is such a one.
+    fn draft(&mut self) -> bool {
+        self.slots.iter_mut().for_each(Slot::forget_draft);
+        let mut at_work = self.slots.iter_mut().filter(|slot| !slot.positions(1).is_empty());
+        match (at_work.next(), at_work.next()) {
+            (Some(slot), None) if slot.is_answering() => {
+                slot.draft(&self.pace);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// One pass of the decoder over whatever the slots can run.
     fn decode(&mut self) {
+        let is_single_answer = self.draft();
         let pass = Pass::gather(&self.slots, self.loaded.text.n_embd as usize);
         if pass.rows.is_empty() {
             return;
@@ -218,14 +239,20 @@ impl Scheduler {
             Err(error) => return self.give_up(&pass, error),
         };
         let took = started.elapsed();
+        if is_single_answer {
+            self.pace.saw(pass.rows.len(), took);
+        } else {
+            self.pace.saw_other();
+        }
         let mut logits = logits.rows();
         for (at, range) in &pass.parts {
             let slot = &mut self.slots[*at];
-            let wanted = range.clone().next_back().is_some_and(|last| slot.wants_logits(last));
-            let row = if wanted { logits.next() } else { None };
-            if let Err(error) = slot.advance(range.len(), row, took) {
+            let n_wanted = range.clone().filter(|&position| slot.wants_logits(position)).count();
+            let rows: Vec<_> = logits.by_ref().take(n_wanted).collect();
+            if let Err(error) = slot.advance(range.len(), rows.into_iter(), took) {
                 slot.fail(error);
             }
+            self.cut_cache(*at);
         }
     }
 

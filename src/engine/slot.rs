@@ -4,13 +4,16 @@
 //! run, so reading a prompt and writing an answer are the same act. The scheduler asks what is to be done, does it
 //! together with what other slots need, and brings back logits. Must not know the network.
 
+use super::Options;
 use super::image_cache::{Embedding, ImageKey};
+use super::loaded::Loaded;
 use super::request::{EmbeddingSource, Event, Outcome, Request, Timings};
 use super::sampler::Sampler;
 use super::session::{Cell, n_reusable};
+use super::speculate::{Pace, Speculator};
 use super::stop::{Answer, FinishReason};
 use crate::error::{Error, Result};
-use crate::prompt::{Detokenizer, Tokenizer};
+use crate::prompt::Detokenizer;
 use crate::token::TokenId;
 use ggml::Cancel;
 use std::collections::HashMap;
@@ -56,6 +59,7 @@ struct Work {
     embeddings: HashMap<ImageKey, Embedding>,
     detokenizer: Detokenizer,
     stop_ids: Vec<TokenId>,
+    speculator: Speculator,
     answer: Answer,
     text: String,
     ids: Vec<TokenId>,
@@ -104,16 +108,17 @@ impl Slot {
         self.held.len()
     }
 
-    /// Starts on `job`, whose prompt and answer share `n_ctx` positions. The cache is to be cut to [`Slot::n_past`].
-    pub fn begin(&mut self, job: Job, n_ctx: usize, tokenizer: &Tokenizer, stop_ids: &[TokenId]) {
+    /// Starts on `job`. The cache is to be cut to [`Slot::n_past`].
+    pub fn begin(&mut self, job: Job, model: &Loaded, options: &Options) {
         let n_reused = n_reusable(&self.held, &job.prompt);
         self.held.truncate(n_reused);
         self.work = Some(Work {
             n_reused,
-            n_ctx,
+            n_ctx: options.n_ctx as usize,
             embeddings: HashMap::new(),
-            detokenizer: tokenizer.detokenizer(),
-            stop_ids: stop_ids.to_vec(),
+            detokenizer: model.tokenizer.detokenizer(),
+            stop_ids: model.prompt.stop_ids.clone(),
+            speculator: Speculator::new(options.speculation, &job.prompt),
             answer: Answer::new(job.request.stop.iter().cloned()),
             text: String::new(),
             ids: Vec::new(),
@@ -159,8 +164,27 @@ impl Slot {
     pub fn positions(&self, max: usize) -> Range<usize> {
         let here = self.held.len();
         match &self.work {
-            Some(work) if self.picture_wanted().is_none() => here..work.n_known().min(here + max),
+            Some(work) if self.picture_wanted().is_none() => here..work.n_planned().min(here + max),
             _ => here..here,
+        }
+    }
+
+    /// Writes an answer: its prompt is read.
+    pub fn is_answering(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| self.held.len() >= work.job.prompt.len())
+    }
+
+    /// Drafts what the answer may go on with, so that the next pass runs it too.
+    pub fn draft(&mut self, pace: &Pace) {
+        if let Some(work) = &mut self.work {
+            work.draft(pace);
+        }
+    }
+
+    /// The next pass runs what is known.
+    pub fn forget_draft(&mut self) {
+        if let Some(work) = &mut self.work {
+            work.speculator.forget_draft();
         }
     }
 
@@ -169,9 +193,9 @@ impl Slot {
         self.work.as_ref()?.cell(position)
     }
 
-    /// Whether the pass that runs `position` has to bring the logits behind it: nothing known comes after.
+    /// Whether the pass that runs `position` has to bring the logits behind it: nothing that is known for sure comes after.
     pub fn wants_logits(&self, position: usize) -> bool {
-        self.work.as_ref().is_some_and(|work| position + 1 == work.n_known())
+        self.work.as_ref().is_some_and(|work| position + 1 >= work.n_known())
     }
 
     /// Row `row` of a picture, `[n_embd]`.
@@ -180,11 +204,17 @@ impl Slot {
         self.work.as_ref()?.embeddings.get(key)?.get(start..start + n_embd)
     }
 
-    /// The next `n_rows` positions are in the cache now, after a pass that `took` so long; `logits` [n_vocab] where wanted.
+    /// The next `n_rows` positions are in the cache now, after a pass that `took` so long; `logits` [n_vocab] a position
+    /// where they are wanted. What was drafted wrong is no longer held, and to be cut from the cache.
     ///
     /// # Errors
     /// What the sampler says.
-    pub fn advance(&mut self, n_rows: usize, logits: Option<&[f32]>, took: Duration) -> Result<()> {
+    pub fn advance<'a>(
+        &mut self,
+        n_rows: usize,
+        logits: impl Iterator<Item = &'a [f32]>,
+        took: Duration,
+    ) -> Result<()> {
         let Some(work) = &mut self.work else { return Ok(()) };
         let here = self.held.len();
         self.held.extend((here..here + n_rows).filter_map(|position| work.cell(position)));
@@ -195,9 +225,12 @@ impl Slot {
         } else {
             work.timings.decode += took;
         }
-        let Some(logits) = logits else { return Ok(()) };
-        let id = work.job.sampler.sample(logits)?;
-        if let Some(reason) = work.take(id) {
+        let (n_kept, ended) = work.choose(logits);
+        if here >= n_prompt {
+            let n_wrong = work.speculator.settle(n_kept, took);
+            self.held.truncate(self.held.len() - n_wrong);
+        }
+        if let Some(reason) = ended? {
             self.finish(reason);
         }
         Ok(())
@@ -208,12 +241,15 @@ impl Slot {
         let Some(mut work) = self.work.take() else { return };
         let text = work.detokenizer.flush();
         work.show(|answer| answer.push(&text) + &answer.finish());
+        let (n_drafted, n_accepted) = work.speculator.counts();
         let outcome = Outcome {
             text: work.text,
             finish_reason: reason,
             ids: work.ids,
             n_prompt: work.job.prompt.len(),
             n_reused: work.n_reused,
+            n_drafted,
+            n_accepted,
             timings: work.timings,
         };
         work.job.tell(Event::Done(outcome));
@@ -233,12 +269,46 @@ impl Work {
         self.job.prompt.len() + self.ids.len()
     }
 
+    /// Those, and what is drafted behind them.
+    fn n_planned(&self) -> usize {
+        self.n_known() + self.speculator.draft().len()
+    }
+
     fn cell(&self, position: usize) -> Option<Cell> {
         let n_prompt = self.job.prompt.len();
         match position.checked_sub(n_prompt) {
             None => self.job.prompt.get(position).copied(),
-            Some(at) => self.ids.get(at).map(|&id| Cell::Token(id)),
+            Some(at) => self.ids.iter().chain(self.speculator.draft()).nth(at).map(|&id| Cell::Token(id)),
         }
+    }
+
+    /// Neither longer than the answer may become nor than the context is.
+    fn draft(&mut self, pace: &Pace) {
+        let n_left = (self.job.request.max_tokens as usize).saturating_sub(self.ids.len() + 1);
+        let n_max = n_left.min(self.n_ctx.saturating_sub(self.n_known()));
+        self.speculator.think(n_max, &self.stop_ids, pace);
+    }
+
+    /// Chooses a token from each of `logits`, as long as the one before is what was drafted there. Yields how many tokens
+    /// of the draft the answer goes on behind, and why it ended if it did.
+    fn choose<'a>(
+        &mut self,
+        logits: impl Iterator<Item = &'a [f32]>,
+    ) -> (usize, Result<Option<FinishReason>>) {
+        let mut n_kept = 0;
+        for logits in logits {
+            let id = match self.job.sampler.sample(logits) {
+                Ok(id) => id,
+                Err(error) => return (n_kept, Err(error)),
+            };
+            let is_drafted = self.speculator.chose(id);
+            let ended = self.take(id);
+            if ended.is_some() || !is_drafted {
+                return (n_kept, Ok(ended));
+            }
+            n_kept += 1;
+        }
+        (n_kept, Ok(None))
     }
 
     /// The model has chosen `id`. Says whether the answer ends with it.

@@ -35,6 +35,8 @@ pub struct Plan {
     /// What has to be in memory at once.
     pub fixed_bytes: u64,
     pub total_bytes: u64,
+    /// The most at once where the weights of one half give way to those of the other.
+    pub low_memory_bytes: u64,
     /// Where the system tells.
     pub available_bytes: Option<u64>,
 }
@@ -75,6 +77,8 @@ impl Plan {
             parts.iter().filter(|part| part.is_mapped == is_mapped).map(|part| part.n_bytes).sum()
         };
         let (mapped_bytes, fixed_bytes): (u64, u64) = (sum(true), sum(false));
+        let text_bytes = weights_of(file, config, |part| part == Part::Text);
+        let low_memory_bytes = fixed_bytes + text_bytes.max(mapped_bytes - text_bytes);
         Ok(Plan {
             n_ctx,
             kv_type: kv_type.dtype().name().into(),
@@ -82,19 +86,25 @@ impl Plan {
             mapped_bytes,
             fixed_bytes,
             total_bytes: mapped_bytes + fixed_bytes,
+            low_memory_bytes,
             available_bytes: available(),
         })
     }
 }
 
 fn weights(file: &Gguf, config: &ModelConfig) -> Vec<Planned> {
-    let tensors = typed(config, file);
     let of_part = |part: Part| {
-        let bytes = tensors.iter().filter(|(spec, _)| spec.part == part);
-        let n_bytes = bytes.filter_map(|(spec, dtype)| spec.ne.n_bytes(*dtype)).sum();
+        let n_bytes = weights_of(file, config, |of| of == part);
         Planned { what: format!("{part} weights"), n_bytes, is_mapped: true }
     };
     config.parts().map(of_part).collect()
+}
+
+/// Bytes of the weights of the parts that are wanted.
+fn weights_of(file: &Gguf, config: &ModelConfig, is_wanted: impl Fn(Part) -> bool) -> u64 {
+    let tensors = typed(config, file);
+    let wanted = tensors.iter().filter(|(spec, _)| is_wanted(spec.part));
+    wanted.filter_map(|(spec, dtype)| spec.ne.n_bytes(*dtype)).sum()
 }
 
 /// What is there beside the weights while the model runs.
@@ -133,6 +143,8 @@ impl Beside {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Room {
     Enough,
+    /// It can, if the weights of one half give way to those of the other; why, in a line.
+    InTurns(String),
     /// It can, but slowly; why, in a line.
     Tight(String),
 }
@@ -144,6 +156,8 @@ pub struct Use {
     pub kv_type: KvType,
     /// Of the file that its weights are mapped from; 0 for the built-in model.
     pub n_file_bytes: u64,
+    /// How many of these pictures need and words do not.
+    pub n_vision_bytes: u64,
 }
 
 /// Whether there is room for `model` in `available` bytes of memory. Plans only where that is not clear at once.
@@ -153,7 +167,7 @@ pub struct Use {
 pub fn room(model: &Model, config: &ModelConfig, wanted: &Use, available: u64) -> Result<Room> {
     /// More than buffers and a photo take, by far.
     const PLENTY: u64 = 2 << 30;
-    let Use { n_ctx, kv_type, n_file_bytes } = *wanted;
+    let Use { n_ctx, kv_type, n_file_bytes, n_vision_bytes } = *wanted;
     let Some(text) = &config.text else { return Ok(Room::Enough) };
     let all =
         [kv_bytes(text, n_ctx, 1, kv_type), n_file_bytes, PLENTY].into_iter().fold(0, u64::saturating_add);
@@ -166,16 +180,21 @@ pub fn room(model: &Model, config: &ModelConfig, wanted: &Use, available: u64) -
         let fits = |n_ctx: u32| plan(n_ctx).is_ok_and(|beside| beside.total() <= available);
         return Err(no_room(&beside, n_ctx, available, fits));
     }
-    if beside.total().saturating_add(n_file_bytes) > available {
-        return Ok(Room::Tight(format!(
-            "memory: {} of weights and up to {} beside them are more than the {} available; weights will be read from \
-             disk again and again, which is slow",
-            bytes_in_words(n_file_bytes),
-            bytes_in_words(beside.total()),
-            bytes_in_words(available)
-        )));
+    let fits = |n_mapped_bytes: u64| beside.total().saturating_add(n_mapped_bytes) <= available;
+    if fits(n_file_bytes) {
+        return Ok(Room::Enough);
     }
-    Ok(Room::Enough)
+    let why = format!(
+        "memory: {} of weights and up to {} beside them are more than the {} available",
+        bytes_in_words(n_file_bytes),
+        bytes_in_words(beside.total()),
+        bytes_in_words(available)
+    );
+    Ok(if fits(n_vision_bytes.max(n_file_bytes.saturating_sub(n_vision_bytes))) {
+        Room::InTurns(format!("{why}; those of the vision half leave it after each picture (--low-memory)"))
+    } else {
+        Room::Tight(format!("{why}; weights will be read from disk again and again, which is slow"))
+    })
 }
 
 /// Says what does not fit, and the longest context that does.
@@ -236,6 +255,8 @@ mod tests {
         assert_eq!(plan.mapped_bytes, of_tensors);
         assert_eq!(plan.parts.iter().map(|part| part.n_bytes).sum::<u64>(), plan.total_bytes);
         assert_eq!(plan.mapped_bytes + plan.fixed_bytes, plan.total_bytes);
+        let halves = [part("text weights"), part("vision weights") + part("projector weights")];
+        assert_eq!(plan.low_memory_bytes, plan.fixed_bytes + halves[0].max(halves[1]));
         // A photo of 12 megapixels is 36.6 MB.
         assert!((36_600_000..36_700_000).contains(&part("a photo")), "{plan:?}");
         assert!(part("text buffers") > 64 * 64 * 4 && part("vision buffers") > 16 * 128 * 4, "{plan:?}");
@@ -251,14 +272,17 @@ mod tests {
         let (file, config) = model();
         let model = Model::load(&file, &config, &Backend::cpu(1).unwrap()).unwrap();
         let found = |n_ctx, n_file_bytes, available| {
-            let wanted = Use { n_ctx, kv_type: KvType::F16, n_file_bytes };
+            let wanted = Use { n_ctx, kv_type: KvType::F16, n_file_bytes, n_vision_bytes: n_file_bytes / 2 };
             room(&model, &config, &wanted, available).map_err(|error| error.to_string())
         };
         const GB: u64 = 1 << 30;
         assert_eq!(found(1 << 17, GB, 16 * GB), Ok(Room::Enough), "by far");
         assert_eq!(found(1 << 17, 0, GB), Ok(Room::Enough), "by a look at the graphs");
         let tight = "memory: 1.07 GB of weights and up to ";
-        assert!(matches!(found(1 << 17, GB, GB), Ok(Room::Tight(why)) if why.starts_with(tight)));
+        assert!(matches!(found(1 << 17, GB, GB / 2), Ok(Room::Tight(why)) if why.starts_with(tight)));
+        let in_turns = found(1 << 17, GB, GB);
+        let ending = "; those of the vision half leave it after each picture (--low-memory)";
+        assert!(matches!(&in_turns, Ok(Room::InTurns(why)) if why.ends_with(ending)), "{in_turns:?}");
         let error = found(1 << 17, GB, 100 << 20).unwrap_err();
         assert!(
             error.starts_with("memory: a context of 131072 needs 134.22 MB for keys and values and "),

@@ -227,7 +227,17 @@ impl Runs<'_, '_> {
             let loaded = Loaded::from_file(&subject.reopen()?, n_threads)?;
             let n_ctx = loaded.text.n_ctx_train;
             let cache = engine::CacheOptions::default();
-            let engine = Engine::start(loaded, engine::Options { n_ctx, n_slots: 1, kv_type, cache })?;
+            let engine = Engine::start(
+                loaded,
+                engine::Options {
+                    n_ctx,
+                    n_slots: 1,
+                    kv_type,
+                    cache,
+                    speculation: engine::Speculation::Auto,
+                    low_memory: false,
+                },
+            )?;
             let seconds = started.elapsed().as_secs_f64();
             drop(engine);
             Ok(seconds)

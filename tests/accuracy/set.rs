@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use owlet::engine::{CacheOptions, Engine, Event, Loaded, Options, Request, Sampling};
+use owlet::engine::{CacheOptions, Engine, Event, Loaded, Options, Request, Sampling, Speculation};
 use owlet::model::KvType;
 use owlet::prompt::{Limits, Message, decode, preprocess};
 use serde::Deserialize;
@@ -49,7 +49,14 @@ impl Set {
     ) -> Table {
         let loaded = Loaded::open(model, n_threads).unwrap();
         let n_ctx = loaded.text.n_ctx_train;
-        let options = Options { n_ctx, n_slots: 1, kv_type: KvType::F16, cache: CacheOptions::default() };
+        let options = Options {
+            n_ctx,
+            n_slots: 1,
+            kv_type: KvType::F16,
+            cache: CacheOptions::default(),
+            speculation: Speculation::default(),
+            low_memory: false,
+        };
         let engine = Engine::start(loaded, options).unwrap();
         let mut table = Table::default();
         for question in &self.questions {

@@ -1,10 +1,11 @@
 //! The engine through its own door: slots, reuse, cancelling. Random weights: one wrong position changes every token.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use owlet::engine::{
     CacheOptions, EmbeddingSource, Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Sampling,
-    Ticket,
+    Speculation, Ticket,
 };
 use owlet::model::KvType;
 use owlet::prompt::{Message, Pixels};
@@ -12,8 +13,26 @@ use owlet::prompt::{Message, Pixels};
 use crate::models::{Kind, path};
 
 pub fn engine(kind: Kind, n_slots: u32) -> Engine {
-    let loaded = Loaded::open(Some(&path(kind)), 1).unwrap();
-    let options = Options { n_ctx: 2048, n_slots, kv_type: KvType::F32, cache: CacheOptions::default() };
+    engine_with(kind, |options| options.n_slots = n_slots)
+}
+
+/// One slot, unless `change` says otherwise.
+pub fn engine_with(kind: Kind, change: impl FnOnce(&mut Options)) -> Engine {
+    engine_of(&path(kind), change)
+}
+
+/// On the model in `file`.
+pub fn engine_of(file: &Path, change: impl FnOnce(&mut Options)) -> Engine {
+    let loaded = Loaded::open(Some(file), 1).unwrap();
+    let mut options = Options {
+        n_ctx: 2048,
+        n_slots: 1,
+        kv_type: KvType::F32,
+        cache: CacheOptions::default(),
+        speculation: Speculation::Auto,
+        low_memory: false,
+    };
+    change(&mut options);
     Engine::start(loaded, options).unwrap()
 }
 

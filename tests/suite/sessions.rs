@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ggml::Cancel;
 use owlet::engine::{
-    CacheOptions, Conversation, Engine, Loaded, NamedPicture, Options, Outcome, Restored, Saved,
+    CacheOptions, Conversation, Engine, Loaded, NamedPicture, Options, Outcome, Restored, Saved, Speculation,
 };
 use owlet::model::KvType;
 use owlet::prompt::{Message, Pixels};
@@ -17,7 +17,18 @@ use crate::models::{Kind, path};
 
 fn engine_with(kind: Kind, n_ctx: u32, n_slots: u32, kv_type: KvType) -> Engine {
     let loaded = Loaded::open(Some(&path(kind)), 1).unwrap();
-    Engine::start(loaded, Options { n_ctx, n_slots, kv_type, cache: CacheOptions::default() }).unwrap()
+    Engine::start(
+        loaded,
+        Options {
+            n_ctx,
+            n_slots,
+            kv_type,
+            cache: CacheOptions::default(),
+            speculation: Speculation::default(),
+            low_memory: false,
+        },
+    )
+    .unwrap()
 }
 
 fn engine(kind: Kind) -> Engine {

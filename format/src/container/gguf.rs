@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::cursor::Place;
 use super::header::{self, Header};
+use super::pages::Pages;
 use super::size::Size;
 use super::{Metadata, TensorInfo, map};
 use crate::error::{Error, Result};
@@ -31,6 +32,8 @@ impl Default for Limits {
 /// A GGUF whose header was checked against its bytes.
 pub struct Gguf {
     bytes: Bytes,
+    /// Absent where the bytes were in memory from the beginning.
+    map: Option<map::Map>,
     header: Header,
     /// Indices of the tensors, sorted by name.
     by_name: Vec<u32>,
@@ -49,7 +52,9 @@ impl Gguf {
 
     /// As [`Gguf::open`], with limits of the caller's.
     pub fn open_within(path: &Path, limits: Limits) -> Result<Self> {
-        Self::from_bytes_within(map::map(path)?, &path.display().to_string(), limits)
+        let map = map::map(path)?;
+        let file = Self::from_bytes_within(map.bytes(), &path.display().to_string(), limits)?;
+        Ok(Self { map: Some(map), ..file })
     }
 
     /// Reads a GGUF that is in memory; messages call it `label`.
@@ -69,7 +74,7 @@ impl Gguf {
     pub fn from_bytes_within(bytes: Bytes, label: &str, limits: Limits) -> Result<Self> {
         let header = header::parse(&bytes, label, limits)?;
         let by_name = sorted_by_name(&header.tensors, label)?;
-        Ok(Self { bytes, header, by_name })
+        Ok(Self { bytes, map: None, header, by_name })
     }
 
     /// What messages call this file: its path.
@@ -118,6 +123,12 @@ impl Gguf {
     /// The whole file, shared; [`TensorInfo::offset`] counts from its start.
     pub fn bytes(&self) -> Bytes {
         self.bytes.clone()
+    }
+
+    /// The pages of those tensors that `wanted` names; none where this file is not mapped.
+    pub fn pages(&self, wanted: impl Fn(&str) -> bool) -> Pages {
+        let tensors = self.tensors().iter().filter(|tensor| wanted(&tensor.name));
+        Pages::new(self.map.clone(), tensors)
     }
 
     /// Bytes behind the last tensor and its padding, which nothing accounts for.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use ggml::Cancel;
 use owlet::engine::{
-    CacheOptions, Conversation, Engine, Event, Loaded, NamedPicture, Options, Request, Sampling,
+    CacheOptions, Conversation, Engine, Event, Loaded, NamedPicture, Options, Request, Sampling, Speculation,
 };
 use owlet::model::KvType;
 use owlet::prompt::{Message, Pixels};
@@ -35,7 +35,14 @@ fn good() -> owlet::Result<Vec<(Vec<u8>, usize)>> {
     let io = |cause| owlet::Error::io("temporary directory", cause);
     let engine = Engine::start(
         Loaded::open(None, 1)?,
-        Options { n_ctx: 64, n_slots: 1, kv_type: KvType::F16, cache: CacheOptions::default() },
+        Options {
+            n_ctx: 64,
+            n_slots: 1,
+            kv_type: KvType::F16,
+            cache: CacheOptions::default(),
+            speculation: Speculation::default(),
+            low_memory: false,
+        },
     )?;
     let dir = tempfile::tempdir().map_err(io)?;
     let path = dir.path().join("session");
