@@ -7,7 +7,7 @@ use crate::engine::image_cache::default_dir;
 use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling, Speculation};
 use crate::error::{Error, Result};
 use crate::measure::{self, Room};
-use crate::model::KvType;
+use crate::model::{Arithmetic, KvType};
 use clap::{Args, value_parser};
 use std::ffi::OsString;
 use std::fs;
@@ -26,6 +26,9 @@ pub struct ModelFlags {
     /// Threads that compute [default: one for each physical core]
     #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     threads: Option<u32>,
+    /// Leave activations in f32 before quantized weights, instead of rounding them to 8 bits: slower
+    #[arg(long)]
+    exact: bool,
     /// Type of the cached keys and values: f16, f32 or q8_0
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: KvType,
@@ -75,7 +78,8 @@ impl ModelFlags {
     /// # Errors
     /// What is wrong with the model, or what there is too little of.
     pub fn start(&self, is_quiet: bool) -> Result<Engine> {
-        let loaded = Loaded::open(self.model.as_deref(), n_threads(self.threads))?;
+        let arithmetic = if self.exact { Arithmetic::Exact } else { Arithmetic::Packed };
+        let loaded = Loaded::open_with(self.model.as_deref(), n_threads(self.threads), arithmetic)?;
         let n_ctx = self.ctx.unwrap_or(loaded.text.n_ctx_train);
         let n_file_bytes =
             self.model.as_deref().and_then(|path| fs::metadata(path).ok()).map_or(0, |file| file.len());

@@ -10,7 +10,9 @@ use std::time::Duration;
 /// those that were followed.
 pub fn line(engine: &Engine, pictures: &[Attached], followed: &Followed) -> String {
     let Followed { outcome, sources } = followed;
-    let mut parts = vec![engine.loaded().config.name.clone()];
+    let model = engine.loaded();
+    let exact = if model.model.is_exact() { ", exact" } else { "" };
+    let mut parts = vec![format!("{}{exact}", model.config.name)];
     let is_cached = |source: &Option<EmbeddingSource>| source.is_some_and(EmbeddingSource::is_cached);
     parts.extend(
         pictures

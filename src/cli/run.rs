@@ -5,7 +5,7 @@ use super::follow::{Followed, follow};
 use super::pictures::{self, Attached};
 use super::screen::{Screen, note};
 use super::{INTERRUPTED, json, receipt, wrong_usage};
-use crate::engine::{EmbeddingSource, Engine, FinishReason, Request};
+use crate::engine::{EmbeddingSource, Engine, FinishReason, Loaded, Request};
 use crate::error::Result;
 use crate::prompt::Message;
 use serde::Serialize;
@@ -65,9 +65,9 @@ impl Run {
         let is_quiet = self.quiet || self.json;
         let show = |text: &str| if self.json { Ok(()) } else { screen.say(text) };
         let followed = follow(&ticket, pictures.len(), self.quiet, show)?;
-        let name = &engine.loaded().config.name;
+        let model = engine.loaded();
         if self.json {
-            let report = Report::new(name, seed, &pictures, &followed, load_s);
+            let report = Report::new(model, seed, &pictures, &followed, load_s);
             json::write_line(&mut stdout().lock(), &report).map_err(Screen::failed)?;
         } else {
             screen.say("\n")?;
@@ -105,6 +105,8 @@ struct Report<'a> {
     images: Vec<Image<'a>>,
     timings: Timings,
     model: &'a str,
+    /// Activations were not rounded to 8 bits.
+    exact: bool,
     seed: u64,
 }
 
@@ -143,7 +145,7 @@ struct Timings {
 
 impl<'a> Report<'a> {
     fn new(
-        model: &'a str,
+        model: &'a Loaded,
         seed: u64,
         pictures: &'a [Attached],
         followed: &'a Followed,
@@ -176,7 +178,8 @@ impl<'a> Report<'a> {
             tokens: Tokens { prompt: outcome.n_prompt, completion: outcome.ids.len(), ids: &outcome.ids },
             images: pictures.iter().zip(&followed.sources).map(image).collect(),
             timings,
-            model,
+            model: &model.config.name,
+            exact: model.model.is_exact(),
             seed,
         }
     }

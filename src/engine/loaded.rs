@@ -3,7 +3,7 @@
 use super::builtin;
 use super::image_cache::Shape;
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Arithmetic, Model};
 use crate::prompt::Tokenizer;
 use ggml::Backend;
 use owlet_format::{GenerationConfig, Gguf, ModelConfig, Pages, Part, PromptConfig, TextConfig};
@@ -35,14 +35,22 @@ impl Loaded {
     /// # Errors
     /// `Io`, `Format`, `Unsupported` by what is wrong with the file; `Unsupported` where it has no text half.
     pub fn open(path: Option<&Path>, n_threads: usize) -> Result<Loaded> {
-        Loaded::from_file(&open_file(path)?, n_threads)
+        Loaded::open_with(path, n_threads, Arithmetic::Packed)
+    }
+
+    /// The same with this arithmetic.
+    ///
+    /// # Errors
+    /// As [`Loaded::open`]; `Unsupported` where this machine cannot do it.
+    pub fn open_with(path: Option<&Path>, n_threads: usize, arithmetic: Arithmetic) -> Result<Loaded> {
+        Loaded::from_file(&open_file(path)?, n_threads, arithmetic)
     }
 
     /// The model in `file`; its tensors are used where they lie.
     ///
     /// # Errors
-    /// As [`Loaded::open`].
-    pub fn from_file(file: &Gguf, n_threads: usize) -> Result<Loaded> {
+    /// As [`Loaded::open_with`].
+    pub fn from_file(file: &Gguf, n_threads: usize, arithmetic: Arithmetic) -> Result<Loaded> {
         let config = ModelConfig::read(file)?;
         let lacking = || Error::unsupported(file.label(), "this model has no text half, so it cannot answer");
         let (text, prompt) =
@@ -51,7 +59,7 @@ impl Loaded {
         let vocabulary = config.tokenizer.as_ref().ok_or_else(lacking)?;
         let tokenizer = Tokenizer::new(vocabulary)?;
         let backend = Backend::cpu(n_threads)?;
-        let model = Model::load(file, &config, &backend)?;
+        let model = Model::load_with(file, &config, &backend, arithmetic)?;
         let vision_pages = vision_pages(file, &config);
         let eos_id = vocabulary.eos_id;
         let digest = header_digest(file);

@@ -97,6 +97,17 @@ impl Kernels {
         Kernels { simd: None, arithmetic: Arithmetic::Packed, disagreed: None }
     }
 
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
+    /// Whether activations stay what they are before weights of this type: ggml's own products of quantized weights
+    /// round them.
+    pub fn is_exact(&self, dtype: DType) -> bool {
+        let is_ours = self.simd.is_some() && WeightType::of(dtype).is_some();
+        !dtype.is_quantized() || is_ours && self.arithmetic == Arithmetic::Exact
+    }
+
     /// What multiplies weights of this type in rows of `n_in` elements; none where ggml does.
     pub fn product(&self, dtype: DType, n_in: u64) -> Option<Product> {
         let (simd, kind) = (self.simd?, WeightType::of(dtype)?);
@@ -159,6 +170,9 @@ impl fmt::Display for Kernels {
         match self.simd {
             Some(simd) => write!(f, "owlet {}", simd.name())?,
             None => write!(f, "ggml")?,
+        }
+        if self.arithmetic == Arithmetic::Exact {
+            write!(f, ", activations in f32")?;
         }
         match self.disagreed {
             Some(simd) => write!(f, " ({} failed its self-check)", simd.name()),

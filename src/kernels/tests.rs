@@ -1,12 +1,13 @@
 //! Every kernel against its plain loops, on whatever instructions this CPU has.
 
-use ggml::quantize;
+use ggml::{DType, quantize};
 
 use super::ops::Against;
 use super::packed::{Layout, pack_plain};
 use super::self_check::{Numbers, plain_product, product, wild_rows};
 use super::simd::Simd;
 use super::weights::{Class, WeightType, f16_to_f32, value_plain, values_plain};
+use super::{Arithmetic, Kernels};
 
 #[test]
 fn packing_equals_the_plain_loop() {
@@ -121,5 +122,24 @@ fn weights_are_those_of_ggml() {
             found.to_bits() == expected[0].to_bits() || found.is_nan() && expected[0].is_nan(),
             "{bits:#x}"
         );
+    }
+}
+
+#[test]
+fn exactness_is_promised_where_it_is_kept() {
+    let ours = Kernels::of_this_machine(Arithmetic::Exact);
+    let has_ours = ours.product(DType::Q8_0, 32).is_some();
+    let cases = [
+        (ours, DType::Q8_0, has_ours),
+        (ours, DType::Q4_K, has_ours),
+        (ours, DType::F16, true),
+        // No kernel of ours knows it.
+        (ours, DType::Q2_K, false),
+        (Kernels::of_this_machine(Arithmetic::Packed), DType::Q8_0, false),
+        (Kernels::none(), DType::Q8_0, false),
+        (Kernels::none(), DType::F32, true),
+    ];
+    for (kernels, dtype, expected) in cases {
+        assert_eq!(kernels.is_exact(dtype), expected, "{kernels}: {dtype}");
     }
 }

@@ -224,7 +224,7 @@ impl Runs<'_, '_> {
         let subject = self.subject;
         let seconds = self.repeat(Test::Startup, || {
             let started = Instant::now();
-            let loaded = Loaded::from_file(&subject.reopen()?, n_threads)?;
+            let loaded = Loaded::from_file(&subject.reopen()?, n_threads, subject.model.activations())?;
             let n_ctx = loaded.text.n_ctx_train;
             let cache = engine::CacheOptions::default();
             let engine = Engine::start(

@@ -27,14 +27,15 @@ mod tests;
 use std::sync::Arc;
 
 use ggml::{Backend, Weights};
-use owlet_format::{Gguf, ModelConfig, ProjectorConfig, TextConfig, VisionConfig};
+use owlet_format::{Gguf, ModelConfig, ProjectorConfig, Role, TextConfig, VisionConfig};
 
 pub use decoder::{Decoder, Input, Logits, Row};
 pub use kv_cache::{KvHalf, KvRows, KvType, kv_bytes, kv_row_bytes};
 pub use observe::Observe;
 pub use vision::{Step, VisionEncoder};
 
-use crate::kernels::{Arithmetic, Kernels};
+pub use crate::kernels::Arithmetic;
+use crate::kernels::Kernels;
 use crate::{Error, Result};
 use weights::{Lookup, ProjectorWeights, TextWeights, VisionWeights};
 
@@ -59,7 +60,24 @@ impl Model {
     /// # Errors
     /// The file is not what its config implies, or the backend cannot take its tensors.
     pub fn load(file: &Gguf, config: &ModelConfig, backend: &Backend) -> Result<Model> {
+        Model::load_with(file, config, backend, Arithmetic::Packed)
+    }
+
+    /// The same with this arithmetic.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); `Unsupported` where this machine cannot multiply all of the file's types exactly.
+    pub fn load_with(
+        file: &Gguf,
+        config: &ModelConfig,
+        backend: &Backend,
+        arithmetic: Arithmetic,
+    ) -> Result<Model> {
         config.check(file)?;
+        let kernels = Kernels::of_this_machine(arithmetic);
+        if arithmetic == Arithmetic::Exact {
+            expect_exact(file, config, &kernels)?;
+        }
         let spec = |tensor: &owlet_format::TensorInfo| ggml::TensorSpec {
             name: tensor.name.clone(),
             dtype: tensor.dtype,
@@ -68,17 +86,22 @@ impl Model {
         };
         let specs: Vec<_> = file.tensors().iter().map(spec).collect();
         let weights = Weights::new(backend, file.bytes(), &specs)?;
-        Model::assemble(file.label(), weights, config, backend)
+        Model::assemble(file.label(), weights, config, backend, kernels)
     }
 
     /// The network of tensors that are what `config` implies.
-    fn assemble(label: &str, weights: Weights, config: &ModelConfig, backend: &Backend) -> Result<Model> {
+    fn assemble(
+        label: &str,
+        weights: Weights,
+        config: &ModelConfig,
+        backend: &Backend,
+        kernels: Kernels,
+    ) -> Result<Model> {
         let lookup = Lookup { weights: &weights, label };
         let vision = config.vision.clone().map(|c| lookup.vision(&c).map(|w| (c, w))).transpose()?;
         let projector = config.projector.clone().map(|c| lookup.projector(&c).map(|w| (c, w))).transpose()?;
         let text = config.text.clone().map(|c| lookup.text(&c).map(|w| (c, w))).transpose()?;
         let (label, backend) = (label.to_owned(), backend.clone());
-        let kernels = Kernels::of_this_machine(Arithmetic::Packed);
         Ok(Model(Arc::new(Parts { label, backend, kernels, weights, vision, projector, text })))
     }
 
@@ -86,6 +109,16 @@ impl Model {
     pub fn kernels(&self) -> String {
         let ggml = ggml::build_info();
         format!("{}, ggml {} (cpu {})", self.0.kernels, ggml.ggml_version, ggml.cpu_level)
+    }
+
+    /// What activations are before quantized weights are multiplied with them.
+    pub fn activations(&self) -> Arithmetic {
+        self.0.kernels.arithmetic()
+    }
+
+    /// Whether activations stay what they are, in f32.
+    pub fn is_exact(&self) -> bool {
+        self.activations() == Arithmetic::Exact
     }
 
     /// What the bits of results depend on besides file and input, kernels and compiler flags included. Whoever makes
@@ -115,4 +148,20 @@ impl Model {
     fn part<'a, T>(&'a self, part: Option<&'a T>, what: &str) -> Result<&'a T> {
         part.ok_or_else(|| Error::unsupported(&self.0.label, format_args!("the file has no {what}")))
     }
+}
+
+/// Every matrix that something is multiplied with must have exact products.
+fn expect_exact(file: &Gguf, config: &ModelConfig, kernels: &Kernels) -> Result<()> {
+    let is_multiplied = |role| matches!(role, Role::Matrix | Role::Output);
+    for spec in config.tensors().into_iter().filter(|spec| is_multiplied(spec.role)) {
+        let dtype = file.tensor(&spec.name).map(|tensor| tensor.dtype);
+        if let Some(dtype) = dtype.filter(|&dtype| !kernels.is_exact(dtype)) {
+            let what = format_args!(
+                "exact arithmetic: expected kernels of owlet's own for {dtype}, found {kernels}, which rounds \
+                 activations to 8 bits"
+            );
+            return Err(Error::unsupported(format_args!("{}: tensor {}", file.label(), spec.name), what));
+        }
+    }
+    Ok(())
 }

@@ -63,6 +63,34 @@ fn a_picture_is_looked_at_once_for_all_runs() {
     assert_eq!(entries(&images).len(), 3);
 }
 
+/// What the tower makes of a picture with activations in f32 has other bits, and each finds its own again.
+#[test]
+fn exact_embeddings_and_others_never_mix() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/red-circle.png");
+    let place = dir.path().to_str().unwrap();
+    let args = ["run", "--image", image, "--image-cache", place, "What colour is the circle?"];
+    let ask = |more: &[&str]| report(owlet(&[&args, &["--json"], more].concat()));
+    let packed = ask(&[]);
+    let of_packed = entries(dir.path());
+    let exact = ask(&["--exact"]);
+    assert_eq!((packed["exact"].as_bool(), exact["exact"].as_bool()), (Some(false), Some(true)));
+    assert!(!cached(&packed).0 && !cached(&exact).0, "the other's embedding was taken");
+    let of_exact: Vec<_> = entries(dir.path()).into_iter().filter(|path| !of_packed.contains(path)).collect();
+    let [a, b] = [&of_packed, &of_exact].map(|paths| fs::read(&paths[0]).unwrap());
+    // Within the rows, far from what an entry says about itself.
+    assert!(a[a.len() / 4..a.len() / 2] != b[b.len() / 4..b.len() / 2], "the flag changes nothing");
+    for (more, first) in [(&[][..], &packed), (&["--exact"], &exact)] {
+        assert_eq!(cached(&ask(more)), (true, cached(first).1), "{more:?}");
+    }
+    assert_eq!((of_packed.len(), of_exact.len(), &exact["text"]), (1, 1, &json!("red")));
+
+    let receipt = owlet(&[&args[..], &["--exact"]].concat()).err;
+    assert!(receipt.starts_with("owlet-demo, exact | "), "{receipt}");
+    let chat = owlet_with(&["chat", "--exact"], b"How many circles?\n").err;
+    assert!(chat.starts_with("owlet-demo, exact | "), "{chat}");
+}
+
 #[test]
 fn the_second_run_does_not_wait_for_the_tower() {
     let dir = tempfile::tempdir().unwrap();

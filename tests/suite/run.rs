@@ -71,6 +71,7 @@ fn json_has_everything() {
         }],
         "timings": null,
         "model": "story",
+        "exact": false,
         "seed": 7,
     });
     assert_eq!(report, expected, "{report:#}\n{expected:#}");

@@ -18,6 +18,8 @@ pub struct Head {
     pub model: ModelId,
     /// f16, f32, q8_0
     pub kv_type: String,
+    /// Whether the rows were computed with activations in f32.
+    pub exact: bool,
     pub system: Option<String>,
     pub messages: Vec<Said>,
     /// Names; the pixels stand behind the head.
@@ -100,6 +102,14 @@ impl Head {
             let found = shown(&self.kv_type);
             let problem =
                 format!("its keys and values are of type {found}; this program runs with {kv_type}");
+            return Err(Error::unsupported(place, problem));
+        }
+        let is_exact = model.model.is_exact();
+        if self.exact != is_exact {
+            let problem = match is_exact {
+                true => "its keys and values are of activations in 8 bits; this program runs with exact ones",
+                false => "its keys and values are of exact activations; this program runs with 8 bits",
+            };
             return Err(Error::unsupported(place, problem));
         }
         let format = |problem: String| Err(Error::format(place, problem));
@@ -284,6 +294,7 @@ mod tests {
                 written_by: String::new(),
                 model,
                 kv_type: String::new(),
+                exact: false,
                 system: None,
                 messages: vec![],
                 pictures: vec![],

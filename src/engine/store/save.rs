@@ -97,6 +97,7 @@ impl Engine {
             written_by: concat!("owlet ", env!("CARGO_PKG_VERSION")).to_string(),
             model: ModelId { name: self.loaded.config.name.clone(), sha256: head::hex(&self.loaded.digest) },
             kv_type: self.options.kv_type.dtype().name().to_string(),
+            exact: self.loaded.model.is_exact(),
             system: conversation.system.clone(),
             messages: head::said(&conversation.messages),
             pictures: conversation.pictures.iter().map(|picture| picture.name.clone()).collect(),

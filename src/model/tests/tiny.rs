@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ggml::quantize::{dequantize, quantize_rows};
 use ggml::{Backend, DType, TensorSpec, Weights};
 use owlet_format::{
     Activation, ModelConfig, NormKind, ProjectorConfig, ProjectorKind, Provenance, QkNorm, Role,
@@ -11,7 +12,7 @@ use owlet_format::{
 use owlet_format::{Shuffle, TextConfig, VisionConfig};
 
 use super::reference::Nodes;
-use crate::kernels::Kernels;
+use crate::kernels::{Arithmetic, Kernels};
 use crate::model::{Model, Observe};
 
 /// InternViT's build: 8 x 8 patches and the class token, so that a last tile of attention is one column wide.
@@ -97,30 +98,60 @@ pub(super) fn model_of(
     dtype_of: impl Fn(&str) -> DType,
     n_threads: usize,
 ) -> (Model, Tensors) {
+    stored(config, dtype_of, n_threads, |_, _| ())
+}
+
+/// In f32, with the matrices that a model in `dtype` has: rounded to it.
+pub(super) fn rounded(config: &ModelConfig, dtype: DType, n_threads: usize) -> Model {
+    let round = |values: &mut [f32], n_in: usize| {
+        let mut blocks = vec![0; dtype.row_bytes(values.len() as u64).unwrap() as usize];
+        quantize_rows(dtype, values, n_in, None, &mut blocks).unwrap();
+        dequantize(dtype, &blocks, values).unwrap();
+    };
+    stored(config, |_| DType::F32, n_threads, round).0
+}
+
+/// Matrices go through `change`, with the length of their rows, before they are stored.
+fn stored(
+    config: &ModelConfig,
+    dtype_of: impl Fn(&str) -> DType,
+    n_threads: usize,
+    change: impl Fn(&mut [f32], usize),
+) -> (Model, Tensors) {
     let mut tensors = HashMap::new();
     let mut specs = Vec::new();
     let mut bytes = Vec::new();
     for spec in config.tensors() {
         let ne = spec.ne.padded();
-        let values = values(&spec.name, ne[0], spec.ne.n_elements());
+        let mut values = values(&spec.name, ne[0], spec.ne.n_elements());
         let is_matrix = matches!(spec.role, Role::Matrix | Role::Embedding | Role::Output);
         let dtype = if is_matrix { dtype_of(&spec.name) } else { DType::F32 };
+        if is_matrix {
+            change(&mut values, ne[0] as usize);
+        }
         let n_bytes = spec.ne.n_bytes(dtype).unwrap() as usize;
         let offset = bytes.len();
         bytes.resize(offset + n_bytes, 0);
-        ggml::quantize::quantize_rows(dtype, &values, ne[0] as usize, None, &mut bytes[offset..]).unwrap();
+        quantize_rows(dtype, &values, ne[0] as usize, None, &mut bytes[offset..]).unwrap();
         bytes.resize(bytes.len().next_multiple_of(64), 0);
         specs.push(TensorSpec { name: spec.name.clone(), dtype, ne, offset: offset as u64 });
         tensors.insert(spec.name, values);
     }
     let backend = Backend::cpu(n_threads).unwrap();
     let weights = Weights::new(&backend, Bytes::from(bytes), &specs).unwrap();
-    (Model::assemble("tiny", weights, config, &backend).unwrap(), Tensors(tensors))
+    let kernels = Kernels::of_this_machine(Arithmetic::Packed);
+    (Model::assemble("tiny", weights, config, &backend, kernels).unwrap(), Tensors(tensors))
 }
 
 /// The same model without kernels of ours.
 pub(super) fn by_ggml(mut model: Model) -> Model {
     Arc::get_mut(&mut model.0).unwrap().kernels = Kernels::none();
+    model
+}
+
+/// The same model with activations in f32.
+pub(super) fn exact(mut model: Model) -> Model {
+    Arc::get_mut(&mut model.0).unwrap().kernels = Kernels::of_this_machine(Arithmetic::Exact);
     model
 }
 

@@ -6,7 +6,7 @@ use owlet_format::{Activation, NormKind, ProjectorConfig, ProjectorKind, QkNorm,
 use super::reference::{self, Nodes};
 use super::tiny::{self, Compare, Everything, PROJECTOR, TOWER, noise};
 use crate::Error;
-use crate::model::{Model, Step, VisionEncoder};
+use crate::model::{Arithmetic, Model, Observe, Step, VisionEncoder};
 
 /// Largest error that f32 weights may have, against f64.
 const F32_BOUND: f64 = 2e-5;
@@ -56,6 +56,42 @@ fn nodes_equal_the_reference() {
         };
         compared(case, &model);
         compared(&format!("{case}, by ggml"), &tiny::by_ggml(model));
+    }
+}
+
+/// With activations in f32 a quantized model is the f32 model of its rounded weights; with packed ones it is not.
+#[test]
+fn exact_activations_leave_only_what_weights_were_rounded_to() {
+    let config = tiny::config(Some(TOWER), Some(PROJECTOR), None);
+    let pixels = picture(&TOWER);
+    let nodes = |model: &Model| {
+        let mut encoder = VisionEncoder::new(model).unwrap();
+        let mut step = encoder.start(&pixels).unwrap();
+        let mut everything = Everything::default();
+        while !step.is_last() {
+            step = encoder.step_observed(&Cancel::new(), &mut everything).unwrap();
+        }
+        everything.0
+    };
+    let farthest = |model: &Model, expected: &Nodes| {
+        let mut compare = Compare::new("", expected.clone(), f64::INFINITY);
+        for (name, values) in nodes(model) {
+            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            compare.node(&name, &[], &values);
+        }
+        compare.errors.iter().map(|(_, error)| *error).fold(0.0, f64::max)
+    };
+    if !crate::kernels::Kernels::of_this_machine(Arithmetic::Exact).is_exact(DType::Q8_0) {
+        println!("not run: no kernels of ours on this machine");
+        return;
+    }
+    for dtype in [DType::Q8_0, DType::Q5_1, DType::Q4_0] {
+        let expected = nodes(&tiny::rounded(&config, dtype, 2));
+        let model = tiny::model(&config, dtype, 2).0;
+        let packed = farthest(&model, &expected);
+        let exact = farthest(&tiny::exact(model), &expected);
+        println!("{dtype}: exact {exact:.1e}, packed {packed:.1e}");
+        assert!(exact < F32_BOUND && packed > 100.0 * F32_BOUND, "{dtype}: {exact:e}, packed {packed:e}");
     }
 }
 
