@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use owlet::engine::{CacheOptions, Engine, Event, Loaded, Options, Request, Sampling, Speculation};
 use owlet::model::KvType;
-use owlet::prompt::{Limits, Message, decode, preprocess};
+use owlet::prompt::{Limits, Message, Pixels, decode, preprocess};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 pub struct Question {
     image: String,
-    question: String,
+    pub question: String,
     answer: String,
     #[serde(default)]
     accept: Vec<String>,
@@ -25,8 +25,8 @@ pub struct Question {
 }
 
 pub struct Set {
-    dir: PathBuf,
-    questions: Vec<Question>,
+    pub dir: PathBuf,
+    pub questions: Vec<Question>,
 }
 
 impl Set {
@@ -69,10 +69,7 @@ impl Set {
     }
 
     fn answer(&self, engine: &Engine, question: &Question) -> String {
-        let bytes = std::fs::read(self.dir.join(&question.image)).unwrap();
-        let picture = decode(&bytes, &question.image, &Limits::default()).unwrap();
-        let config = engine.loaded().config.image.clone().unwrap();
-        let pixels = Arc::new(preprocess(&picture, &config).unwrap());
+        let pixels = Arc::new(question.pixels(&self.dir, engine.loaded()));
         let ticket = engine
             .submit(Request {
                 messages: vec![Message::user(&question.question, [0])],
@@ -94,7 +91,14 @@ impl Set {
 }
 
 impl Question {
-    fn accepts(&self, answer: &str) -> bool {
+    /// The picture, from the set's directory, as `model` sees it.
+    pub fn pixels(&self, dir: &Path, model: &Loaded) -> Pixels {
+        let bytes = std::fs::read(dir.join(&self.image)).unwrap();
+        let picture = decode(&bytes, &self.image, &Limits::default()).unwrap();
+        preprocess(&picture, model.config.image.as_ref().unwrap()).unwrap()
+    }
+
+    pub fn accepts(&self, answer: &str) -> bool {
         let answer = plain(answer);
         std::iter::once(&self.answer).chain(&self.accept).any(|right| plain(right) == answer)
     }
@@ -115,7 +119,7 @@ fn plain(text: &str) -> String {
 pub struct Table(BTreeMap<String, (u32, u32)>);
 
 impl Table {
-    fn add(&mut self, question: &Question, is_right: bool) {
+    pub fn add(&mut self, question: &Question, is_right: bool) {
         for key in ["all".into(), question.kind.clone(), format!("{} {}", question.kind, question.lang)] {
             let (n_right, n) = self.0.entry(key).or_default();
             *n_right += u32::from(is_right);
