@@ -25,6 +25,15 @@ pub fn error(values: &[f32], ne: &[u64], node: &Node, samples: &[f32]) -> f64 {
     worst(sampled.chain([whole])) / node.rms
 }
 
+/// The same between two networks, all of whose values are at hand.
+pub fn distance(a: &[f32], b: &[f32]) -> f64 {
+    if a.len() != b.len() {
+        return f64::INFINITY;
+    }
+    let rms = (b.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / b.len() as f64).sqrt();
+    worst(a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs())) / rms
+}
+
 /// The largest; a NaN counts as infinitely large, where `f64::max` would pass over it.
 fn worst(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|v| if v.is_nan() { f64::INFINITY } else { v }).fold(0.0, f64::max)

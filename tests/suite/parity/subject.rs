@@ -6,9 +6,10 @@
 use super::golden::{Case, Conversation};
 use super::{formula, golden, tiny};
 use ggml::{Backend, Cancel, DType};
-use owlet::model::{Decoder, Input, KvType, Model, Observe, Row, VisionEncoder};
+use owlet::model::{Arithmetic, Decoder, Input, KvType, Model, Observe, Row, VisionEncoder};
 use owlet::prompt::{Chunk, Message, Picture, PictureFormat, Pixels, Tokenizer, chunks, preprocess, render};
 use owlet_format::{Gguf, ModelConfig};
+use std::path::Path;
 use tempfile::TempDir;
 
 pub struct Subject {
@@ -35,13 +36,35 @@ pub struct Seen {
 impl Subject {
     pub fn new(case: &Case, dtype: DType) -> Subject {
         let folder = TempDir::new().unwrap();
-        let file = folder.path().join("model.gguf");
         tiny::lay_out(case, folder.path());
-        tiny::convert(folder.path(), dtype, &file);
-        let file = Gguf::open(&file).unwrap();
+        Subject::of(folder, dtype)
+    }
+
+    /// Of a checkpoint that was laid out.
+    pub fn of(folder: TempDir, dtype: DType) -> Subject {
+        let path = folder.path().join("model.gguf");
+        tiny::convert(folder.path(), dtype, &path);
+        Subject::open(&path, folder, Arithmetic::Packed)
+    }
+
+    /// The same file with activations in f32.
+    pub fn exact(self) -> Subject {
+        Subject::open(&self._folder.path().join("model.gguf"), self._folder, Arithmetic::Exact)
+    }
+
+    /// In f32, with the weights that this file's blocks stand for.
+    pub fn rounded(&self) -> Subject {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("model.gguf");
+        tiny::unpack(&self._folder.path().join("model.gguf"), &path);
+        Subject::open(&path, folder, Arithmetic::Packed)
+    }
+
+    fn open(path: &Path, folder: TempDir, arithmetic: Arithmetic) -> Subject {
+        let file = Gguf::open(path).unwrap();
         let config = ModelConfig::read(&file).unwrap();
         let backend = Backend::cpu(2).unwrap();
-        let model = Model::load(&file, &config, &backend).unwrap();
+        let model = Model::load_with(&file, &config, &backend, arithmetic).unwrap();
         let tokenizer = Tokenizer::new(config.tokenizer.as_ref().unwrap()).unwrap();
         Subject { config, tokenizer, model, _folder: folder }
     }

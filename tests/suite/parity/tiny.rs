@@ -5,8 +5,10 @@
 use super::formula;
 use super::golden::{self, Case};
 use crate::checkpoint::{Float, Layout, Weight, write_weights};
+use ggml::quantize::dequantize;
 use ggml::{Cancel, DType};
 use owlet_convert::{Options, Plan, TypeChoice};
+use owlet_format::{Encoder, Gguf, Metadata, ModelConfig, TensorInfo, TensorPlan};
 use std::fs;
 use std::path::Path;
 
@@ -25,6 +27,11 @@ pub fn weights(case: &Case) -> Vec<Weight> {
 
 /// Everything that V1-1's repository has beside its code. bf16 weights lie in pickle shards, as V1-1's do.
 pub fn lay_out(case: &Case, folder: &Path) {
+    lay_out_with(case, &weights(case), folder);
+}
+
+/// The same with these weights.
+pub fn lay_out_with(case: &Case, weights: &[Weight], folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     for (name, value) in &case.files {
         fs::write(folder.join(name), value.to_string()).unwrap();
@@ -34,7 +41,7 @@ pub fn lay_out(case: &Case, folder: &Path) {
         Float::BF16 => Layout::Torch { shards: 4 },
         Float::F16 | Float::F32 => Layout::Safetensors { shards: 1 },
     };
-    write_weights(folder, &weights(case), float(case), layout);
+    write_weights(folder, weights, float(case), layout);
 }
 
 /// Converts `folder` with one type for all matrices.
@@ -43,6 +50,27 @@ pub fn convert(folder: &Path, dtype: DType, out: &Path) {
     let options = Options { text: plain, vision: plain, n_threads: Some(2), ..Options::default() };
     let plan = Plan::from_dir(folder, &options).unwrap();
     plan.run(out, &mut (), &Cancel::new()).unwrap();
+}
+
+/// Writes the model at `from` in f32: each weight what its block says.
+pub fn unpack(from: &Path, to: &Path) {
+    let file = Gguf::open(from).unwrap();
+    let tensor = |tensor: &TensorInfo| TensorPlan {
+        dtype: DType::F32,
+        name: tensor.name.clone(),
+        shape: tensor.shape,
+    };
+    let plan: Vec<_> = file.tensors().iter().map(tensor).collect();
+    let mut metadata = Metadata::new("unpacked");
+    ModelConfig::read(&file).unwrap().write(&mut metadata);
+    let mut encoder = Encoder::new(fs::File::create(to).unwrap(), &metadata, &plan).unwrap();
+    for tensor in file.tensors() {
+        let mut values = vec![0.0; tensor.shape.n_elements() as usize];
+        dequantize(tensor.dtype, file.data(tensor), &mut values).unwrap();
+        encoder.begin(&tensor.name).unwrap();
+        encoder.write(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+    }
+    encoder.finish().unwrap();
 }
 
 fn float(case: &Case) -> Float {
