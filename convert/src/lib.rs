@@ -7,6 +7,7 @@
 pub mod checkpoint;
 mod error;
 mod family;
+mod fold;
 pub mod hf;
 mod plan;
 pub mod position_grid;
@@ -17,6 +18,7 @@ mod run;
 
 pub use error::{Error, Result};
 pub use family::{Skipped, Source, Transform};
+pub use fold::Fold;
 pub use hf::settings_help;
 pub use plan::{Options, PartSize, Plan, PlannedTensor};
 pub use recipe::{Chosen, Recipe, TYPE_CHOICES, TypeChoice};

@@ -1,6 +1,6 @@
 //! What a conversion will do, before it does it: each tensor's source, shape, type and bytes. Pure and printable.
 //!
-//! In: a checkpoint directory and the options. Everything that can be known without reading a weight is checked
+//! In: a checkpoint directory and the options. Everything that can be known without reading a matrix is checked
 //! here, so that a run fails early or not at all.
 
 use std::collections::HashSet;
@@ -13,6 +13,7 @@ use owlet_format::{ModelConfig, Part, TensorSpec};
 use crate::checkpoint::{Checkpoint, SourceType, WeightFormat, shape_text};
 use crate::error::{Error, Result};
 use crate::family::{self, Skipped, Source, Transform};
+use crate::fold::{Fold, fold_outliers};
 use crate::hf::ConfigFiles;
 use crate::recipe::{Chosen, Recipe, TypeChoice};
 
@@ -57,6 +58,8 @@ pub struct PlannedTensor {
     pub source: Source,
     pub source_type: SourceType,
     pub chosen: Chosen,
+    /// What rows are multiplied with before they are stored.
+    pub fold: Option<Fold>,
     /// Bytes in the file.
     pub n_bytes: u64,
 }
@@ -98,6 +101,7 @@ impl Plan {
             tensors.push(plan_tensor(&checkpoint, &recipe, n_layer, spec, source)?);
         }
         refuse_surplus(&checkpoint, &tensors, &reading.skipped)?;
+        fold_outliers(&checkpoint, &mut tensors)?;
         Ok(Plan {
             config: reading.config,
             tensors,
@@ -192,7 +196,7 @@ fn plan_tensor(
     let n_bytes = spec.ne.n_bytes(chosen.dtype);
     let n_bytes =
         n_bytes.ok_or_else(|| Error::format(&place, format!("{} can't be {}", spec.ne, chosen.dtype)))?;
-    Ok(PlannedTensor { source_type: found.dtype, spec, source, chosen, n_bytes })
+    Ok(PlannedTensor { source_type: found.dtype, spec, source, chosen, fold: None, n_bytes })
 }
 
 /// Every tensor of the checkpoint is used, or skipped for a reason.
@@ -286,6 +290,10 @@ impl PlannedTensor {
             Transform::None => {}
             Transform::PairRows { .. } => write!(f, "  rows paired")?,
             Transform::ResizeGrid { from, to } => write!(f, "  grid {from} to {to}")?,
+        }
+        if let Some(fold) = &self.fold {
+            let n = fold.n_channels;
+            write!(f, "  {n} {} folded", if n == 1 { "channel" } else { "channels" })?;
         }
         if let Some(wanted) = self.chosen.instead_of {
             write!(f, "  instead of {wanted}")?;

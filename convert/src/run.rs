@@ -125,6 +125,9 @@ impl Plan {
                 let rows = blocks.chunks_exact_mut(stored_row).zip(bytes.chunks_exact(row_bytes));
                 for (i, (blocks, bytes)) in rows.enumerate() {
                     widen(chunk.dtype, bytes, values);
+                    if let Some(fold) = &planned.fold {
+                        values.iter_mut().zip(&*fold.factors).for_each(|(value, factor)| *value *= factor);
+                    }
                     quantize_rows(dtype, values, n_per_row, None, blocks).map_err(|e| {
                         let row = chunk.row + (task * rows_per_task + i) as u64;
                         let place = self.checkpoint.place(&planned.source.name);

@@ -6,6 +6,7 @@
 mod compare;
 mod formula;
 mod golden;
+mod outliers;
 mod pixels;
 mod position_grid;
 mod stored_types;
