@@ -12,6 +12,7 @@ mod ops;
 mod packed;
 mod passes;
 mod plain;
+mod rotary;
 mod self_check;
 mod weights;
 
@@ -37,6 +38,7 @@ pub use ops::Work;
 use ops::{Against, Multiply, Pack, Pass};
 use packed::Layout;
 pub use passes::{Curve, Statistics};
+pub use rotary::{Rotate, turns};
 use simd::Simd;
 use weights::{Class, WeightType};
 

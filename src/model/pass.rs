@@ -7,6 +7,7 @@ use owlet_format::TextConfig;
 use super::decoder::{Input, Row};
 use super::kv_cache::KvCache;
 use super::text::{Io, MAX_SEGMENTS, RowInput, Segment, Topology};
+use crate::kernels::turns;
 use crate::{Error, Result};
 
 /// Rows of one pass: enough that unpacking weights is free, few enough that a pass ends soon.
@@ -63,6 +64,8 @@ pub(super) struct Pass<'a> {
     pub(super) rows: &'a [Row],
     pub(super) topology: Topology,
     n_embd: usize,
+    /// Dimensions and base.
+    rope: (u32, f32),
 }
 
 impl<'a> Pass<'a> {
@@ -76,7 +79,7 @@ impl<'a> Pass<'a> {
             segments: Vec::new(),
             n_out: count(|row| row.want_logits),
         };
-        Pass { rows, topology, n_embd: config.n_embd as usize }
+        Pass::new(rows, topology, config)
     }
 
     /// As many of the first rows as one pass of ggml's attention takes, at least one.
@@ -106,7 +109,12 @@ impl<'a> Pass<'a> {
             topology.n_out += u64::from(row.want_logits);
             n_rows += 1;
         }
-        Pass { rows: &rows[..n_rows], topology, n_embd: config.n_embd as usize }
+        Pass::new(&rows[..n_rows], topology, config)
+    }
+
+    fn new(rows: &'a [Row], topology: Topology, config: &TextConfig) -> Pass<'a> {
+        let rope = (config.rope_dim, config.rope_base);
+        Pass { rows, topology, n_embd: config.n_embd as usize, rope }
     }
 
     /// Sets every input of the pass's graph. `embd` is `[n_embd, n]`.
@@ -120,6 +128,8 @@ impl<'a> Pass<'a> {
         self.set_rows(executor, io, embd)?;
         let positions: Vec<i32> = self.rows.iter().map(|row| row.pos as i32).collect();
         executor.set_i32(io.positions, &positions)?;
+        let (n_dims, base) = self.rope;
+        executor.set_f32(io.turns, &turns(self.rows.iter().map(|row| row.pos), n_dims, base));
         let places: Vec<_> = self.rows.iter().map(|row| (row.seq, row.pos)).collect();
         cache.set_places(executor, &io.places, &places)?;
         let mut rows = self.rows;

@@ -3,7 +3,9 @@
 //! them. All matrices run over all rows of a pass at once; ggml's attention runs sequence by sequence. Must not know
 //! how rows are chosen.
 
-use ggml::{DType, Rope, RopeMode, Tensor};
+use std::sync::Arc;
+
+use ggml::{DType, Tensor};
 use owlet_format::TextConfig;
 
 use super::kv_cache::{KvCache, Layer, Places};
@@ -11,7 +13,7 @@ use super::layers::{attention_over_cells, linear};
 use super::net::Net;
 use super::operand::{Operand, Sum, join, norm, swiglu};
 use super::weights::{TextBlock, TextWeights};
-use crate::kernels::Heads;
+use crate::kernels::{Heads, Rotate};
 use crate::{Error, Result};
 
 /// All that decides the shape of a graph: passes of the same topology run the same graph with other inputs.
@@ -40,6 +42,8 @@ pub(super) struct Io {
     pub(super) rows: RowInput,
     /// `[n_rows]` i32
     pub(super) positions: Tensor,
+    /// `[rope_dim, n_rows]`, see [`turns`](crate::kernels::turns)
+    pub(super) turns: Tensor,
     pub(super) places: Places,
     /// `[n_kv, n_rows]` f16, a segment each, where ggml attends
     pub(super) masks: Vec<Tensor>,
@@ -100,11 +104,12 @@ pub(super) fn build(
     let n_rows = topology.n_tokens + topology.n_embedded;
     let (rows, mut x) = embed(net, config, w, topology);
     let positions = net.graph.input("positions", DType::I32, [n_rows, 1, 1, 1]);
+    let turns = net.graph.input("turns", DType::F32, [config.rope_dim.into(), n_rows, 1, 1]);
     let places = cache.places(net, n_rows);
     let mask = |s: &Segment| net.graph.input("mask", DType::F16, [s.n_kv, s.n_rows, 1, 1]);
     let masks: Vec<_> = topology.segments.iter().map(mask).collect();
 
-    let mut io = Io { rows, positions, places, masks, head: None };
+    let mut io = Io { rows, positions, turns, places, masks, head: None };
     let block = Block { config, cache, segments: &topology.segments, io: &io };
     for (il, weights) in (0..).zip(&w.blocks) {
         x = block.build(net, il, weights, x);
@@ -215,9 +220,9 @@ impl Block<'_> {
     /// n_rows]`.
     fn rotated(&self, net: &mut Net, x: Tensor, n_head: u64) -> Tensor {
         let [width, n_rows, ..] = net.graph.ne(x);
-        let x = net.graph.reshape(x, [width / n_head, n_head, n_rows, 1]);
-        let TextConfig { rope_dim, rope_base, .. } = *self.config;
-        let rope = Rope { n_dims: rope_dim, mode: RopeMode::Normal, freq_base: rope_base };
-        net.graph.rope(x, self.io.positions, rope)
+        let head_dim = width / n_head;
+        let op = Arc::new(Rotate { head_dim: head_dim as usize });
+        let x = net.graph.custom("rotate", DType::F32, [width, n_rows, 1, 1], &[x, self.io.turns], op);
+        net.graph.reshape(x, [head_dim, n_head, n_rows, 1])
     }
 }
