@@ -70,7 +70,7 @@ fn exact_embeddings_and_others_never_mix() {
     let image = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/red-circle.png");
     let place = dir.path().to_str().unwrap();
     let args = ["run", "--image", image, "--image-cache", place, "What colour is the circle?"];
-    let ask = |more: &[&str]| report(owlet(&[&args, &["--json"], more].concat()));
+    let ask = |more: &[&str]| report(owlet(&[&args[..], &["--json"], more].concat()));
     let packed = ask(&[]);
     let of_packed = entries(dir.path());
     let exact = ask(&["--exact"]);
@@ -80,7 +80,8 @@ fn exact_embeddings_and_others_never_mix() {
     let [a, b] = [&of_packed, &of_exact].map(|paths| fs::read(&paths[0]).unwrap());
     // Within the rows, far from what an entry says about itself.
     assert!(a[a.len() / 4..a.len() / 2] != b[b.len() / 4..b.len() / 2], "the flag changes nothing");
-    for (more, first) in [(&[][..], &packed), (&["--exact"], &exact)] {
+    let firsts: [(&[&str], &Value); 2] = [(&[], &packed), (&["--exact"], &exact)];
+    for (more, first) in firsts {
         assert_eq!(cached(&ask(more)), (true, cached(first).1), "{more:?}");
     }
     assert_eq!((of_packed.len(), of_exact.len(), &exact["text"]), (1, 1, &json!("red")));

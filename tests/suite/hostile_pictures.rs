@@ -111,6 +111,14 @@ fn limits_come_before_decoding() {
         rejection(&cmyk).to_string(),
         "p: bytes of memory to decode this JPEG: at most 579108864, found 704000000"
     );
+    // An animation with transparency takes two canvases, the planes of a frame and its alpha unpacked.
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures/files");
+    let mut webp = fs::read(folder.join("flat_animated.webp")).unwrap();
+    webp[24..30].copy_from_slice(&[0x3f, 0x1f, 0, 0x3f, 0x1f, 0]);
+    assert_eq!(
+        rejection(&webp).to_string(),
+        "p: bytes of memory to decode this WebP: at most 579108864, found 1190400000"
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use ggml::DType;
+use owlet::measure::shape;
 use owlet_format::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ fn id(piece: &str) -> usize {
     pieces().iter().position(|p| p == piece).unwrap()
 }
 
+/// The shapes of V1-1, small.
 fn config(kind: Kind) -> ModelConfig {
     let (image_px, n_layer) = if kind == Kind::Slow { (896, 60) } else { (112, 2) };
     let pieces = pieces();
@@ -82,41 +84,27 @@ fn config(kind: Kind) -> ModelConfig {
         _ => TokenKind::Normal,
     });
     let special = |n: usize| (n_vocab - 4 + n) as u32;
+    let full = shape("internvl-chat-v1-1", None, None).unwrap();
     ModelConfig {
         name: format!("{kind:?}").to_lowercase(),
-        family: "internvl-chat-v1-1".into(),
-        vision: Some(VisionConfig {
+        vision: full.vision.map(|vision| VisionConfig {
             n_embd: 32,
             n_head: 1,
             n_layer,
             n_ff: 32,
-            patch_px: 14,
             image_px,
-            norm: NormKind::Rms,
-            norm_eps: 1e-6,
-            qk_norm: QkNorm::Full,
-            qkv_bias: false,
-            act: Activation::GeluErf,
-            cls: true,
-            layer_scale: true,
             source_n_layer: n_layer,
+            ..vision
         }),
-        projector: Some(ProjectorConfig {
-            kind: ProjectorKind::Mlp1,
-            norm_eps: 1e-5,
-            shuffle: Shuffle::V1,
-            ratio: 2,
-            n_embd_out: 64,
-        }),
-        image: Some(ImageConfig {
+        projector: full.projector.map(|projector| ProjectorConfig { n_embd_out: 64, ..projector }),
+        image: full.image.map(|image| ImageConfig {
             size_px: image_px,
-            fit: Fit::Squash,
-            pad_rgb: [0; 3],
             mean: [0.5; 3],
             std: [0.5; 3],
             n_tokens: (image_px / 28).pow(2),
+            ..image
         }),
-        text: Some(TextConfig {
+        text: full.text.map(|text| TextConfig {
             n_vocab: n_vocab as u32,
             n_ctx_train: if matches!(kind, Kind::Endless | Kind::Slow) { 1 << 17 } else { 2048 },
             n_embd: 64,
@@ -124,41 +112,26 @@ fn config(kind: Kind) -> ModelConfig {
             n_ff: 64,
             n_head: 4,
             n_head_kv: 2,
-            norm_eps: 1e-5,
             rope_dim: 16,
-            rope_base: 10_000.0,
+            ..text
         }),
-        tokenizer: Some(TokenizerConfig {
+        tokenizer: full.tokenizer.map(|tokenizer| TokenizerConfig {
             scores: (0..n_vocab).map(|id| -(id as f32)).collect(),
             kinds: kinds.collect(),
             tokens: Strings::from_iter(pieces.iter().map(String::as_str)),
-            bos_id: 1,
-            eos_id: 2,
-            unk_id: 0,
             pad_id: None,
-            add_bos: true,
-            add_eos: false,
-            add_space_prefix: true,
-            remove_extra_whitespaces: false,
-            legacy: true,
+            ..tokenizer
         }),
-        prompt: Some(PromptConfig {
+        prompt: full.prompt.map(|prompt| PromptConfig {
             template: Template::InternVlZh {
                 human_id: special(0),
                 bot_id: special(1),
                 image_begin_id: special(2),
                 image_end_id: special(3),
             },
-            system: String::new(),
-            stop_ids: vec![2],
+            ..prompt
         }),
-        generation: Some(GenerationConfig { temperature: 0.0, max_tokens: 1024 }),
-        provenance: Provenance {
-            source: "tests".into(),
-            converter: "tests".into(),
-            recipe: Strings::default(),
-            assumed: Strings::default(),
-        },
+        ..full
     }
 }
 
