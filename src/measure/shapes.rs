@@ -109,8 +109,7 @@ fn internvl_chat_v1_1() -> ModelConfig {
         provenance: Provenance {
             source: "random".into(),
             converter: "random".into(),
-            recipe: Strings::from_iter::<[&str; 0]>([]),
-            assumed: Strings::from_iter::<[&str; 0]>([]),
+            ..Provenance::default()
         },
     }
 }

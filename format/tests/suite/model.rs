@@ -77,6 +77,11 @@ pub fn config() -> ModelConfig {
         generation: Some(GenerationConfig { temperature: 0.0, max_tokens: 1024 }),
         provenance: Provenance {
             source: "tiny".into(),
+            revision: "0123456789abcdef".into(),
+            shards: Strings::from_iter([
+                "00  model-00001-of-00002.safetensors",
+                "11  model-00002-of-00002.safetensors",
+            ]),
             converter: "owlet 0.0.0".into(),
             recipe: Strings::from_iter(["text = q4_0", "vision = q8_0"]),
             assumed: Strings::default(),

@@ -61,6 +61,9 @@ fn a_layout_is_what_the_encoder_writes() {
     let n_checksum_bytes = plan.len() * CHECKSUM_BYTES;
     let n_differ = layout.header.iter().zip(&bytes).filter(|(a, b)| a != b).count();
     assert!((1..=n_checksum_bytes).contains(&n_differ), "{n_differ} of {n_checksum_bytes}");
+    let mut hashed = layout.clone();
+    hashed.set_checksums(&file.checksums().unwrap());
+    assert!(hashed.header == bytes[..hashed.header.len()]);
     let mut unhashed = layout.header;
     unhashed.resize(bytes.len(), 0);
     let unhashed = open(unhashed).unwrap();
