@@ -36,6 +36,16 @@ impl Error {
         Error::Io { path: path.to_path_buf(), source }
     }
 
+    /// `action` is what could not be done: `cannot write`.
+    pub(crate) fn doing(path: &Path, action: &str, source: io::Error) -> Error {
+        Error::io(path, io::Error::new(source.kind(), format!("{action}: {source}")))
+    }
+
+    /// Whether the same work can succeed another time: the disk is full or fails, or somebody interrupted it.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Error::Io { .. } | Error::Cancelled | Error::File(owlet_format::Error::Io { .. }))
+    }
+
     pub(crate) fn format(place: impl Display, what: impl Display) -> Error {
         Error::Format { place: shown(place), what: shown(what) }
     }

@@ -8,13 +8,14 @@ use std::fmt;
 use std::path::Path;
 
 use ggml::DType;
-use owlet_format::{ModelConfig, Part, TensorSpec};
+use owlet_format::{ModelConfig, Part, Provenance, Strings, TensorSpec};
 
 use crate::checkpoint::{Checkpoint, SourceType, WeightFormat, shape_text};
 use crate::error::{Error, Result};
 use crate::family::{self, Skipped, Source, Transform};
 use crate::fold::{Fold, fold_outliers};
 use crate::hf::ConfigFiles;
+use crate::origin::Origin;
 use crate::recipe::{Chosen, Recipe, TypeChoice};
 
 /// A row is the unit that is read, converted and quantized at once.
@@ -91,8 +92,18 @@ impl Plan {
             vision: options.vision.plain(),
             projector: options.projector.unwrap_or(options.vision).plain(),
         };
-        let name = options.name.clone().unwrap_or_else(|| name_of(dir));
-        state_provenance(&mut reading.config, name, &recipe, &files.set, &reading.assumed);
+        let origin = Origin::of(dir);
+        reading.config.name = options.name.clone().unwrap_or_else(|| origin.name.clone());
+        // no time, so that equal input gives equal bytes
+        reading.config.provenance = Provenance {
+            source: origin.name,
+            revision: origin.revision,
+            // their sums are known when all of them were read
+            shards: Strings::default(),
+            converter: format!("owlet {}", env!("CARGO_PKG_VERSION")),
+            recipe: recipe.lines().chain(files.set.iter().map(|line| format!("set {line}"))).collect(),
+            assumed: reading.assumed.iter().collect(),
+        };
 
         let specs = reading.config.tensors();
         let n_layer = reading.config.text.as_ref().map_or(0, |text| text.n_layer);
@@ -135,29 +146,6 @@ pub struct PartSize {
     pub n_tensors: usize,
     pub n_elements: u64,
     pub n_bytes: u64,
-}
-
-fn name_of(dir: &Path) -> String {
-    // "." and ".." have no name of their own
-    let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-    full.file_name().map_or_else(|| "model".to_string(), |name| name.to_string_lossy().into_owned())
-}
-
-/// Neither time nor how the weights were stored, so that equal weights give equal bytes.
-fn state_provenance(
-    config: &mut ModelConfig,
-    name: String,
-    recipe: &Recipe,
-    set: &[String],
-    assumed: &[String],
-) {
-    config.provenance.source = name.clone();
-    config.name = name;
-    config.provenance.converter = format!("owlet {}", env!("CARGO_PKG_VERSION"));
-    let types = [("text", recipe.text), ("vision", recipe.vision), ("projector", recipe.projector)];
-    let types = types.iter().map(|(part, choice)| format!("{part} = {choice}"));
-    config.provenance.recipe = types.chain(set.iter().map(|line| format!("set {line}"))).collect();
-    config.provenance.assumed = assumed.iter().collect();
 }
 
 fn plan_tensor(

@@ -88,6 +88,12 @@ pub struct Chosen {
 }
 
 impl Recipe {
+    /// The types asked for, a line each.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let types = [("text", self.text), ("vision", self.vision), ("projector", self.projector)];
+        types.into_iter().map(|(part, choice)| format!("{part} = {choice}"))
+    }
+
     /// The type of `spec`, whose source is `source`, in a model of `n_layer` text blocks.
     pub fn choose(&self, spec: &TensorSpec, source: SourceType, n_layer: u32) -> Chosen {
         let choice = match spec.part {

@@ -2,36 +2,57 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use owlet_format::Part;
 
 use crate::plan::PartSize;
+use crate::run::Done;
+
+/// Where the time went. Reading goes on while the others work, so only waiting for it counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    pub total: Duration,
+    pub waiting: Duration,
+    pub storing: Duration,
+    pub writing: Duration,
+}
+
+impl Spent {
+    /// What took most of the time.
+    pub fn bound(&self) -> &'static str {
+        let shares = [(self.waiting, "reading"), (self.writing, "writing"), (self.storing, "the quantizers")];
+        shares.iter().max_by_key(|(spent, _)| *spent).map_or("", |(_, name)| name)
+    }
+}
 
 /// `Display` is the text behind a conversion.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub path: PathBuf,
-    /// Length of the file.
-    pub n_bytes: u64,
     pub parts: Vec<(Part, PartSize)>,
-    /// Weights that were read.
-    pub n_source_bytes: u64,
-    pub seconds: f64,
-    /// Most memory that the process has had so far, where the system says so.
-    pub peak_memory_bytes: Option<u64>,
+    pub done: Done,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} bytes", self.path.display(), self.n_bytes)?;
+        let Done { n_bytes, n_source_bytes, n_resumed_bytes, n_read_bytes, spent, peak_memory_bytes } =
+            &self.done;
+        writeln!(f, "{}: {n_bytes} bytes", self.path.display())?;
         for (part, size) in &self.parts {
             writeln!(f, "{:<10} {size}", part.word())?;
         }
-        let megabytes = self.n_source_bytes as f64 / 1e6;
-        let speed = megabytes / self.seconds.max(1e-9);
-        write!(f, "{megabytes:.1} MB of weights in {:.1} s, {speed:.0} MB/s", self.seconds)?;
-        match self.peak_memory_bytes {
-            Some(n) => writeln!(f, ", peak memory {:.0} MiB", n as f64 / f64::from(1 << 20)),
+        let megabytes = |n: u64| n as f64 / 1e6;
+        let (weights, seconds) = (megabytes(*n_source_bytes), spent.total.as_secs_f64());
+        let speed = megabytes(n_source_bytes - n_resumed_bytes) / seconds.max(1e-9);
+        write!(f, "{weights:.1} MB of weights")?;
+        if *n_resumed_bytes > 0 {
+            write!(f, ", {:.1} MB of them by an earlier run,", megabytes(*n_resumed_bytes))?;
+        }
+        write!(f, " in {seconds:.1} s, {:.1} MB read, {speed:.0} MB/s", megabytes(*n_read_bytes))?;
+        write!(f, ", bound by {}", spent.bound())?;
+        match peak_memory_bytes {
+            Some(n) => writeln!(f, ", peak memory {:.0} MiB", *n as f64 / f64::from(1 << 20)),
             None => writeln!(f),
         }
     }

@@ -5,26 +5,14 @@ use crate::checkpoint::dtype::widen;
 use crate::checkpoint::{Checkpoint, SourceTensor, SourceType};
 use crate::error::Result;
 use crate::family::Transform;
+use crate::job::{Chunk, Stored};
 use crate::plan::PlannedTensor;
 use crate::position_grid;
 
 /// Source bytes of a chunk; two wait while one is worked on.
-const CHUNK_BYTES: u64 = 4 << 20;
+pub const CHUNK_BYTES: u64 = 4 << 20;
 
-/// Some rows of one tensor, as they lie in the checkpoint.
-#[derive(Debug)]
-pub struct Chunk {
-    /// Index in the plan.
-    pub tensor: usize,
-    /// The first row.
-    pub row: u64,
-    pub dtype: SourceType,
-    pub bytes: Vec<u8>,
-    /// How many bytes of the checkpoint it took.
-    pub n_source_bytes: u64,
-}
-
-/// Reads tensor `index` of the plan, and hands each chunk to `take` until that says false.
+/// Reads tensor `index` of the plan from row `row` on, and hands each chunk to `take` until that says false.
 ///
 /// # Errors
 /// Where the checkpoint can't be read.
@@ -32,7 +20,8 @@ pub fn read_chunks(
     checkpoint: &Checkpoint,
     index: usize,
     planned: &PlannedTensor,
-    mut take: impl FnMut(Chunk) -> bool,
+    mut row: u64,
+    take: &mut dyn FnMut(Chunk) -> bool,
 ) -> Result<()> {
     let tensor = &checkpoint.tensors[&planned.source.name];
     let n_per_row = planned.spec.ne.padded()[0];
@@ -40,12 +29,12 @@ pub fn read_chunks(
     if let Transform::ResizeGrid { from, to } = planned.source.transform {
         let bytes = resized_positions(checkpoint, tensor, n_per_row, from, to)?;
         let n_source_bytes = tensor.n_bytes();
-        take(Chunk { tensor: index, row: 0, dtype: SourceType::F32, bytes, n_source_bytes });
+        let stored = Stored::Numbers(SourceType::F32);
+        take(Chunk { tensor: index, row: 0, stored, bytes, n_source_bytes });
         return Ok(());
     }
     let row_bytes = n_per_row * tensor.dtype.n_bytes();
     let rows_per_chunk = (CHUNK_BYTES / row_bytes).clamp(1, n_rows);
-    let mut row = 0;
     while row < n_rows {
         let n = rows_per_chunk.min(n_rows - row);
         let mut bytes = vec![0; (n * row_bytes) as usize];
@@ -58,7 +47,8 @@ pub fn read_chunks(
             }
             _ => checkpoint.read_rows(tensor, n_per_row, row, &mut bytes)?,
         }
-        if !take(Chunk { tensor: index, row, dtype: tensor.dtype, bytes, n_source_bytes: n * row_bytes }) {
+        let stored = Stored::Numbers(tensor.dtype);
+        if !take(Chunk { tensor: index, row, stored, bytes, n_source_bytes: n * row_bytes }) {
             return Ok(());
         }
         row += n;

@@ -1,25 +1,28 @@
-//! Carries a plan out: one thread reads ahead, all cores convert and quantize rows, and the file appears under its
-//! name when it is whole and has been read back.
+//! Carries a job out: one thread reads ahead, all cores convert and quantize rows, and the file appears under its
+//! name when it is whole and has been read back. What a run that was interrupted has done, the next one keeps.
 
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ggml::Cancel;
 use ggml::quantize::quantize_rows;
-use owlet_format::{Gguf, Metadata, ModelConfig, TensorPlan, Writer};
+use ggml::{Cancel, DType};
+use owlet_format::{Gguf, Layout, Metadata, ModelConfig, Strings};
+use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use crate::checkpoint::dtype::widen;
+use crate::checkpoint::file::SourceFile;
+use crate::checkpoint::{Sha256, hex};
 use crate::error::{Error, Result};
-use crate::plan::{Plan, PlannedTensor};
-use crate::report::{Report, peak_memory_bytes};
-use crate::rows::{Chunk, read_chunks};
+use crate::job::{Chunk, Job, Stored};
+use crate::part::{Part, Subject};
+use crate::read_ahead::read_ahead;
+use crate::report::{Spent, peak_memory_bytes};
 
-/// Chunks that wait between reading and quantizing.
-const N_READ_AHEAD: usize = 2;
 /// Elements that one task converts at least, so that short rows don't drown in bookkeeping.
 const TASK_ELEMENTS: usize = 1 << 14;
+/// Between two commits a run works on a 64th of the source, but on no less and no more than this.
+const COMMIT_SHARE: u64 = 64;
+const COMMIT_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=256 << 20;
 
 /// Told how a run goes on.
 pub trait Progress {
@@ -27,6 +30,8 @@ pub trait Progress {
     fn start(&mut self, n_source_bytes: u64);
     /// Behind each chunk: the tensor it belongs to, and source bytes that are done with it.
     fn advance(&mut self, tensor: &str, n_source_bytes: u64);
+    /// Something that a person should know, in a line.
+    fn note(&mut self, _line: &str) {}
 }
 
 impl Progress for () {
@@ -34,125 +39,227 @@ impl Progress for () {
     fn advance(&mut self, _tensor: &str, _n_source_bytes: u64) {}
 }
 
-impl Plan {
-    /// Writes the file. Nothing but a whole file ever stands under `out`, and what stood there before stays until
-    /// then.
-    ///
-    /// # Errors
-    /// Where the checkpoint can't be read or holds a number that is not finite, where `out` can't be written, and
-    /// [`Error::Cancelled`]. Nothing is left behind.
-    pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
-        let started = Instant::now();
-        let mut metadata = Metadata::new(out.display().to_string());
-        self.config.write(&mut metadata);
-        let tensors: Vec<TensorPlan> = self.tensors.iter().map(PlannedTensor::in_file).collect();
-        let mut writer = Writer::create(out, &metadata, &tensors)?;
-        progress.start(self.n_source_bytes());
-        self.stream(&mut writer, progress, cancel)?;
-        let written = writer.finish()?;
-        self.read_back(written.path())?;
-        let n_bytes = std::fs::metadata(written.path()).map_err(|e| Error::io(written.path(), e))?.len();
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
+/// What a run did.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Length of the file.
+    pub n_bytes: u64,
+    /// What the tensors were made of, in all.
+    pub n_source_bytes: u64,
+    /// The share of it that an earlier run had done.
+    pub n_resumed_bytes: u64,
+    /// Bytes of the source that this run read, everything counted.
+    pub n_read_bytes: u64,
+    pub spent: Spent,
+    /// Most memory that the process has had so far, where the system says so.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Writes the file of `job` to `out`. Nothing but a whole file ever stands under `out`, and what stood there before
+/// stays until then.
+///
+/// # Errors
+/// Where the source can't be read or holds a number that is not finite, where `out` can't be written, and
+/// [`Error::Cancelled`]. What was done stays beside `out` for another run where that could succeed, and goes otherwise.
+pub fn run(job: &dyn Job, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Done> {
+    let started = Instant::now();
+    let sums = vec![[0; 32]; job.hashed().len()];
+    let (layout, id) = plan_file(job, out, &sums)?;
+    let tensors = layout.tensors.iter().map(|tensor| tensor.name.clone()).collect();
+    let subject = Subject { id, n_tensors: layout.tensors.len(), n_hashes: sums.len() };
+    let part = Part::open(out, layout, job.order(), subject, &mut |line| progress.note(line))?;
+    let mut run = Run { job, part, tensors, spent: Spent::default(), n_resumed: 0, n_read: job.n_read() };
+    let total = (0..run.tensors.len()).map(|index| job.n_source_bytes(index)).sum();
+    progress.start(total);
+    match run.work(total, out, progress, cancel) {
+        Ok(n_bytes) => {
+            run.part.publish()?;
+            run.spent.total = started.elapsed();
+            Ok(Done {
+                n_bytes,
+                n_source_bytes: total,
+                n_resumed_bytes: run.n_resumed,
+                n_read_bytes: job.n_read() - run.n_read,
+                spent: run.spent,
+                peak_memory_bytes: peak_memory_bytes(),
+            })
         }
-        written.publish()?;
-        Ok(Report {
-            path: out.to_path_buf(),
-            n_bytes,
-            parts: self.config.parts().map(|part| (part, self.part_size(part))).collect(),
-            n_source_bytes: self.n_source_bytes(),
-            seconds: started.elapsed().as_secs_f64(),
-            peak_memory_bytes: peak_memory_bytes(),
-        })
+        Err(error) => Err(run.stop(error, progress)),
+    }
+}
+
+/// The file with `sums` in its header, and what tells this job from others.
+fn plan_file(job: &dyn Job, out: &Path, sums: &[[u8; 32]]) -> Result<(Layout, [u8; 32])> {
+    let mut metadata = Metadata::new(out.display().to_string());
+    job.config(shards(job.hashed(), sums)).write(&mut metadata);
+    let layout = Layout::new(&metadata, &job.tensors())?;
+    let mut id = Sha256::default();
+    id.update(env!("CARGO_PKG_VERSION").as_bytes());
+    id.update(&layout.header);
+    job.identify(&mut id);
+    Ok((layout, id.finish()))
+}
+
+/// A line a file, as sha256sum prints it.
+pub fn shards(files: &[SourceFile], sums: &[[u8; 32]]) -> Strings {
+    let name = |file: &SourceFile| file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    files.iter().zip(sums).map(|(file, sum)| format!("{}  {}", hex(sum), name(file))).collect()
+}
+
+/// A run under way.
+struct Run<'a> {
+    job: &'a dyn Job,
+    part: Part,
+    /// Names, in the order of the file.
+    tensors: Vec<String>,
+    spent: Spent,
+    n_resumed: u64,
+    /// Bytes that had been read before the first tensor.
+    n_read: u64,
+}
+
+impl Run<'_> {
+    /// All but the rename; yields the length of the file.
+    fn work(&mut self, total: u64, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<u64> {
+        for (file, sha) in self.job.hashed().iter().zip(&self.part.state().hashes) {
+            file.hash_from(sha.clone());
+        }
+        self.go_on(progress);
+        self.stream(total, progress, cancel)?;
+        self.commit()?;
+        let sums = self.hashes().into_iter().map(Sha256::finish).collect::<Vec<_>>();
+        let (layout, _) = plan_file(self.job, out, &sums)?;
+        let n_bytes = layout.n_bytes;
+        self.part.complete(layout)?;
+        self.read_back(&self.job.config(shards(self.job.hashed(), &sums)))?;
+        match cancel.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => Ok(n_bytes),
+        }
     }
 
-    fn stream(&self, writer: &mut Writer, progress: &mut dyn Progress, cancel: &Cancel) -> Result<()> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.n_threads.unwrap_or(0)).build();
-        let pool = pool.map_err(|e| Error::Request(format!("threads: {e}")))?;
-        std::thread::scope(|scope| {
-            let (send, receive) = sync_channel::<Result<Chunk>>(N_READ_AHEAD);
-            scope.spawn(move || {
-                for (index, planned) in self.tensors.iter().enumerate() {
-                    let mut wanted = true;
-                    let read = read_chunks(&self.checkpoint, index, planned, |chunk| {
-                        wanted = send.send(Ok(chunk)).is_ok();
-                        wanted
-                    });
-                    if let Err(error) = read {
-                        // when nobody listens any more, another error came first
-                        let _ = send.send(Err(error));
-                        return;
-                    }
-                    if !wanted {
-                        return;
-                    }
-                }
-            });
-            let mut blocks = Vec::new();
-            for chunk in receive {
-                if cancel.is_cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                let chunk = chunk?;
-                let planned = &self.tensors[chunk.tensor];
-                if chunk.row == 0 {
-                    writer.begin(&planned.spec.name)?;
-                }
-                pool.install(|| self.quantize(planned, &chunk, &mut blocks))?;
-                writer.write(&blocks)?;
-                progress.advance(&planned.spec.name, chunk.n_source_bytes);
+    /// Tells what an earlier run has done.
+    fn go_on(&mut self, progress: &mut dyn Progress) {
+        let state = self.part.state();
+        let order = self.job.order();
+        for (at, &index) in order.iter().enumerate().take(state.n_done + 1) {
+            let mut n_bytes = self.job.n_source_bytes(index);
+            if at == state.n_done {
+                n_bytes = n_bytes / self.part.n_rows(index) * state.row;
             }
-            Ok(())
-        })
+            if n_bytes > 0 {
+                progress.advance(&self.tensors[index], n_bytes);
+                self.n_resumed += n_bytes;
+            }
+        }
+        if self.n_resumed > 0 {
+            progress.note(&format!("{}: going on with it", self.part.path().display()));
+        }
     }
 
-    /// The rows of `chunk` as the file stores them, into `blocks`.
-    fn quantize(&self, planned: &PlannedTensor, chunk: &Chunk, blocks: &mut Vec<u8>) -> Result<()> {
-        let dtype = planned.chosen.dtype;
-        let n_per_row = planned.spec.ne.padded()[0] as usize;
-        let row_bytes = n_per_row * chunk.dtype.n_bytes() as usize;
-        let n_rows = chunk.bytes.len() / row_bytes;
-        // the plan has checked that rows are whole blocks
-        let stored_row = dtype.row_bytes(n_per_row as u64).unwrap_or(0) as usize;
-        blocks.clear();
-        blocks.resize(n_rows * stored_row, 0);
-        let rows_per_task = (TASK_ELEMENTS / n_per_row).max(1);
-        let tasks = blocks.par_chunks_mut(stored_row * rows_per_task);
-        let tasks = tasks.zip(chunk.bytes.par_chunks(row_bytes * rows_per_task)).enumerate();
-        tasks.try_for_each_init(
-            || vec![0.0; n_per_row],
-            |values, (task, (blocks, bytes))| {
-                let rows = blocks.chunks_exact_mut(stored_row).zip(bytes.chunks_exact(row_bytes));
-                for (i, (blocks, bytes)) in rows.enumerate() {
-                    widen(chunk.dtype, bytes, values);
-                    if let Some(fold) = &planned.fold {
-                        values.iter_mut().zip(&*fold.factors).for_each(|(value, factor)| *value *= factor);
-                    }
-                    quantize_rows(dtype, values, n_per_row, None, blocks).map_err(|e| {
-                        let row = chunk.row + (task * rows_per_task + i) as u64;
-                        let place = self.checkpoint.place(&planned.source.name);
-                        Error::format(format!("{place}: row {row}"), format!("as {e}"))
-                    })?;
-                }
-                Ok(())
-            },
-        )
+    fn stream(&mut self, total: u64, progress: &mut dyn Progress, cancel: &Cancel) -> Result<()> {
+        let pool = pool(self.job.n_threads())?;
+        let per_commit = (total / COMMIT_SHARE).clamp(*COMMIT_BYTES.start(), *COMMIT_BYTES.end());
+        let mut n_open = 0;
+        let mut blocks = Vec::new();
+        let planned = self.job.tensors();
+        let order = self.job.order();
+        let (n_done, row) = (self.part.state().n_done, self.part.state().row);
+        let job = self.job;
+        let waited = read_ahead(job, &order[n_done..], row, cancel, |chunk| {
+            let tensor = &planned[chunk.tensor];
+            let n_per_row = tensor.shape.padded()[0] as usize;
+            let mut since = Instant::now();
+            pool.install(|| store(job, &chunk, tensor.dtype, n_per_row, &mut blocks))?;
+            self.spent.storing += lap(&mut since);
+            self.part.write(&blocks)?;
+            progress.advance(&tensor.name, chunk.n_source_bytes);
+            n_open += chunk.n_source_bytes;
+            if n_open >= per_commit {
+                self.commit()?;
+                n_open = 0;
+            }
+            self.spent.writing += lap(&mut since);
+            Ok(())
+        })?;
+        self.spent.waiting += waited;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.part.commit(self.hashes())
+    }
+
+    fn hashes(&self) -> Vec<Sha256> {
+        self.job.hashed().iter().map(|file| file.hash_so_far().unwrap_or_default()).collect()
     }
 
     /// Reads the file as the runtime will: its schema, its tensors, nothing lost on the way.
-    fn read_back(&self, path: &Path) -> Result<()> {
+    fn read_back(&self, expected: &ModelConfig) -> Result<()> {
+        let path = self.part.path();
         let file = Gguf::open(path)?;
         let config = ModelConfig::read(&file)?;
         config.check(&file)?;
-        if config != self.config {
+        if config != *expected {
             return Err(Error::format(path.display(), "expected the config that was written, found another"));
         }
         Ok(())
     }
+
+    /// Keeps what is done where a later run can go on with it.
+    fn stop(mut self, error: Error, progress: &mut dyn Progress) -> Error {
+        let state = self.part.state();
+        if !error.may_pass() || (state.n_done, state.row) == (0, 0) {
+            self.part.discard();
+            return error;
+        }
+        // a disk that refuses this, too, leaves the commit before
+        let _ = self.commit();
+        let path = self.part.path().display();
+        progress.note(&format!("{path}: keeps what is done; the same command goes on with it"));
+        error
+    }
 }
 
-impl PlannedTensor {
-    fn in_file(&self) -> TensorPlan {
-        TensorPlan { name: self.spec.name.clone(), dtype: self.chosen.dtype, shape: self.spec.ne }
+/// Threads for the work of one run; a thread for each core where no number is said.
+pub fn pool(n_threads: Option<usize>) -> Result<ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads.unwrap_or(0)).build();
+    pool.map_err(|e| Error::Request(format!("threads: {e}")))
+}
+
+/// The time since `since`, which becomes now.
+fn lap(since: &mut Instant) -> Duration {
+    let now = Instant::now();
+    now - std::mem::replace(since, now)
+}
+
+/// The rows of `chunk` as `dtype`, into `blocks`.
+fn store(job: &dyn Job, chunk: &Chunk, dtype: DType, n_per_row: usize, blocks: &mut Vec<u8>) -> Result<()> {
+    blocks.clear();
+    if chunk.stored == Stored::Blocks(dtype) {
+        blocks.extend_from_slice(&chunk.bytes);
+        return Ok(());
     }
+    let row_bytes = chunk.stored.row_bytes(n_per_row as u64) as usize;
+    let n_rows = chunk.bytes.len() / row_bytes;
+    // the plan has checked that rows are whole blocks
+    let stored_row = dtype.row_bytes(n_per_row as u64).unwrap_or(0) as usize;
+    blocks.resize(n_rows * stored_row, 0);
+    let rows_per_task = (TASK_ELEMENTS / n_per_row).max(1);
+    let tasks = blocks.par_chunks_mut(stored_row * rows_per_task);
+    let tasks = tasks.zip(chunk.bytes.par_chunks(row_bytes * rows_per_task)).enumerate();
+    tasks.try_for_each_init(
+        || vec![0.0; n_per_row],
+        |values, (task, (blocks, bytes))| {
+            let rows = blocks.chunks_exact_mut(stored_row).zip(bytes.chunks_exact(row_bytes));
+            for (i, (blocks, bytes)) in rows.enumerate() {
+                let stored = chunk.stored.values(bytes, values);
+                stored.and_then(|()| quantize_rows(dtype, values, n_per_row, None, blocks)).map_err(|e| {
+                    let row = chunk.row + (task * rows_per_task + i) as u64;
+                    Error::format(format!("{}: row {row}", job.place(chunk.tensor)), format!("as {e}"))
+                })?;
+            }
+            Ok(())
+        },
+    )
 }

@@ -11,8 +11,9 @@ use std::process::ExitCode;
 
 /// Pack an InternVL-Chat-V1-1 checkpoint into one model file
 ///
-/// The file appears under its name when it is whole and has been read back; Ctrl-C leaves nothing behind. Tensors whose rows the
-/// asked type cannot hold get the nearest one that can; the plan says which.
+/// The file appears under its name when it is whole and has been read back. Until then OUT.part takes what is done and
+/// OUT.part.journal says how far that is: after Ctrl-C, a power cut or a full disk the same command goes on there. Tensors
+/// whose rows the asked type cannot hold get the nearest one that can; the plan says which.
 #[derive(clap::Args)]
 #[command(after_long_help = settings())]
 pub struct Convert {
@@ -60,6 +61,9 @@ impl Convert {
             set: self.set,
             n_threads: self.threads,
         };
+        if let Some(output) = &self.output {
+            owlet_convert::tidy(output);
+        }
         if let (Some(output), false, false) = (&self.output, self.force, self.dry_run)
             && output.exists()
         {
@@ -72,7 +76,7 @@ impl Convert {
         };
         let cancel = Cancel::new();
         let _interruptible = Interruptible::by(&cancel);
-        let mut bar = Bar { progress: Progress::new(Unit::Bytes, self.quiet), done: 0, total: 0 };
+        let mut bar = Bar::new(self.quiet);
         let report = plan.run(&output, &mut bar, &cancel)?;
         bar.progress.clear();
         if !self.quiet {
@@ -85,8 +89,15 @@ impl Convert {
 /// Counts source bytes.
 struct Bar {
     progress: Progress,
+    is_quiet: bool,
     done: u64,
     total: u64,
+}
+
+impl Bar {
+    fn new(is_quiet: bool) -> Bar {
+        Bar { progress: Progress::new(Unit::Bytes, is_quiet), is_quiet, done: 0, total: 0 }
+    }
 }
 
 impl owlet_convert::Progress for Bar {
@@ -97,6 +108,13 @@ impl owlet_convert::Progress for Bar {
     fn advance(&mut self, tensor: &str, n_source_bytes: u64) {
         self.done += n_source_bytes;
         self.progress.show(tensor, self.done, self.total);
+    }
+
+    fn note(&mut self, line: &str) {
+        self.progress.clear();
+        if !self.is_quiet {
+            note(line);
+        }
     }
 }
 

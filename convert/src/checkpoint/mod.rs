@@ -5,9 +5,11 @@
 
 pub mod dtype;
 pub mod file;
+mod file_hash;
 pub mod pickle;
 mod rows;
 pub mod safetensors;
+mod sha256;
 pub mod torch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ use serde_json::Value;
 
 pub use dtype::SourceType;
 use file::SourceFile;
+pub use sha256::{SAVED_BYTES, Sha256, hex};
 
 use crate::error::{Error, Result};
 

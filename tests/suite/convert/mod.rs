@@ -4,6 +4,8 @@
 mod bytes;
 mod door;
 mod refusals;
+#[cfg(unix)]
+mod resume;
 
 use std::cell::Cell;
 use std::fs;
@@ -115,4 +117,12 @@ pub fn convert(dir: &Path, options: &Options) -> Vec<u8> {
 
 pub fn open(bytes: Vec<u8>) -> Gguf {
     Gguf::from_bytes(bytes.into(), "tiny.gguf").unwrap()
+}
+
+/// What lies in the directory of `path`, sorted.
+pub fn names_beside(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }

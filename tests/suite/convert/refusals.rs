@@ -274,7 +274,7 @@ fn targets_that_cannot_be_written() {
     let dir = tiny.safetensors();
     let plan = Plan::from_dir(&dir, &Options::default()).unwrap();
     let cases = [
-        (dir.join("none/out.gguf"), "none/out.gguf: cannot create: No such file or directory"),
+        (dir.join("none/out.gguf"), "none/out.gguf.part.journal: cannot create: No such file or directory"),
         (dir.clone(), "tiny-chat: expected a file to write, found a directory"),
         ("/dev/full".into(), "/dev/full: expected a file to write, found a pipe, socket or device"),
     ];

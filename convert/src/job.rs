@@ -1,0 +1,94 @@
+//! A model file to be made of something that is read: what a run needs to know, whatever the source is.
+
+use ggml::{DType, quantize};
+use owlet_format::{ModelConfig, Strings, TensorPlan};
+
+use crate::checkpoint::dtype::widen;
+use crate::checkpoint::file::SourceFile;
+use crate::checkpoint::{Sha256, SourceType};
+use crate::error::Result;
+
+/// Some rows of one tensor, as they are stored where they come from.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Index of the tensor in the file to be.
+    pub tensor: usize,
+    /// The first row.
+    pub row: u64,
+    pub stored: Stored,
+    pub bytes: Vec<u8>,
+    /// How many bytes of the source it took.
+    pub n_source_bytes: u64,
+}
+
+/// How rows are stored in a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// Numbers of a checkpoint.
+    Numbers(SourceType),
+    /// Blocks of a GGUF.
+    Blocks(DType),
+}
+
+impl Stored {
+    /// Bytes of a row of `n_per_row` elements, which are whole blocks.
+    pub fn row_bytes(self, n_per_row: u64) -> u64 {
+        match self {
+            Stored::Numbers(dtype) => n_per_row * dtype.n_bytes(),
+            Stored::Blocks(dtype) => dtype.row_bytes(n_per_row).unwrap_or(0),
+        }
+    }
+
+    /// The numbers of whole rows.
+    ///
+    /// # Errors
+    /// For blocks that have no numbers.
+    pub fn values(self, bytes: &[u8], values: &mut [f32]) -> ggml::Result<()> {
+        match self {
+            Stored::Numbers(dtype) => {
+                widen(dtype, bytes, values);
+                Ok(())
+            }
+            Stored::Blocks(dtype) => quantize::dequantize(dtype, bytes, values),
+        }
+    }
+}
+
+/// What a run carries out.
+pub trait Job: Sync {
+    /// What the file will say of its model. `shards` is the line of each file of [`Job::hashed`].
+    fn config(&self, shards: Strings) -> ModelConfig;
+
+    /// The tensors, in the order of the file.
+    fn tensors(&self) -> Vec<TensorPlan>;
+
+    /// Indices of all tensors in the order in which their source lies on the disk.
+    fn order(&self) -> Vec<usize>;
+
+    /// What tensor `index` is made of: bytes of the source.
+    fn n_source_bytes(&self, index: usize) -> u64;
+
+    /// Reads tensor `index` from row `row` on and hands each chunk to `take`, until that says false.
+    ///
+    /// # Errors
+    /// Where the source can't be read.
+    fn read(&self, index: usize, row: u64, take: &mut dyn FnMut(Chunk) -> bool) -> Result<()>;
+
+    /// The source of tensor `index`, as error texts name it.
+    fn place(&self, index: usize) -> String;
+
+    /// Where in [`Job::hashed`] the rows of tensor `index` from `row` on begin: which file, which byte.
+    fn start(&self, index: usize, row: u64) -> Option<(usize, u64)>;
+
+    /// Files whose sums the file states.
+    fn hashed(&self) -> &[SourceFile];
+
+    /// Bytes that were read of the source so far.
+    fn n_read(&self) -> u64;
+
+    /// Adds what makes this another job than others, beside config and tensors.
+    fn identify(&self, id: &mut Sha256);
+
+    /// Threads that quantize; every core without it.
+    fn n_threads(&self) -> Option<usize>;
+}

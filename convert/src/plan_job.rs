@@ -1,0 +1,104 @@
+//! A conversion as the job of a run.
+
+use std::path::Path;
+
+use ggml::Cancel;
+use owlet_format::{ModelConfig, Strings, TensorPlan};
+
+use crate::checkpoint::Sha256;
+use crate::checkpoint::file::SourceFile;
+use crate::error::Result;
+use crate::job::{Chunk, Job};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::rows::read_chunks;
+use crate::run::{Progress, run};
+
+impl Plan {
+    /// Writes the file. Nothing but a whole file ever stands under `out`, and what stood there before stays until
+    /// then.
+    ///
+    /// # Errors
+    /// Where the checkpoint can't be read or holds a number that is not finite, where `out` can't be written, and
+    /// [`Error::Cancelled`](crate::Error::Cancelled). What was done stays beside `out` as `OUT.part` where another run
+    /// of the same plan could succeed, and goes otherwise.
+    pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
+        let done = run(self, out, progress, cancel)?;
+        let parts = self.config.parts().map(|part| (part, self.part_size(part))).collect();
+        Ok(Report { path: out.to_path_buf(), parts, done })
+    }
+}
+
+impl Job for Plan {
+    fn config(&self, shards: Strings) -> ModelConfig {
+        let mut config = self.config.clone();
+        config.provenance.shards = shards;
+        config
+    }
+
+    fn tensors(&self) -> Vec<TensorPlan> {
+        let plan = |tensor: &crate::PlannedTensor| TensorPlan {
+            name: tensor.spec.name.clone(),
+            dtype: tensor.chosen.dtype,
+            shape: tensor.spec.ne,
+        };
+        self.tensors.iter().map(plan).collect()
+    }
+
+    fn order(&self) -> Vec<usize> {
+        let place = |index: &usize| {
+            let tensor = &self.checkpoint.tensors[&self.tensors[*index].source.name];
+            (tensor.file, tensor.offset)
+        };
+        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
+        order.sort_by_key(place);
+        order
+    }
+
+    fn n_source_bytes(&self, index: usize) -> u64 {
+        self.checkpoint.tensors[&self.tensors[index].source.name].n_bytes()
+    }
+
+    fn read(&self, index: usize, row: u64, take: &mut dyn FnMut(Chunk) -> bool) -> Result<()> {
+        read_chunks(&self.checkpoint, index, &self.tensors[index], row, take)
+    }
+
+    fn place(&self, index: usize) -> String {
+        self.checkpoint.place(&self.tensors[index].source.name)
+    }
+
+    fn start(&self, index: usize, row: u64) -> Option<(usize, u64)> {
+        let tensor = &self.checkpoint.tensors[&self.tensors[index].source.name];
+        let n_before = match tensor.strides {
+            None => tensor.n_bytes() / self.tensors[index].spec.ne.n_rows() * row,
+            Some(_) => 0,
+        };
+        Some((tensor.file, tensor.offset + n_before))
+    }
+
+    fn hashed(&self) -> &[SourceFile] {
+        &self.checkpoint.files
+    }
+
+    fn n_read(&self) -> u64 {
+        self.checkpoint.files.iter().map(SourceFile::n_read).sum()
+    }
+
+    /// Where every tensor comes from, and the state of the files.
+    fn identify(&self, id: &mut Sha256) {
+        for file in &self.checkpoint.files {
+            id.update(
+                format!("{:?} {} {:?}\n", file.path().file_name(), file.n_bytes(), file.modified())
+                    .as_bytes(),
+            );
+        }
+        for tensor in &self.tensors {
+            let found = self.checkpoint.tensors.get(&tensor.source.name);
+            id.update(format!("{:?} {found:?}\n", tensor.source).as_bytes());
+        }
+    }
+
+    fn n_threads(&self) -> Option<usize> {
+        self.n_threads
+    }
+}
