@@ -21,6 +21,7 @@ mod recipe;
 mod report;
 mod rows;
 mod run;
+mod verify;
 
 pub use error::{Error, Result};
 pub use family::{Skipped, Source, Transform};
@@ -31,3 +32,4 @@ pub use plan::{Options, PartSize, Plan, PlannedTensor};
 pub use recipe::{Chosen, Recipe, TYPE_CHOICES, TypeChoice};
 pub use report::{Report, Spent};
 pub use run::{Done, Progress};
+pub use verify::{Comparison, Deviation, NotFinite, Verdict, verify};

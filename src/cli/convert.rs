@@ -1,7 +1,7 @@
 //! `owlet convert`: a checkpoint directory in, one model file out.
 
+use super::bar::Bar;
 use super::interrupt::Interruptible;
-use super::progress::{Progress, Unit};
 use super::screen::{Screen, note};
 use crate::error::{Error, Result};
 use ggml::Cancel;
@@ -78,43 +78,11 @@ impl Convert {
         let _interruptible = Interruptible::by(&cancel);
         let mut bar = Bar::new(self.quiet);
         let report = plan.run(&output, &mut bar, &cancel)?;
-        bar.progress.clear();
+        bar.clear();
         if !self.quiet {
             note(report.to_string().trim_end());
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Counts source bytes.
-struct Bar {
-    progress: Progress,
-    is_quiet: bool,
-    done: u64,
-    total: u64,
-}
-
-impl Bar {
-    fn new(is_quiet: bool) -> Bar {
-        Bar { progress: Progress::new(Unit::Bytes, is_quiet), is_quiet, done: 0, total: 0 }
-    }
-}
-
-impl owlet_convert::Progress for Bar {
-    fn start(&mut self, n_source_bytes: u64) {
-        self.total = n_source_bytes;
-    }
-
-    fn advance(&mut self, tensor: &str, n_source_bytes: u64) {
-        self.done += n_source_bytes;
-        self.progress.show(tensor, self.done, self.total);
-    }
-
-    fn note(&mut self, line: &str) {
-        self.progress.clear();
-        if !self.is_quiet {
-            note(line);
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A door holds no loop over tokens: it submits requests to the engine and shows what happens. Exit status: 0 done, 1
 //! failed, 2 wrong usage, 130 interrupted; a reader that closes our output early has had enough, which is 0.
 
+mod bar;
 mod bench;
 mod cache;
 mod chat;
@@ -23,6 +24,7 @@ mod receipt;
 mod run;
 mod screen;
 mod state;
+mod verify;
 mod version;
 
 use crate::error::{Error, Result};
@@ -44,6 +46,7 @@ enum Command {
     Chat(chat::Chat),
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
+    Verify(verify::Verify),
     Bench(bench::Bench),
     Cache(cache::Cache),
 }
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Chat(chat) => chat.run(),
         Command::Convert(convert) => convert.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Verify(verify) => verify.run(),
         Command::Bench(bench) => bench.run(),
         Command::Cache(cache) => cache.run(),
     });

@@ -7,7 +7,19 @@ use crate::program::{Ran, owlet};
 
 #[test]
 fn help() {
-    for words in ["", "run", "chat", "convert", "inspect", "bench", "cache", "cache prune", "cache clear"] {
+    for words in [
+        "",
+        "run",
+        "chat",
+        "convert",
+        "inspect",
+        "quantize",
+        "verify",
+        "bench",
+        "cache",
+        "cache prune",
+        "cache clear",
+    ] {
         let args: Vec<_> = words.split_whitespace().chain(["--help"]).collect();
         let name = if words.is_empty() { "owlet".to_string() } else { words.replace(' ', "-") };
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/help/{name}.txt"));

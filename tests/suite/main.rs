@@ -22,3 +22,4 @@ mod run;
 mod sessions;
 mod speculation;
 mod tokenizer;
+mod verify;

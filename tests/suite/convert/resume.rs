@@ -236,9 +236,9 @@ fn what_is_no_part_of_ours_stays() {
 }
 
 /// The real program on `dir`; one thread, so that it takes a while.
-fn start(dir: &Path) -> Child {
+fn start(dir: &Path, dtype: &str) -> Child {
     let out = dir.with_extension("gguf");
-    let mut command = command(&["convert", text(dir), "-o", text(&out), "-t", "1"]);
+    let mut command = command(&["convert", text(dir), "-o", text(&out), "-t", "1", "--type", dtype]);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -266,12 +266,14 @@ fn slow() -> Tiny {
 #[test]
 fn thirty_kills_at_random_moments() {
     const N_KILLS: usize = 30;
+    /// So that most of the time goes into what a kill could break.
+    const QUICK: &str = "q8_0";
     let tiny = slow();
     let dir = tiny.write(Float::BF16, Layout::Safetensors { shards: 2 });
     let out = dir.with_extension("gguf");
-    let whole = expected(&dir, &Options::default());
+    let whole = expected(&dir, &all_as(QUICK));
     let since = Instant::now();
-    assert!(start(&dir).wait_with_output().unwrap().status.success());
+    assert!(start(&dir, QUICK).wait_with_output().unwrap().status.success());
     let span = since.elapsed();
     fs::remove_file(&out).unwrap();
 
@@ -279,7 +281,7 @@ fn thirty_kills_at_random_moments() {
     let (mut n_kills, mut n_finished, mut n_resumed) = (0, 0, 0);
     while n_kills < N_KILLS {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let mut child = start(&dir);
+        let mut child = start(&dir, QUICK);
         std::thread::sleep(span.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64));
         child.kill().unwrap();
         let done = child.wait_with_output().unwrap();
@@ -296,7 +298,7 @@ fn thirty_kills_at_random_moments() {
             assert!(done.status.code().is_none(), "{report}");
         }
     }
-    let last = start(&dir).wait_with_output().unwrap();
+    let last = start(&dir, QUICK).wait_with_output().unwrap();
     assert!(last.status.success(), "{last:?}");
     assert!(fs::read(&out).unwrap() == whole);
     assert_eq!(names_beside(&out), DONE);
@@ -313,7 +315,7 @@ fn thirty_kills_at_random_moments() {
 fn after_a_kill_at_half_little_is_read_again() {
     let dir = wide();
     let n_bytes = dir.path.join("model.safetensors").metadata().unwrap().len();
-    let mut child = start(&dir.path);
+    let mut child = start(&dir.path, "q4_k_m");
     let io = format!("/proc/{}/io", child.id());
     let n_read = || -> u64 {
         let io = fs::read_to_string(&io).unwrap();
@@ -327,7 +329,7 @@ fn after_a_kill_at_half_little_is_read_again() {
     child.wait().unwrap();
     let out = dir.path.with_extension("gguf");
     assert_eq!(names_beside(&out), FILES);
-    let done = start(&dir.path).wait_with_output().unwrap();
+    let done = start(&dir.path, "q4_k_m").wait_with_output().unwrap();
     let report = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{report}");
     let (total, again) = (n_bytes as f64 / 1e6, megabytes(&report, " MB read"));
@@ -336,7 +338,7 @@ fn after_a_kill_at_half_little_is_read_again() {
     assert!(again >= 0.4 * total, "{again} MB of {total} MB: {report}");
     let first = fs::read(&out).unwrap();
     fs::remove_file(&out).unwrap();
-    assert!(start(&dir.path).wait_with_output().unwrap().status.success());
+    assert!(start(&dir.path, "q4_k_m").wait_with_output().unwrap().status.success());
     assert!(fs::read(&out).unwrap() == first);
 }
 
