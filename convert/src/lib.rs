@@ -6,10 +6,12 @@
 
 pub mod checkpoint;
 mod error;
+mod estimate;
 mod family;
 mod fold;
 pub mod hf;
 mod job;
+mod mixture;
 mod origin;
 mod part;
 mod plan;
@@ -20,16 +22,20 @@ mod read_ahead;
 mod recipe;
 mod report;
 mod rows;
+mod rules;
 mod run;
 mod verify;
 
 pub use error::{Error, Result};
+pub use estimate::Estimate;
 pub use family::{Skipped, Source, Transform};
 pub use fold::Fold;
 pub use hf::settings_help;
-pub use part::tidy;
+pub use mixture::{Size, TYPE_CHOICES, TypeChoice};
+pub use part::{State, Subject, tidy};
 pub use plan::{Options, PartSize, Plan, PlannedTensor};
-pub use recipe::{Chosen, Recipe, TYPE_CHOICES, TypeChoice};
+pub use recipe::{Chosen, Recipe};
 pub use report::{Report, Spent};
+pub use rules::Rules;
 pub use run::{Done, Progress};
 pub use verify::{Comparison, Deviation, NotFinite, Verdict, verify};

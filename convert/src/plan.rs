@@ -15,8 +15,10 @@ use crate::error::{Error, Result};
 use crate::family::{self, Skipped, Source, Transform};
 use crate::fold::{Fold, fold_outliers};
 use crate::hf::ConfigFiles;
+use crate::mixture::{Size, TypeChoice};
 use crate::origin::Origin;
-use crate::recipe::{Chosen, Recipe, TypeChoice};
+use crate::recipe::{Chosen, Recipe};
+use crate::rules::Rules;
 
 /// A row is the unit that is read, converted and quantized at once.
 const ROW_ELEMENTS_MAX: u64 = 1 << 22;
@@ -32,6 +34,8 @@ pub struct Options {
     pub vision: TypeChoice,
     /// As `vision` without it.
     pub projector: Option<TypeChoice>,
+    /// Types of single tensors, before those of the parts.
+    pub rules: Rules,
     /// `--set key=value`, see [`crate::settings_help`].
     pub set: Vec<(String, String)>,
     /// Threads that quantize; every core without it.
@@ -43,9 +47,10 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             name: None,
-            text: TypeChoice::Mixture(DType::Q4_K),
+            text: TypeChoice::Mixture(DType::Q4_K, Size::Medium),
             vision: TypeChoice::Plain(DType::Q8_0),
             projector: None,
+            rules: Rules::default(),
             set: Vec::new(),
             n_threads: None,
         }
@@ -91,6 +96,7 @@ impl Plan {
             text: options.text,
             vision: options.vision.plain(),
             projector: options.projector.unwrap_or(options.vision).plain(),
+            rules: options.rules.clone(),
         };
         let origin = Origin::of(dir);
         reading.config.name = options.name.clone().unwrap_or_else(|| origin.name.clone());
@@ -106,10 +112,10 @@ impl Plan {
         };
 
         let specs = reading.config.tensors();
-        let n_layer = reading.config.text.as_ref().map_or(0, |text| text.n_layer);
+        recipe.refuse_idle_rules(&specs)?;
         let mut tensors = Vec::with_capacity(specs.len());
         for (spec, source) in specs.into_iter().zip(reading.sources) {
-            tensors.push(plan_tensor(&checkpoint, &recipe, n_layer, spec, source)?);
+            tensors.push(plan_tensor(&checkpoint, &recipe, &reading.config, spec, source)?);
         }
         refuse_surplus(&checkpoint, &tensors, &reading.skipped)?;
         fold_outliers(&checkpoint, &mut tensors)?;
@@ -151,7 +157,7 @@ pub struct PartSize {
 fn plan_tensor(
     checkpoint: &Checkpoint,
     recipe: &Recipe,
-    n_layer: u32,
+    config: &ModelConfig,
     spec: TensorSpec,
     source: Source,
 ) -> Result<PlannedTensor> {
@@ -180,7 +186,7 @@ fn plan_tensor(
         return Err(Error::limit(place, "a position table of elements", GRID_ELEMENTS_MAX));
     }
     checkpoint.check_rows(&source.name, found, n_per_row)?;
-    let chosen = recipe.choose(&spec, found.dtype, n_layer);
+    let chosen = recipe.choose(&spec, found.dtype, config);
     let n_bytes = spec.ne.n_bytes(chosen.dtype);
     let n_bytes =
         n_bytes.ok_or_else(|| Error::format(&place, format!("{} can't be {}", spec.ne, chosen.dtype)))?;
@@ -216,11 +222,7 @@ impl fmt::Display for Plan {
         }
         writeln!(f)?;
         for part in self.config.parts() {
-            let choice = match part {
-                Part::Text => self.recipe.text,
-                Part::Vision => self.recipe.vision,
-                Part::Projector => self.recipe.projector,
-            };
+            let choice = self.recipe.of(part);
             writeln!(f, "{:<10} {} as {choice}", part.word(), self.part_size(part))?;
         }
         let mut total = PartSize::default();
@@ -237,7 +239,7 @@ impl fmt::Display for Plan {
 impl Plan {
     fn write_remarks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let provenance = &self.config.provenance;
-        for line in provenance.recipe.iter().filter(|line| line.starts_with("set ")) {
+        for line in provenance.recipe.iter().skip(Part::ALL.len()) {
             writeln!(f, "{line}")?;
         }
         for line in provenance.assumed.iter() {

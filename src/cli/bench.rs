@@ -13,6 +13,7 @@ use clap::{ArgAction, value_parser};
 use ggml::Cancel;
 use owlet_convert::checkpoint::SourceType;
 use owlet_convert::{Options, Recipe, TypeChoice};
+use owlet_format::TensorSpec;
 use serde::Serialize;
 use std::io::stdout;
 use std::path::PathBuf;
@@ -132,9 +133,10 @@ impl Random {
             text: self.text.unwrap_or(default.text),
             vision,
             projector: self.projector_type.or(default.projector).unwrap_or(vision),
+            rules: default.rules,
         };
-        let n_layer = config.text.as_ref().map_or(0, |text| text.n_layer);
-        Ok(Synthetic::new(config, |spec| recipe.choose(spec, SourceType::BF16, n_layer).dtype))
+        let dtype_of = |spec: &TensorSpec| recipe.choose(spec, SourceType::BF16, &config).dtype;
+        Ok(Synthetic::new(config.clone(), dtype_of))
     }
 }
 

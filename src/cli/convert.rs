@@ -5,7 +5,7 @@ use super::interrupt::Interruptible;
 use super::screen::{Screen, note};
 use crate::error::{Error, Result};
 use ggml::Cancel;
-use owlet_convert::{Options, Plan, TypeChoice};
+use owlet_convert::{Estimate, Options, Plan, Rules, TypeChoice};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +31,10 @@ pub struct Convert {
     /// Type of the projector [default: as the vision tower]
     #[arg(long, value_name = "TYPE")]
     projector_type: Option<TypeChoice>,
+    /// File of lines `regex = type`: the first line that is found in a tensor's name chooses its type, before --type and
+    /// the others
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
     /// Name of the model [default: the directory's]
     #[arg(long)]
     name: Option<String>,
@@ -58,6 +62,7 @@ impl Convert {
             text: self.text,
             vision: self.vision_type,
             projector: self.projector_type,
+            rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
             set: self.set,
             n_threads: self.threads,
         };
@@ -71,7 +76,7 @@ impl Convert {
         }
         let plan = Plan::from_dir(&self.dir, &options)?;
         let Some(output) = self.output.filter(|_| !self.dry_run) else {
-            Screen::new().say(&plan.to_string())?;
+            Screen::new().say(&format!("{plan}{}", Estimate::of(&plan)))?;
             return Ok(ExitCode::SUCCESS);
         };
         let cancel = Cancel::new();
@@ -91,7 +96,8 @@ fn key_value(text: &str) -> std::result::Result<(String, String), String> {
     Ok((key.to_string(), value.to_string()))
 }
 
-fn types() -> String {
+/// What `--type` takes.
+pub fn types() -> String {
     let names: Vec<_> = owlet_convert::TYPE_CHOICES.iter().map(|(name, _)| *name).collect();
     format!("Type of the text half, in any case: {}", names.join(" "))
 }

@@ -21,9 +21,9 @@ fn main() {
     let n_layer = |at: usize| args.get(at).map(|text| text.parse().unwrap());
     let config = shape("internvl-chat-v1-1", n_layer(1), n_layer(2)).unwrap();
     let options = Options::default();
-    let recipe = Recipe { text: options.text, vision: options.vision, projector: options.vision };
-    let n_text = config.text.as_ref().unwrap().n_layer;
-    Synthetic::new(config, |spec| recipe.choose(spec, SourceType::BF16, n_text).dtype)
+    let (vision, rules) = (options.vision, options.rules);
+    let recipe = Recipe { text: options.text, vision, projector: vision, rules };
+    Synthetic::new(config.clone(), |spec| recipe.choose(spec, SourceType::BF16, &config).dtype)
         .write(Path::new(out))
         .unwrap();
 }

@@ -82,6 +82,11 @@ impl Subject {
         slot
     }
 
+    /// A journal that says `state` in both slots.
+    pub fn whole(&self, state: &State) -> Vec<u8> {
+        [self.head(), self.slot(1, state), self.slot(1, state)].concat()
+    }
+
     fn seal(&self, slot: &[u8]) -> [u8; SUM_BYTES] {
         Seal::new().chain_update(self.head()).chain_update(slot).finalize().into()
     }
@@ -282,10 +287,9 @@ mod tests {
             std::fs::write(&path, bad).unwrap();
             assert!(matches!(Journal::open(&path, SUBJECT).unwrap().1, Found::Other));
         }
-        // sealed by somebody who can count but not to three
-        let mut lying = SUBJECT.head();
-        let slot = SUBJECT.slot(1, &State { n_done: 4, ..state(0) });
-        lying.extend([slot.clone(), slot].concat());
+        assert!(SUBJECT.newest(&SUBJECT.whole(&state(3))).is_some());
+        // sealed by somebody who can't count to three
+        let lying = SUBJECT.whole(&State { n_done: 4, ..state(0) });
         assert!(SUBJECT.newest(&lying).is_none());
     }
 

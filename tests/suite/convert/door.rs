@@ -70,10 +70,14 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let dir = Tiny::new().for_the_plan();
     let args =
         ["convert", text(&dir.path), "--dry-run", "--vision-type", "q4_k", "--set", "rope_theta=20000"];
-    let done = owlet(&args);
-    assert_eq!(
-        String::from_utf8(done.stdout).unwrap(),
-        fs::read_to_string(format!("{GOLDEN}/convert/plan.txt")).unwrap()
+    let done = String::from_utf8(owlet(&args).stdout).unwrap();
+    let plan = fs::read_to_string(format!("{GOLDEN}/convert/plan.txt")).unwrap();
+    let estimate = done.strip_prefix(&plan).unwrap_or_else(|| panic!("{done}"));
+    let lines: Vec<&str> = estimate.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("memory     at most about "), "{estimate}");
+    assert!(
+        lines[1].starts_with("time       about ") && lines[1].ends_with(" to read the 4.4 MB"),
+        "{estimate}"
     );
     assert_eq!(names_beside(&dir.path), ["tiny-chat"]);
 }
@@ -142,6 +146,11 @@ fn memory_is_that_of_a_few_rows() {
     let peak = report.split("peak memory ").nth(1).and_then(|rest| rest.split(' ').next());
     let peak: u64 = peak.unwrap_or_else(|| panic!("{report}")).parse().unwrap();
     println!("peak memory {peak} MiB");
+    let dry = owlet(&["convert", text(&dir.path), "--dry-run"]);
+    let dry = String::from_utf8(dry.stdout).unwrap();
+    let estimate = dry.split("at most about ").nth(1).and_then(|rest| rest.split(' ').next());
+    let estimate: u64 = estimate.unwrap_or_else(|| panic!("{dry}")).parse().unwrap();
+    assert!(peak <= estimate && estimate <= 4 * peak, "{estimate} MiB were estimated, {peak} MiB needed");
     assert!(peak <= MAX_MIB, "peak memory {peak} MiB for 400 MB of weights, expected at most {MAX_MIB}");
 }
 

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod door;
+mod quantize;
 mod refusals;
 #[cfg(unix)]
 mod resume;

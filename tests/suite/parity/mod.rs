@@ -4,7 +4,7 @@
 //! are compared in the order in which they are computed, so a failure names the first wrong one.
 
 mod compare;
-mod formula;
+pub mod formula;
 mod golden;
 mod outliers;
 mod pixels;
