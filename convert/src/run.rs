@@ -263,3 +263,7 @@ fn store(job: &dyn Job, chunk: &Chunk, dtype: DType, n_per_row: usize, blocks: &
         },
     )
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

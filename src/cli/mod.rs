@@ -20,6 +20,7 @@ mod pictures;
 mod plan;
 mod progress;
 mod quantity;
+mod quantize;
 mod receipt;
 mod run;
 mod screen;
@@ -46,6 +47,7 @@ enum Command {
     Chat(chat::Chat),
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
+    Quantize(quantize::Quantize),
     Verify(verify::Verify),
     Bench(bench::Bench),
     Cache(cache::Cache),
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Chat(chat) => chat.run(),
         Command::Convert(convert) => convert.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Quantize(quantize) => quantize.run(),
         Command::Verify(verify) => verify.run(),
         Command::Bench(bench) => bench.run(),
         Command::Cache(cache) => cache.run(),

@@ -18,6 +18,7 @@ mod parity;
 mod pictures;
 mod plan;
 mod program;
+mod quantize;
 mod run;
 mod sessions;
 mod speculation;

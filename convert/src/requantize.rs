@@ -1,0 +1,217 @@
+//! A model file made of another one: its tensors in other types, everything else as it is.
+//!
+//! Blocks whose type stays are copied. What is quantized already is not quantized again unless that is asked for,
+//! since each time loses more.
+
+use std::path::Path;
+
+use ggml::Cancel;
+use owlet_format::{Gguf, ModelConfig, Part, Strings, TensorInfo, TensorPlan, TensorSpec};
+use sha2::{Digest, Sha256 as Sum};
+
+use crate::checkpoint::file::SourceFile;
+use crate::checkpoint::{Sha256, SourceType};
+use crate::error::{Error, Result};
+use crate::job::{Chunk, Job, Stored};
+use crate::mixture::TypeChoice;
+use crate::plan::PartSize;
+use crate::recipe::Recipe;
+use crate::report::Report;
+use crate::rows::CHUNK_BYTES;
+use crate::rules::Rules;
+use crate::run::{Progress, run};
+
+/// What the caller chooses. A part without a type, and no rule about it, stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct RequantizeOptions {
+    pub text: Option<TypeChoice>,
+    pub vision: Option<TypeChoice>,
+    pub projector: Option<TypeChoice>,
+    pub rules: Rules,
+    /// Quantize again what is quantized.
+    pub allow_requantize: bool,
+    /// Threads that quantize; every core without it.
+    pub n_threads: Option<usize>,
+}
+
+/// A file that can be made.
+#[derive(Debug)]
+pub struct Requantize {
+    config: ModelConfig,
+    source: SourceFile,
+    /// The tensors of the source with the SHA-256 that it states, in the order of the file to be.
+    tensors: Vec<(TensorSpec, TensorInfo, [u8; 32])>,
+    /// What they become.
+    plan: Vec<TensorPlan>,
+    n_threads: Option<usize>,
+}
+
+impl Requantize {
+    /// Reads the header of the model file at `path` and plans.
+    ///
+    /// # Errors
+    /// Where it is no model that owlet runs, for a rule without effect, and for a tensor that is quantized already.
+    pub fn from_file(path: &Path, options: &RequantizeOptions) -> Result<Requantize> {
+        let file = Gguf::open(path)?;
+        let mut config = ModelConfig::read(&file)?;
+        config.check(&file)?;
+        let specs = config.tensors();
+        let or_any = |choice: Option<TypeChoice>| choice.unwrap_or(TypeChoice::Plain(ggml::DType::F32));
+        let recipe = Recipe {
+            text: or_any(options.text),
+            vision: or_any(options.vision).plain(),
+            projector: or_any(options.projector).plain(),
+            rules: options.rules.clone(),
+        };
+        recipe.refuse_idle_rules(&specs)?;
+        let sums = file.checksums()?;
+        let mut tensors = Vec::with_capacity(specs.len());
+        let mut plan = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let at = file.tensors().iter().position(|info| info.name == spec.name);
+            // the check above has found every one of them
+            let Some(at) = at else { continue };
+            let info = file.tensors()[at].clone();
+            let dtype = match options.of(spec.part).is_some() || options.rules.dtype(&spec.name).is_some() {
+                true if Recipe::has_choice(&spec) => recipe.choose(&spec, SourceType::F32, &config).dtype,
+                _ => info.dtype,
+            };
+            if dtype != info.dtype && info.dtype.is_quantized() && !options.allow_requantize {
+                let what = format!(
+                    "{} already: quantizing it once more, to {dtype}, adds to what was lost; --allow-requantize does so",
+                    info.dtype
+                );
+                return Err(Error::Request(format!("{}: tensor {}: is {what}", file.label(), spec.name)));
+            }
+            plan.push(TensorPlan { name: spec.name.clone(), dtype, shape: spec.ne });
+            tensors.push((spec, info, sums[at]));
+        }
+        config.provenance.converter = format!("owlet {}", env!("CARGO_PKG_VERSION"));
+        config.provenance.recipe =
+            config.provenance.recipe.iter().map(str::to_string).chain(options.lines()).collect();
+        Ok(Requantize {
+            config,
+            source: SourceFile::open(path)?,
+            tensors,
+            plan,
+            n_threads: options.n_threads,
+        })
+    }
+
+    /// Writes the file, as [`Plan::run`](crate::Plan::run) does.
+    ///
+    /// # Errors
+    /// As there; and where a tensor's bytes are not those that the file was written with.
+    pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
+        let done = run(self, out, progress, cancel)?;
+        let parts = self.config.parts().map(|part| (part, self.part_size(part))).collect();
+        Ok(Report { path: out.to_path_buf(), parts, done })
+    }
+
+    fn part_size(&self, part: Part) -> PartSize {
+        let mut size = PartSize::default();
+        for ((spec, ..), plan) in
+            self.tensors.iter().zip(&self.plan).filter(|((spec, ..), _)| spec.part == part)
+        {
+            size.n_tensors += 1;
+            size.n_elements += spec.ne.n_elements();
+            size.n_bytes += spec.ne.n_bytes(plan.dtype).unwrap_or(0);
+        }
+        size
+    }
+}
+
+impl RequantizeOptions {
+    fn of(&self, part: Part) -> Option<TypeChoice> {
+        match part {
+            Part::Text => self.text,
+            Part::Vision => self.vision.map(TypeChoice::plain),
+            Part::Projector => self.projector.map(TypeChoice::plain),
+        }
+    }
+
+    /// What provenance says of it, behind what it says of the source.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let parts = [Part::Text, Part::Vision, Part::Projector];
+        let types =
+            parts.into_iter().filter_map(|part| Some(format!("then {} = {}", part.word(), self.of(part)?)));
+        types.chain(self.rules.lines().map(|line| format!("then {line}")))
+    }
+}
+
+impl Job for Requantize {
+    fn config(&self, _: Strings) -> ModelConfig {
+        self.config.clone()
+    }
+
+    fn tensors(&self) -> Vec<TensorPlan> {
+        self.plan.clone()
+    }
+
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
+        order.sort_by_key(|index| self.tensors[*index].1.offset);
+        order
+    }
+
+    fn n_source_bytes(&self, index: usize) -> u64 {
+        self.tensors[index].1.n_bytes
+    }
+
+    /// A tensor that is read from its first row on is compared with its SHA-256.
+    fn read(&self, index: usize, first: u64, take: &mut dyn FnMut(Chunk) -> bool) -> Result<()> {
+        let (_, info, expected) = &self.tensors[index];
+        let n_rows = info.shape.n_rows();
+        let row_bytes = info.n_bytes / n_rows;
+        let rows_per_chunk = (CHUNK_BYTES / row_bytes).clamp(1, n_rows);
+        let mut sum = Sum::new();
+        let mut row = first;
+        while row < n_rows {
+            let n = rows_per_chunk.min(n_rows - row);
+            let mut bytes = vec![0; (n * row_bytes) as usize];
+            self.source.read_at(info.offset + row * row_bytes, &mut bytes)?;
+            sum.update(&bytes);
+            let is_last = row + n == n_rows;
+            if is_last && first == 0 && <[u8; 32]>::from(sum.clone().finalize()) != *expected {
+                return Err(Error::format(
+                    self.place(index),
+                    "expected the bytes that were written, found others",
+                ));
+            }
+            let stored = Stored::Blocks(info.dtype);
+            if !take(Chunk { tensor: index, row, stored, bytes, n_source_bytes: n * row_bytes }) {
+                return Ok(());
+            }
+            row += n;
+        }
+        Ok(())
+    }
+
+    fn place(&self, index: usize) -> String {
+        format!("{}: tensor {}", self.source.label(), self.tensors[index].1.name)
+    }
+
+    fn start(&self, _: usize, _: u64) -> Option<(usize, u64)> {
+        None
+    }
+
+    fn hashed(&self) -> &[SourceFile] {
+        &[]
+    }
+
+    fn n_read(&self) -> u64 {
+        self.source.n_read()
+    }
+
+    fn identify(&self, id: &mut Sha256) {
+        id.update(format!("{} {:?}\n", self.source.n_bytes(), self.source.modified()).as_bytes());
+        for (_, info, sum) in &self.tensors {
+            id.update(format!("{info:?}\n").as_bytes());
+            id.update(sum);
+        }
+    }
+
+    fn n_threads(&self) -> Option<usize> {
+        self.n_threads
+    }
+}

@@ -1,0 +1,75 @@
+//! `owlet quantize`: a model file in, the same model in other types out.
+
+use super::bar::Bar;
+use super::convert::types;
+use super::interrupt::Interruptible;
+use super::screen::note;
+use crate::error::{Error, Result};
+use clap::value_parser;
+use ggml::Cancel;
+use owlet_convert::{Requantize, RequantizeOptions, Rules, TypeChoice};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Write a model file in other types
+///
+/// Parts that no flag names stay as they are, and so do blocks whose type stays. OUT appears under its name when it is whole;
+/// a run that was interrupted is gone on with by the same command, as in `owlet convert`.
+#[derive(clap::Args)]
+pub struct Quantize {
+    /// Model file to read, best one of f32, f16 or bf16
+    input: PathBuf,
+    /// Model file to write
+    output: PathBuf,
+    /// Type of the text half
+    #[arg(long = "type", value_name = "TYPE", long_help = types(), required_unless_present_any = ["vision_type", "projector_type", "recipe"])]
+    text: Option<TypeChoice>,
+    /// Type of the vision tower
+    #[arg(long, value_name = "TYPE")]
+    vision_type: Option<TypeChoice>,
+    /// Type of the projector
+    #[arg(long, value_name = "TYPE")]
+    projector_type: Option<TypeChoice>,
+    /// File of lines `regex = type`: the first line that is found in a tensor's name chooses its type
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Quantize again what is quantized already
+    #[arg(long)]
+    allow_requantize: bool,
+    /// Replace the output file if there is one
+    #[arg(long)]
+    force: bool,
+    /// Threads that quantize [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    threads: Option<u32>,
+    /// Print errors and nothing else
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Quantize {
+    pub fn run(self) -> Result<ExitCode> {
+        let options = RequantizeOptions {
+            text: self.text,
+            vision: self.vision_type,
+            projector: self.projector_type,
+            rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
+            allow_requantize: self.allow_requantize,
+            n_threads: self.threads.map(|n| n as usize),
+        };
+        owlet_convert::tidy(&self.output);
+        if !self.force && self.output.exists() {
+            return Err(Error::request(format!("{}: exists; --force replaces it", self.output.display())));
+        }
+        let requantize = Requantize::from_file(&self.input, &options)?;
+        let cancel = Cancel::new();
+        let _interruptible = Interruptible::by(&cancel);
+        let mut bar = Bar::new(self.quiet);
+        let report = requantize.run(&self.output, &mut bar, &cancel)?;
+        bar.clear();
+        if !self.quiet {
+            note(report.to_string().trim_end());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
