@@ -1,5 +1,7 @@
 //! A model file to be made of something that is read: what a run needs to know, whatever the source is.
 
+use std::sync::Arc;
+
 use ggml::{DType, quantize};
 use owlet_format::{ModelConfig, Strings, TensorPlan};
 
@@ -17,8 +19,24 @@ pub struct Chunk {
     pub row: u64,
     pub stored: Stored,
     pub bytes: Vec<u8>,
+    /// What the numbers of every row are multiplied with before they are stored.
+    pub factors: Option<Arc<[f32]>>,
     /// How many bytes of the source it took.
     pub n_source_bytes: u64,
+}
+
+impl Chunk {
+    /// The numbers that whole rows become: `bytes` are some of the chunk's, `values` one row.
+    ///
+    /// # Errors
+    /// For blocks that have no numbers.
+    pub fn values(&self, bytes: &[u8], values: &mut [f32]) -> ggml::Result<()> {
+        self.stored.values(bytes, values)?;
+        if let Some(factors) = &self.factors {
+            values.iter_mut().zip(&**factors).for_each(|(value, factor)| *value *= factor);
+        }
+        Ok(())
+    }
 }
 
 /// How rows are stored in a source.
@@ -43,7 +61,7 @@ impl Stored {
     ///
     /// # Errors
     /// For blocks that have no numbers.
-    pub fn values(self, bytes: &[u8], values: &mut [f32]) -> ggml::Result<()> {
+    fn values(self, bytes: &[u8], values: &mut [f32]) -> ggml::Result<()> {
         match self {
             Stored::Numbers(dtype) => {
                 widen(dtype, bytes, values);

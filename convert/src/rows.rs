@@ -30,7 +30,7 @@ pub fn read_chunks(
         let bytes = resized_positions(checkpoint, tensor, n_per_row, from, to)?;
         let n_source_bytes = tensor.n_bytes();
         let stored = Stored::Numbers(SourceType::F32);
-        take(Chunk { tensor: index, row: 0, stored, bytes, n_source_bytes });
+        take(Chunk { tensor: index, row: 0, stored, bytes, factors: None, n_source_bytes });
         return Ok(());
     }
     let row_bytes = n_per_row * tensor.dtype.n_bytes();
@@ -48,7 +48,8 @@ pub fn read_chunks(
             _ => checkpoint.read_rows(tensor, n_per_row, row, &mut bytes)?,
         }
         let stored = Stored::Numbers(tensor.dtype);
-        if !take(Chunk { tensor: index, row, stored, bytes, n_source_bytes: n * row_bytes }) {
+        let factors = planned.fold.as_ref().map(|fold| fold.factors.clone());
+        if !take(Chunk { tensor: index, row, stored, bytes, factors, n_source_bytes: n * row_bytes }) {
             return Ok(());
         }
         row += n;

@@ -253,7 +253,7 @@ fn store(job: &dyn Job, chunk: &Chunk, dtype: DType, n_per_row: usize, blocks: &
         |values, (task, (blocks, bytes))| {
             let rows = blocks.chunks_exact_mut(stored_row).zip(bytes.chunks_exact(row_bytes));
             for (i, (blocks, bytes)) in rows.enumerate() {
-                let stored = chunk.stored.values(bytes, values);
+                let stored = chunk.values(bytes, values);
                 stored.and_then(|()| quantize_rows(dtype, values, n_per_row, None, blocks)).map_err(|e| {
                     let row = chunk.row + (task * rows_per_task + i) as u64;
                     Error::format(format!("{}: row {row}", job.place(chunk.tensor)), format!("as {e}"))
