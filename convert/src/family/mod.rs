@@ -4,8 +4,11 @@
 //! In: the configuration files and the names and shapes of the weights. Out: the model's config and a source for
 //! every tensor that it implies. No weight is read here.
 
+mod intern_vit;
 mod internvl_chat;
-mod internvl_names;
+mod llama;
+
+use std::ops::Range;
 
 use owlet_format::{ModelConfig, TensorSpec};
 
@@ -77,4 +80,47 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
 /// The shape that PyTorch would print for `spec`: ggml's order, turned around.
 fn torch_shape(spec: &TensorSpec) -> Vec<u64> {
     spec.ne.dims().iter().rev().copied().collect()
+}
+
+/// The row of a table of names whose first is `name`.
+fn find(table: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
+    table.iter().find(|row| row.0 == name).map(|row| row.1)
+}
+
+/// A tensor that only changes its name.
+fn renamed(table: &[(&str, &'static str)], spec: &TensorSpec) -> Option<Source> {
+    let name = find(table, &spec.name)?.to_string();
+    Some(Source { name, shape: torch_shape(spec), transform: Transform::None })
+}
+
+/// `source` of every tensor that `config` implies.
+fn sources(config: &ModelConfig, source: impl Fn(&TensorSpec) -> Option<Source>) -> Result<Vec<Source>> {
+    let of = |spec: &TensorSpec| {
+        let missing = || Error::unsupported(&config.family, format!("tensor {} has no source", spec.name));
+        source(spec).ok_or_else(missing)
+    };
+    config.tensors().iter().map(of).collect()
+}
+
+/// Blocks of the tower behind the layer that is read out, a group each; `blocks` is what their names begin with.
+fn unused_blocks(checkpoint: &Checkpoint, blocks: &str, unused: Range<u32>) -> Vec<Skipped> {
+    let last = unused.start.saturating_sub(1);
+    let group = |il| {
+        let prefix = format!("{blocks}.{il}.");
+        let reason = format!("block {il} never runs: the tower ends behind block {last}");
+        skipped(checkpoint, &reason, |name| name.starts_with(&prefix))
+    };
+    unused.filter_map(group).collect()
+}
+
+/// Tables that old versions saved.
+fn tables(checkpoint: &Checkpoint) -> Vec<Skipped> {
+    let known = [(".inv_freq", "rotary table, computed when it runs"), (".position_ids", "counts from 0 on")];
+    known.iter().filter_map(|(end, reason)| skipped(checkpoint, reason, |name| name.ends_with(end))).collect()
+}
+
+/// The tensors whose names `is_meant` picks, if there are any.
+fn skipped(checkpoint: &Checkpoint, reason: &str, is_meant: impl Fn(&str) -> bool) -> Option<Skipped> {
+    let names: Vec<String> = checkpoint.tensors.keys().filter(|name| is_meant(name)).cloned().collect();
+    (!names.is_empty()).then(|| Skipped { names, reason: reason.to_string() })
 }

@@ -82,7 +82,8 @@ impl<'a> Json<'a> {
         })
     }
 
-    fn path_of(&self, key: &str) -> String {
+    /// Where `key` of this value stands: `llm_config.rope_theta`.
+    pub fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
     }
 
