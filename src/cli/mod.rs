@@ -9,6 +9,8 @@ mod cache;
 mod chat;
 mod commands;
 mod convert;
+mod embed;
+mod embed_file;
 mod figures;
 mod flags;
 mod follow;
@@ -46,6 +48,7 @@ enum Command {
     Run(run::Run),
     Chat(chat::Chat),
     Convert(convert::Convert),
+    Embed(embed::Embed),
     Inspect(inspect::Inspect),
     Quantize(quantize::Quantize),
     Verify(verify::Verify),
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Embed(embed) => embed.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Quantize(quantize) => quantize.run(),
         Command::Verify(verify) => verify.run(),

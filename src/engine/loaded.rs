@@ -52,7 +52,12 @@ impl Loaded {
     /// As [`Loaded::open_with`].
     pub fn from_file(file: &Gguf, n_threads: usize, arithmetic: Arithmetic) -> Result<Loaded> {
         let config = ModelConfig::read(file)?;
-        let lacking = || Error::unsupported(file.label(), "this model has no text half, so it cannot answer");
+        let lacking = || {
+            Error::unsupported(
+                file.label(),
+                "this model has no text half, so it cannot answer; owlet embed writes what its tower sees",
+            )
+        };
         let (text, prompt) =
             (config.text.clone().ok_or_else(lacking)?, config.prompt.clone().ok_or_else(lacking)?);
         let generation = config.generation.clone().ok_or_else(lacking)?;

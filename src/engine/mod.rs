@@ -7,6 +7,7 @@
 
 mod builtin;
 mod encode;
+mod features;
 pub mod image_cache;
 mod loaded;
 mod loan;
@@ -20,8 +21,10 @@ mod speculate;
 mod stop;
 mod store;
 
+pub use features::{FeatureExtractor, FeatureShape};
 pub use image_cache::{CacheCounts, CacheOptions};
 pub use loaded::{Loaded, open_file};
+pub use part_file::PartFile;
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
 pub use scheduler::PROMPT_ROWS;

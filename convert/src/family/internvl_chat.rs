@@ -9,7 +9,7 @@ use owlet_format::{
 };
 
 use super::intern_vit::{Grid, Tower, blocks_run};
-use super::{Reading, llama, renamed, sources, tables, unused_blocks};
+use super::{Reading, architecture, llama, renamed, sources, tables, unused_blocks};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hf::json::Json;
@@ -24,10 +24,9 @@ const MLP1_NORM_EPS: f32 = 1e-5;
 
 /// By the architecture, or by the type where no architecture is named.
 pub fn recognises(root: &Json) -> Result<bool> {
-    let architectures = root.key("architectures").map_or(Ok(Vec::new()), |list| list.array())?;
-    match architectures.first() {
-        Some(name) => Ok(name.str()? == "InternVLChatModel"),
-        None => Ok(root.key("model_type").map_or(Ok(""), |name| name.str())? == "internvl_chat"),
+    match architecture(root)? {
+        "" => Ok(root.key("model_type").map_or(Ok(""), |name| name.str())? == "internvl_chat"),
+        name => Ok(name == "InternVLChatModel"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! every tensor that it implies. No weight is read here.
 
 mod intern_vit;
+mod intern_vit_alone;
 mod internvl_chat;
 mod llama;
 
@@ -15,6 +16,7 @@ use owlet_format::{ModelConfig, TensorSpec};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hf::ConfigFiles;
+use crate::hf::json::Json;
 
 /// What happens to a tensor's rows on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +71,21 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
     if internvl_chat::recognises(&root)? {
         return internvl_chat::read(files, checkpoint);
     }
-    let found = match root.key("architectures").and_then(|a| a.array().ok()).filter(|a| !a.is_empty()) {
-        Some(names) => names[0].str()?.to_string(),
-        None => root.key("model_type").map_or(Ok("nothing"), |t| t.str())?.to_string(),
+    if intern_vit_alone::recognises(&root)? {
+        return intern_vit_alone::read(files, checkpoint);
+    }
+    let found = match architecture(&root)? {
+        "" => root.key("model_type").map_or(Ok("nothing"), |t| t.str())?,
+        name => name,
     };
-    let what = format!("expected InternVLChatModel, found {}", found.escape_debug());
+    let what = format!("expected InternVLChatModel or InternVisionModel, found {}", found.escape_debug());
     Err(Error::unsupported(format!("{}: architectures", root.place()), what))
+}
+
+/// The first of `architectures` in config.json, empty where there is none.
+fn architecture<'a>(root: &Json<'a>) -> Result<&'a str> {
+    let names = root.key("architectures").map_or(Ok(Vec::new()), |list| list.array())?;
+    names.first().map_or(Ok(""), |name| name.str())
 }
 
 /// The shape that PyTorch would print for `spec`: ggml's order, turned around.

@@ -48,6 +48,35 @@ pub fn read(files: &ConfigFiles, size_px: u32) -> Result<Normalisation> {
     Ok(Normalisation { mean, std, assumed, notes })
 }
 
+/// Whether preprocessor_config.json asks for what CLIPImageProcessor does by default: the shorter side resized with
+/// Pillow's bicubic kernel to the side that is then cut out of the middle.
+///
+/// # Errors
+/// For other settings.
+pub fn need_shortest_edge_and_crop(files: &ConfigFiles) -> Result<()> {
+    /// Pillow's number of the bicubic kernel.
+    const BICUBIC: u32 = 3;
+    let root = files.preprocessor.root();
+    for key in ["do_resize", "do_center_crop", "do_normalize", "do_rescale"] {
+        if let Some(value) = root.key(key)
+            && !value.bool()?
+        {
+            return Err(value.unsupported("true"));
+        }
+    }
+    if let Some(value) = root.key("resample")
+        && value.u32()? != BICUBIC
+    {
+        return Err(value.unsupported("3 (bicubic)"));
+    }
+    if let (Some(size), Some(crop)) = (root.key("size"), root.key("crop_size"))
+        && side(&size)? != side(&crop)?
+    {
+        return Err(crop.unsupported(&format!("size {}", side(&size)?)));
+    }
+    Ok(())
+}
+
 fn triple(value: &Json) -> Result<[f32; 3]> {
     let items = value.array()?;
     let [r, g, b] = items.as_slice() else { return Err(value.wrong("three numbers")) };

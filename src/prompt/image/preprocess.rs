@@ -5,7 +5,8 @@
 
 use owlet_format::{Fit, ImageConfig};
 
-use super::{Picture, resize::resize};
+use super::Picture;
+use super::resize::{Axis, resize_placed};
 use crate::{Error, Result};
 
 /// A picture as the model sees it.
@@ -21,15 +22,30 @@ pub struct Pixels {
 /// Brings `picture` to the side and the value range that the tower was trained with.
 ///
 /// # Errors
-/// `Unsupported` when the model wants a fit other than squash.
+/// `Request` where the settings contradict themselves, which those of a checked file do not.
 pub fn preprocess(picture: &Picture, config: &ImageConfig) -> Result<Pixels> {
-    if config.fit != Fit::Squash {
-        let problem = format!("expected fit squash, found {}", config.fit);
-        return Err(Error::unsupported("image settings", problem));
-    }
     let size_px = config.size_px as usize;
-    let rgb = resize(&picture.rgb, [picture.width, picture.height], [size_px, size_px]);
-    Pixels::new(rgb, config)
+    let sides = [picture.width, picture.height];
+    let axes = sides.map(|n_in| match config.fit {
+        Fit::Squash => Axis::whole(n_in, size_px),
+        Fit::Pad => padded(n_in, sides, size_px),
+        Fit::Crop => cropped(n_in, sides, size_px),
+    });
+    Pixels::new(resize_placed(&picture.rgb, axes, config.pad_rgb), config)
+}
+
+/// A side of a picture in the middle of a square as wide as its longer side (`expand2square` of LLaVA's mm_utils.py).
+fn padded(n_in: usize, [width, height]: [usize; 2], size_px: usize) -> Axis {
+    let side = width.max(height);
+    Axis { before: (side - n_in) / 2, n_canvas: side, ..Axis::whole(n_in, size_px) }
+}
+
+/// A side of a picture whose shorter side becomes `size_px`, and the middle of what it becomes (resize and center_crop of
+/// transformers' CLIPImageProcessor).
+fn cropped(n_in: usize, [width, height]: [usize; 2], size_px: usize) -> Axis {
+    let short = width.min(height);
+    let n_out = (size_px as f64 * n_in as f64 / short as f64) as usize;
+    Axis { first: (n_out - size_px) / 2, n_kept: size_px, ..Axis::whole(n_in, n_out) }
 }
 
 impl Pixels {
