@@ -12,6 +12,7 @@ fn help() {
         "run",
         "chat",
         "convert",
+        "embed",
         "inspect",
         "quantize",
         "verify",

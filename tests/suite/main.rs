@@ -9,6 +9,7 @@ mod checkpoint;
 mod cli;
 mod convert;
 mod demo;
+mod embed;
 mod engine;
 mod hostile_pictures;
 mod inspect;

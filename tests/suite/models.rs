@@ -39,8 +39,34 @@ pub fn path(kind: Kind) -> PathBuf {
     path
 }
 
+/// The tower of `Random` in a file of its own.
+pub fn path_of_tower() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let path = path(Kind::Random).with_file_name("Tower.gguf");
+        let whole = config(Kind::Random);
+        let image = whole.image.map(|image| ImageConfig { fit: Fit::Crop, n_tokens: 64, ..image });
+        let config = ModelConfig {
+            family: "intern-vit".into(),
+            image,
+            projector: None,
+            text: None,
+            tokenizer: None,
+            prompt: None,
+            generation: None,
+            ..whole
+        };
+        write_config(&config, Kind::Random, &path);
+        path
+    };
+    MADE.get_or_init(make).clone()
+}
+
 fn write(kind: Kind, path: &Path) {
-    let config = config(kind);
+    write_config(&config(kind), kind, path);
+}
+
+fn write_config(config: &ModelConfig, kind: Kind, path: &Path) {
     let plan: Vec<_> = config
         .tensors()
         .into_iter()
@@ -51,7 +77,7 @@ fn write(kind: Kind, path: &Path) {
     let mut encoder = Encoder::new(std::io::Cursor::new(Vec::new()), &metadata, &plan).unwrap();
     for (seed, spec) in config.tensors().iter().enumerate() {
         let values =
-            if kind == Kind::Random { random(spec, seed as u64) } else { scripted(spec, &config, kind) };
+            if kind == Kind::Random { random(spec, seed as u64) } else { scripted(spec, config, kind) };
         encoder.begin(&spec.name).unwrap();
         encoder.write(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()).unwrap();
     }

@@ -42,7 +42,7 @@ fn bent_configs() {
     let cases: &[(Bend, &str)] = &[
         (
             |t| t.config()["architectures"] = json!(["LlavaLlamaForCausalLM"]),
-            "config.json: architectures: expected InternVLChatModel, found LlavaLlamaForCausalLM",
+            "config.json: architectures: expected InternVLChatModel or InternVisionModel, found LlavaLlamaForCausalLM",
         ),
         (|t| drop(t.files.remove("config.json")), "config.json: No such file or directory"),
         (

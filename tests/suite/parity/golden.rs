@@ -17,7 +17,13 @@ pub struct Case {
     /// What the checkpoint stores, `f32` or `bf16`.
     pub weights: String,
     pub picture: Picture,
+    #[serde(default)]
     pub conversations: Vec<Conversation>,
+    /// What a tower without a conversation yields for the picture, and pictures for their pixels alone.
+    #[serde(default)]
+    pub nodes: Vec<Node>,
+    #[serde(default)]
+    pub pictures: Vec<Picture>,
     pub traps: Vec<Trap>,
     #[serde(skip)]
     samples: Samples,

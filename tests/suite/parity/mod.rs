@@ -12,10 +12,11 @@ mod position_grid;
 mod stored_types;
 mod subject;
 mod tiny;
+mod towers;
 
 use compare::{F32_BOUND, TRAP_DISTANCE};
 use ggml::DType;
-use golden::{Case, Conversation};
+use golden::{Case, Conversation, Node};
 use owlet::model::KvType;
 use subject::{Seen, Subject};
 
@@ -73,7 +74,7 @@ fn assert_parity(name: &str, n_traps: usize) {
         let prompt = subject.prompt(conversation, case.image_context_id());
         assert_eq!(prompt.ids, conversation.ids, "{name}/{}: {}", conversation.name, conversation.prompt);
         let seen = nodes(&subject, &case, conversation);
-        assert_nodes(&case, conversation, &seen);
+        assert_nodes(&case, &format!("{name}/{}", conversation.name), &conversation.nodes, &seen);
         assert_greedy(&subject, &case, conversation);
     }
     assert_eq!(case.traps.len(), n_traps, "{name}: traps recorded");
@@ -88,9 +89,9 @@ fn assert_weights(case: &Case) {
 }
 
 /// Fails at the first node that is off, and shows how far off the ones before it are.
-fn assert_nodes(case: &Case, conversation: &Conversation, seen: &[Seen]) {
-    let mut table = format!("{}/{}\n", case.case, conversation.name);
-    for node in &conversation.nodes {
+fn assert_nodes(case: &Case, place: &str, golden: &[Node], seen: &[Seen]) {
+    let mut table = format!("{place}\n");
+    for node in golden {
         let found = seen.iter().find(|seen| seen.name == node.name);
         let found = found.unwrap_or_else(|| panic!("{table}{}: the network has no such node", node.name));
         let error = compare::error(&found.values, &found.ne, node, case.samples(node));
@@ -119,6 +120,10 @@ fn assert_traps(subject: &Subject, case: &Case) {
         ne: vec![side, side, 3],
         values: subject.pixels(&case.picture).planes,
     });
+    assert_traps_are_seen(case, &seen);
+}
+
+fn assert_traps_are_seen(case: &Case, seen: &[Seen]) {
     for trap in &case.traps {
         let node = seen.iter().find(|node| node.name == trap.node.name).unwrap();
         let error = compare::error(&node.values, &node.ne, &trap.node, case.samples(&trap.node));

@@ -160,7 +160,8 @@ fn messages(conversation: &Conversation) -> Vec<Message> {
     messages
 }
 
-struct Collect<'a>(&'a mut Vec<Seen>);
+/// Keeps every node.
+pub struct Collect<'a>(pub &'a mut Vec<Seen>);
 
 impl Observe for Collect<'_> {
     fn wants(&self, _: &str) -> bool {
