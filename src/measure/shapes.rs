@@ -64,6 +64,8 @@ fn internvl_chat_v1_1() -> ModelConfig {
             qkv_bias: false,
             act: Activation::GeluErf,
             cls: true,
+            patch_bias: true,
+            pre_norm: false,
             layer_scale: true,
             source_n_layer: 48,
         }),

@@ -260,6 +260,8 @@ mod tests {
         qkv_bias: false,
         act: Activation::GeluErf,
         cls: true,
+        patch_bias: true,
+        pre_norm: false,
         layer_scale: false,
         source_n_layer: 3,
     };

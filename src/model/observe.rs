@@ -1,7 +1,7 @@
 //! Watching the network at work: parity tests compare named nodes with the reference, imatrix collects
 //! activations. A graph without an observer marks no node and copies nothing.
 //!
-//! Names: `patch_embd`, `pos_embd`, `v.blk.N.{attn_q, attn_k, attn_out, out}`, `v.out`, `shuffle`,
+//! Names: `patch_embd`, `pos_embd`, `pre_ln`, `v.blk.N.{attn_q, attn_k, attn_out, out}`, `v.out`, `shuffle`,
 //! `mm.{0, 1, 2, out}`, `inp_embd`, `blk.N.{attn_out, out}`, `output_norm`, `logits`. `attn_out` is the branch
 //! before it joins the residual; `mm.1` is before the activation, `mm.2` behind it.
 

@@ -1,5 +1,6 @@
 //! The graph of the vision tower: a ViT of InternViT's or CLIP's build, between picture columns and the last
-//! block's rows. Formulas: InternVL's modeling_intern_vit.py. Must not know how steps are run.
+//! block's rows. Formulas: InternVL's modeling_intern_vit.py, transformers'
+//! modeling_clip.py. Must not know how steps are run.
 
 use ggml::{DType, Tensor};
 use owlet_format::VisionConfig;
@@ -29,7 +30,10 @@ pub(super) fn embed(net: &mut Net, config: &VisionConfig, weights: &VisionWeight
         None => patches,
     };
     let rows = net.graph.add(rows, weights.positions);
-    (columns, net.name(rows, "pos_embd"))
+    let rows = net.name(rows, "pos_embd");
+    let Some(pre_norm) = &weights.pre_norm else { return (columns, rows) };
+    let rows = norm(pre_norm, rows).floats(net);
+    (columns, net.name(rows, "pre_ln"))
 }
 
 /// Block `il` on `hidden [n_embd, n_positions]`.

@@ -18,6 +18,7 @@ pub(super) struct VisionWeights {
     pub(super) class: Option<Tensor>,
     /// `[n_embd, n_positions]`
     pub(super) positions: Tensor,
+    pub(super) pre_norm: Option<Norm>,
     pub(super) blocks: Vec<VisionBlock>,
 }
 
@@ -86,10 +87,12 @@ pub(super) struct Lookup<'a> {
 impl Lookup<'_> {
     pub(super) fn vision(&self, config: &VisionConfig) -> Result<VisionWeights> {
         let blocks = (0..config.n_layer).map(|il| self.vision_block(config, il)).collect::<Result<_>>()?;
+        let pre_norm = config.pre_norm.then(|| self.norm("v.pre_ln", config.norm, config.norm_eps));
         Ok(VisionWeights {
-            patch: self.linear("v.patch_embd", true)?,
+            patch: self.linear("v.patch_embd", config.patch_bias)?,
             class: self.optional("v.class_embd", config.cls)?,
             positions: self.tensor("v.position_embd.weight")?,
+            pre_norm: pre_norm.transpose()?,
             blocks,
         })
     }

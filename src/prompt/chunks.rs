@@ -32,7 +32,8 @@ pub fn n_positions(chunks: &[Chunk]) -> usize {
     chunks.iter().map(Chunk::n_positions).sum()
 }
 
-/// Tokenizes `segments`. Text between two special tokens is tokenized as one text, however many segments it came in.
+/// Tokenizes `segments`. Text between two special tokens is tokenized as one text, however many segments it came in, and
+/// text behind a break as if nothing were before it.
 /// Neighbouring tokens share a chunk; a picture is a chunk of `n_image_tokens` positions.
 ///
 /// # Errors
@@ -43,23 +44,26 @@ pub fn chunks(segments: &[Segment], tokenizer: &Tokenizer, n_image_tokens: usize
     let mut text = String::new();
     let mut place = Place::Start;
     for segment in segments {
-        if let Segment::Text(more) = segment {
-            text.push_str(more);
-            continue;
-        }
-        ids.extend(tokenizer.encode_segment(&std::mem::take(&mut text), place)?);
-        place = Place::AfterSpecial;
         match *segment {
-            Segment::Text(_) => {}
-            Segment::Token(id) => ids.push(id),
+            Segment::Text(ref more) => text.push_str(more),
+            Segment::Break => {
+                ids.extend(tokenizer.encode_segment(&std::mem::take(&mut text), place.at_the_end())?);
+                place = Place::Start;
+            }
+            Segment::Token(id) => {
+                ids.extend(tokenizer.encode_segment(&std::mem::take(&mut text), place)?);
+                ids.push(id);
+                place = Place::AfterSpecial;
+            }
             Segment::Image(index) => {
+                ids.extend(tokenizer.encode_segment(&std::mem::take(&mut text), place)?);
                 push_tokens(&mut chunks, &mut ids);
                 chunks.push(Chunk::Image { index, n_tokens: n_image_tokens });
+                place = Place::AfterSpecial;
             }
         }
     }
-    let place = if place == Place::Start { Place::Alone } else { place };
-    ids.extend(tokenizer.encode_segment(&text, place)?);
+    ids.extend(tokenizer.encode_segment(&text, place.at_the_end())?);
     push_tokens(&mut chunks, &mut ids);
     Ok(chunks)
 }

@@ -56,10 +56,12 @@ pub enum Segment {
     Text(String),
     Token(TokenId),
     Image(ImageIndex),
+    /// The text before and the text behind are two texts, each tokenized as if it were all there is.
+    Break,
 }
 
 /// The prompt that asks for the answer to `messages`, which begin and end with a question and alternate. `eos_id` closes
-/// an answer. A picture slot stands between the template's begin and end tokens.
+/// an answer. A picture slot stands between the template's begin and end tokens, or between breaks where it has none.
 ///
 /// # Errors
 /// `Request` when the roles do not alternate or an answer holds a picture.
@@ -70,23 +72,15 @@ pub fn render(
     messages: &[Message],
 ) -> Result<Vec<Segment>> {
     check(messages)?;
-    let Template::InternVlZh { human_id, bot_id, image_begin_id, image_end_id } = *template;
-    let slot = |index| {
-        [Segment::Token(image_begin_id), Segment::Image(index), Segment::Token(image_end_id)].into_iter()
-    };
-    // `{system} <human>: {question} <bot>: {answer}</s><human>: {question} <bot>:`
+    let form = Form::of(template);
     let mut segments = vec![Segment::Text(format!("{system} "))];
     let mut n_images_before = 0;
     for message in messages {
         match message.role {
             Role::User => {
-                segments.extend([Segment::Token(human_id), Segment::Text(": ".into())]);
-                push_question(message, n_images_before, slot, &mut segments);
-                segments.extend([
-                    Segment::Text(" ".into()),
-                    Segment::Token(bot_id),
-                    Segment::Text(":".into()),
-                ]);
+                segments.extend(form.before_question.clone());
+                push_question(message, n_images_before, &form, &mut segments);
+                segments.extend(form.behind_question.clone());
             }
             Role::Bot => {
                 segments.push(Segment::Text(" ".into()));
@@ -102,15 +96,45 @@ pub fn render(
     Ok(segments)
 }
 
+/// What a template puts around the parts of a conversation. Both kinds begin with the system message and a space, and
+/// write an answer behind a space.
+struct Form {
+    before_question: Vec<Segment>,
+    behind_question: Vec<Segment>,
+    before_picture: Segment,
+    behind_picture: Segment,
+}
+
+impl Form {
+    fn of(template: &Template) -> Form {
+        let text = |text: &str| Segment::Text(text.into());
+        match *template {
+            // `{system} <human>: {question} <bot>: {answer}</s><human>: {question} <bot>:`
+            Template::InternVlZh { human_id, bot_id, image_begin_id, image_end_id } => Form {
+                before_question: vec![Segment::Token(human_id), text(": ")],
+                behind_question: vec![text(" "), Segment::Token(bot_id), text(":")],
+                before_picture: Segment::Token(image_begin_id),
+                behind_picture: Segment::Token(image_end_id),
+            },
+            // `{system} USER: {question} ASSISTANT: {answer}</s>USER: {question} ASSISTANT:`
+            Template::VicunaV1 => Form {
+                before_question: vec![text("USER: ")],
+                behind_question: vec![text(" ASSISTANT:")],
+                before_picture: Segment::Break,
+                behind_picture: Segment::Break,
+            },
+        }
+    }
+
+    fn slot(&self, index: ImageIndex) -> [Segment; 3] {
+        [self.before_picture.clone(), Segment::Image(index), self.behind_picture.clone()]
+    }
+}
+
 /// Each picture is a line of its own: `<image>\n`, or `Image-3: <image>\n` where "the picture" would be ambiguous: the
 /// turn brings several, or an earlier turn brought one. Numbers count the conversation's pictures from 1, also those
 /// that went unlabelled.
-fn push_question<I: Iterator<Item = Segment>>(
-    message: &Message,
-    n_images_before: usize,
-    slot: impl Fn(ImageIndex) -> I,
-    segments: &mut Vec<Segment>,
-) {
+fn push_question(message: &Message, n_images_before: usize, form: &Form, segments: &mut Vec<Segment>) {
     let is_labelled = n_images_before + message.n_images() > 1;
     let mut number = n_images_before;
     let mut at_line_start = true;
@@ -125,7 +149,7 @@ fn push_question<I: Iterator<Item = Segment>>(
                 let newline = if at_line_start { "" } else { "\n" };
                 let label = if is_labelled { format!("Image-{number}: ") } else { String::new() };
                 segments.push(Segment::Text(format!("{newline}{label}")));
-                segments.extend(slot(*index));
+                segments.extend(form.slot(*index));
                 segments.push(Segment::Text("\n".into()));
                 at_line_start = true;
             }
@@ -169,6 +193,10 @@ mod tests {
 
     /// The prompt as the upstream string, special tokens spelled, `<imageN>` for a slot.
     fn shown(system: &str, messages: &[Message]) -> String {
+        shown_as(&TEMPLATE, system, messages)
+    }
+
+    fn shown_as(template: &Template, system: &str, messages: &[Message]) -> String {
         let spell = |segment: &Segment| match segment {
             Segment::Text(text) => text.clone(),
             Segment::Token(2) => "</s>".into(),
@@ -178,8 +206,9 @@ mod tests {
             Segment::Token(9) => "</img>".into(),
             Segment::Token(id) => panic!("token {id}"),
             Segment::Image(index) => format!("<image{index}>"),
+            Segment::Break => "|".into(),
         };
-        render(&TEMPLATE, 2, system, messages).unwrap().iter().map(spell).collect()
+        render(template, 2, system, messages).unwrap().iter().map(spell).collect()
     }
 
     fn q(text: &str, images: &[ImageIndex]) -> Message {
@@ -220,6 +249,26 @@ mod tests {
         ];
         for (system, messages, expected) in cases {
             assert_eq!(shown(system, messages), *expected);
+        }
+    }
+
+    #[test]
+    fn vicuna_v1() {
+        let a = Message::bot;
+        let cases: &[(&[Message], &str)] = &[
+            (&[q("Hi?", &[])], "Chat. USER: Hi? ASSISTANT:"),
+            (&[q("What?", &[0])], "Chat. USER: |<image0>|\nWhat? ASSISTANT:"),
+            (
+                &[q("What?", &[0]), a("A cat."), q("Sure?", &[])],
+                "Chat. USER: |<image0>|\nWhat? ASSISTANT: A cat.</s>USER: Sure? ASSISTANT:",
+            ),
+            (
+                &[q("Same?", &[1, 0])],
+                "Chat. USER: Image-1: |<image1>|\nImage-2: |<image0>|\nSame? ASSISTANT:",
+            ),
+        ];
+        for (messages, expected) in cases {
+            assert_eq!(shown_as(&Template::VicunaV1, "Chat.", messages), *expected);
         }
     }
 

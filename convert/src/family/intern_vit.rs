@@ -57,6 +57,8 @@ impl Tower {
             qkv_bias: tower.need("qkv_bias")?.bool()?,
             act: Activation::GeluErf,
             cls: true,
+            patch_bias: true,
+            pre_norm: false,
             layer_scale: true,
             source_n_layer: self.n_stored,
         })

@@ -9,6 +9,9 @@ use crate::{Metadata, Result};
 pub enum Template {
     /// ` <human>: question <bot>:`, stored as `internvl_zh`.
     InternVlZh { human_id: u32, bot_id: u32, image_begin_id: u32, image_end_id: u32 },
+    /// ` USER: question ASSISTANT:`, stored as `vicuna_v1`. It needs no tokens of its own; text before and behind a picture
+    /// is tokenized as if each were all there is.
+    VicunaV1,
 }
 
 /// Template, system message and what ends an answer.
@@ -23,6 +26,7 @@ pub struct PromptConfig {
 
 const TEMPLATE: &str = "owlet.prompt.template";
 const INTERNVL_ZH: &str = "internvl_zh";
+const VICUNA_V1: &str = "vicuna_v1";
 const HUMAN_ID: &str = "owlet.prompt.human_id";
 const BOT_ID: &str = "owlet.prompt.bot_id";
 const IMAGE_BEGIN_ID: &str = "owlet.prompt.image_begin_id";
@@ -43,10 +47,10 @@ impl PromptConfig {
                 image_begin_id: id_in(metadata, IMAGE_BEGIN_ID, text)?,
                 image_end_id: id_in(metadata, IMAGE_END_ID, text)?,
             },
+            VICUNA_V1 => Template::VicunaV1,
             other => {
-                return Err(
-                    metadata.wrong(TEMPLATE, format!("expected {INTERNVL_ZH}, found {}", Shown(other)))
-                );
+                let problem = format!("expected {INTERNVL_ZH} or {VICUNA_V1}, found {}", Shown(other));
+                return Err(metadata.wrong(TEMPLATE, problem));
             }
         };
         let system = metadata.str(SYSTEM)?;
@@ -74,6 +78,7 @@ impl PromptConfig {
                 metadata.put(IMAGE_BEGIN_ID, image_begin_id);
                 metadata.put(IMAGE_END_ID, image_end_id);
             }
+            Template::VicunaV1 => metadata.put(TEMPLATE, VICUNA_V1),
         }
         metadata.put(SYSTEM, self.system.as_str());
         metadata.put(STOP_IDS, self.stop_ids.clone());

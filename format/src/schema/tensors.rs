@@ -148,8 +148,16 @@ fn add_vision(config: &VisionConfig, list: &mut List) {
         list.add(Role::Position, "v.class_embd", [n_embd]);
     }
     list.add(Role::Patch, "v.patch_embd.weight", [patch_px, patch_px, 3, n_embd]);
-    list.add(Role::Bias, "v.patch_embd.bias", [n_embd]);
+    if config.patch_bias {
+        list.add(Role::Bias, "v.patch_embd.bias", [n_embd]);
+    }
     list.add(Role::Position, "v.position_embd.weight", [n_embd, config.n_positions()]);
+    if config.pre_norm {
+        list.add(Role::Norm, "v.pre_ln.weight", [n_embd]);
+        if layer_norm {
+            list.add(Role::Norm, "v.pre_ln.bias", [n_embd]);
+        }
+    }
     for il in 0..config.n_layer {
         let mut add = |role, name: &str, ne: Shape| list.add(role, format_args!("v.blk.{il}.{name}"), ne);
         for norm in ["ln1", "ln2"] {

@@ -54,6 +54,10 @@ pub struct VisionConfig {
     pub act: Activation,
     /// A class token stands before the patches (and is dropped behind the tower).
     pub cls: bool,
+    /// The matrix that turns patches into columns has a bias.
+    pub patch_bias: bool,
+    /// A norm of the blocks' kind stands between the positions and the first block.
+    pub pre_norm: bool,
     /// Each branch is scaled by a vector before it is added.
     pub layer_scale: bool,
     /// Blocks that the source checkpoint had; the difference to `n_layer` never ran.
@@ -82,6 +86,8 @@ impl VisionConfig {
             qkv_bias: metadata.bool("owlet.vision.qkv_bias")?,
             act: words::read(metadata, "owlet.vision.act")?,
             cls: metadata.bool("owlet.vision.cls")?,
+            patch_bias: metadata.bool("owlet.vision.patch_bias")?,
+            pre_norm: metadata.bool("owlet.vision.pre_norm")?,
             layer_scale: metadata.bool("owlet.vision.layer_scale")?,
             source_n_layer: metadata.u32_in("owlet.vision.source_block_count", 1..=256)?,
         };
@@ -115,6 +121,8 @@ impl VisionConfig {
         metadata.put("owlet.vision.qkv_bias", self.qkv_bias);
         metadata.put("owlet.vision.act", self.act.word());
         metadata.put("owlet.vision.cls", self.cls);
+        metadata.put("owlet.vision.patch_bias", self.patch_bias);
+        metadata.put("owlet.vision.pre_norm", self.pre_norm);
         metadata.put("owlet.vision.layer_scale", self.layer_scale);
         metadata.put("owlet.vision.source_block_count", self.source_n_layer);
     }

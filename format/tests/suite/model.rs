@@ -23,6 +23,8 @@ pub fn config() -> ModelConfig {
             qkv_bias: false,
             act: Activation::GeluErf,
             cls: true,
+            patch_bias: true,
+            pre_norm: false,
             layer_scale: true,
             source_n_layer: 3,
         }),

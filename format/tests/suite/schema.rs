@@ -27,6 +27,8 @@ fn configs_come_back() {
             qkv_bias: true,
             act: Activation::QuickGelu,
             cls: false,
+            patch_bias: true,
+            pre_norm: false,
             layer_scale: false,
             ..whole.vision.clone().unwrap()
         }),

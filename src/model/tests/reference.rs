@@ -18,7 +18,8 @@ pub(super) type Nodes = HashMap<String, Vec<f64>>;
 /// All nodes of the tower for a picture `[n_px, n_px, 3]`; the last block's rows are returned.
 pub(super) fn tower(c: &VisionConfig, t: &Tensors, pixels: &[f32], nodes: &mut Nodes) -> Rows {
     let (n_px, p, grid) = (c.image_px as usize, c.patch_px as usize, c.grid() as usize);
-    let (w, bias) = (t.get("v.patch_embd.weight"), t.get("v.patch_embd.bias"));
+    let w = t.get("v.patch_embd.weight");
+    let bias = if c.patch_bias { t.get("v.patch_embd.bias") } else { vec![0.0; c.n_embd as usize] };
     let mut x = Rows::new();
     for (row, column) in (0..grid).flat_map(|r| (0..grid).map(move |c| (r, c))) {
         x.push(Vec::new());
@@ -42,6 +43,14 @@ pub(super) fn tower(c: &VisionConfig, t: &Tensors, pixels: &[f32], nodes: &mut N
         }
     }
     note(nodes, "pos_embd", &x);
+    if c.pre_norm {
+        let (weight, eps) = (t.get("v.pre_ln.weight"), f64::from(c.norm_eps));
+        x = match c.norm {
+            NormKind::Rms => rms_norm(&x, &weight, eps),
+            NormKind::Layer => layer_norm(&x, &weight, &t.get("v.pre_ln.bias"), eps),
+        };
+        note(nodes, "pre_ln", &x);
+    }
     for il in 0..c.n_layer {
         x = tower_block(c, t, il, x, nodes);
     }

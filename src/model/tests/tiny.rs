@@ -29,6 +29,8 @@ pub(super) const TOWER: VisionConfig = VisionConfig {
     qkv_bias: false,
     act: Activation::GeluErf,
     cls: true,
+    patch_bias: true,
+    pre_norm: false,
     layer_scale: true,
     source_n_layer: 3,
 };

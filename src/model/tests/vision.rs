@@ -20,6 +20,14 @@ fn picture(config: &VisionConfig) -> Vec<f32> {
 fn nodes_equal_the_reference() {
     let quick =
         VisionConfig { act: Activation::QuickGelu, qk_norm: QkNorm::None, layer_scale: false, ..TOWER };
+    let clip = VisionConfig {
+        norm: NormKind::Layer,
+        norm_eps: 1e-5,
+        qkv_bias: true,
+        patch_bias: false,
+        pre_norm: true,
+        ..quick.clone()
+    };
     let layer = VisionConfig { norm: NormKind::Layer, qkv_bias: true, qk_norm: QkNorm::None, ..TOWER };
     let no_class = VisionConfig { cls: false, ..TOWER };
     let v2 = ProjectorConfig { shuffle: Shuffle::V2, ..PROJECTOR };
@@ -31,7 +39,8 @@ fn nodes_equal_the_reference() {
         ("InternViT, v2", TOWER, v2),
         ("InternViT without class token, ratio 4", no_class, wide),
         ("layer norm with biases", layer, PROJECTOR),
-        ("quick GELU, LLaVA's projector", quick, llava),
+        ("quick GELU, LLaVA's projector", quick, llava.clone()),
+        ("CLIP's build, LLaVA's projector", clip, llava),
     ];
     for (case, tower, projector) in cases {
         let config = tiny::config(Some(tower.clone()), Some(projector.clone()), None);
@@ -104,6 +113,8 @@ fn rows_depend_on_neither_observers_nor_threads() {
         qkv_bias: true,
         qk_norm: QkNorm::None,
         act: Activation::QuickGelu,
+        patch_bias: true,
+        pre_norm: false,
         layer_scale: false,
         ..TOWER
     };

@@ -32,6 +32,13 @@ pub enum Place {
     AfterSpecial,
 }
 
+impl Place {
+    /// The place of a run that nothing follows.
+    pub fn at_the_end(self) -> Place {
+        if self == Place::Start { Place::Alone } else { self }
+    }
+}
+
 /// The tokenizer of one model. Cloning shares the vocabulary.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
