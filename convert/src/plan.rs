@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ggml::DType;
 use owlet_format::{ModelConfig, Part, Provenance, Strings, TensorSpec};
@@ -36,6 +36,8 @@ pub struct Options {
     pub projector: Option<TypeChoice>,
     /// Types of single tensors, before those of the parts.
     pub rules: Rules,
+    /// Where the vision tower lies, for families whose checkpoints lack it.
+    pub vision_tower: Option<PathBuf>,
     /// `--set key=value`, see [`crate::settings_help`].
     pub set: Vec<(String, String)>,
     /// Threads that quantize; every core without it.
@@ -51,6 +53,7 @@ impl Default for Options {
             vision: TypeChoice::Plain(DType::Q8_0),
             projector: None,
             rules: Rules::default(),
+            vision_tower: None,
             set: Vec::new(),
             n_threads: None,
         }
@@ -90,8 +93,8 @@ impl Plan {
     /// file, tensor, expected and found.
     pub fn from_dir(dir: &Path, options: &Options) -> Result<Plan> {
         let files = ConfigFiles::read(dir, &options.set)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let mut reading = family::read(&files, &checkpoint)?;
+        let mut checkpoint = Checkpoint::open(dir)?;
+        let mut reading = family::read(&files, options.vision_tower.as_deref(), &mut checkpoint)?;
         let recipe = Recipe {
             text: options.text,
             vision: options.vision.plain(),
@@ -212,7 +215,7 @@ impl fmt::Display for Plan {
             WeightFormat::Safetensors => "safetensors",
             WeightFormat::Torch => "torch",
         };
-        let n_files = self.checkpoint.files.len();
+        let n_files = self.checkpoint.n_own_files();
         let files = if n_files == 1 { "file" } else { "files" };
         writeln!(f, "{}: {} from {n_files} {format} {files}", self.config.name, self.config.family)?;
         writeln!(f)?;

@@ -9,11 +9,12 @@ use owlet_convert::{Estimate, Options, Plan, Rules, TypeChoice};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Pack an InternVL-Chat-V1-1 checkpoint into one model file
+/// Pack a checkpoint into one model file
 ///
 /// The file appears under its name when it is whole and has been read back. Until then OUT.part takes what is done and
 /// OUT.part.journal says how far that is: after Ctrl-C, a power cut or a full disk the same command goes on there. Tensors
-/// whose rows the asked type cannot hold get the nearest one that can; the plan says which.
+/// whose rows the asked type cannot hold get the nearest one that can; the plan says which. Families:
+/// InternVL-Chat-V1-1 and V1.0, LLaVA-1.5, and InternViT on its own.
 #[derive(clap::Args)]
 #[command(after_long_help = settings())]
 pub struct Convert {
@@ -35,6 +36,10 @@ pub struct Convert {
     /// the others
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    /// Directory of the vision tower, where the checkpoint only names it: openai/clip-vit-large-patch14-336 for LLaVA-1.5,
+    /// the InternViT that config.json names for InternVL-Chat-V1.0
+    #[arg(long, value_name = "DIR")]
+    vision_tower: Option<PathBuf>,
     /// Name of the model [default: the directory's]
     #[arg(long)]
     name: Option<String>,
@@ -63,6 +68,7 @@ impl Convert {
             vision: self.vision_type,
             projector: self.projector_type,
             rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
+            vision_tower: self.vision_tower,
             set: self.set,
             n_threads: self.threads,
         };

@@ -6,6 +6,7 @@
 pub mod dtype;
 pub mod file;
 mod file_hash;
+mod joined;
 pub mod pickle;
 mod rows;
 pub mod safetensors;
@@ -19,6 +20,8 @@ use serde_json::Value;
 
 pub use dtype::SourceType;
 use file::SourceFile;
+pub use joined::BESIDE;
+use joined::Beside;
 pub use sha256::{SAVED_BYTES, Sha256, hex};
 
 use crate::error::{Error, Result};
@@ -37,6 +40,8 @@ pub struct SourceTensor {
     pub offset: u64,
     /// `None`: row-major without gaps.
     pub strides: Option<Vec<u64>>,
+    /// Tensors whose rows follow this one's: `shape` is that of all of them.
+    pub below: Vec<SourceTensor>,
 }
 
 impl SourceTensor {
@@ -64,6 +69,8 @@ pub struct Checkpoint {
     pub format: WeightFormat,
     pub files: Vec<SourceFile>,
     pub tensors: BTreeMap<String, SourceTensor>,
+    /// A directory beside this one, whose files are the last ones.
+    beside: Option<Beside>,
 }
 
 /// Index, single file and format, in the order of preference; safetensors first, as transformers prefers them.
@@ -92,8 +99,19 @@ impl Checkpoint {
         Err(Error::format(dir.display(), format!("expected weights in one of {names}; found none of them")))
     }
 
+    /// Whether there are weights in `dir`, sound or not.
+    pub fn is_in(dir: &Path) -> bool {
+        LAYOUTS.iter().any(|(index, single, _)| dir.join(index).is_file() || dir.join(single).is_file())
+    }
+
     fn empty(dir: &Path, format: WeightFormat) -> Checkpoint {
-        Checkpoint { dir: dir.to_path_buf(), format, files: Vec::new(), tensors: BTreeMap::new() }
+        Checkpoint {
+            dir: dir.to_path_buf(),
+            format,
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            beside: None,
+        }
     }
 
     fn sharded(dir: &Path, index: &Path, format: WeightFormat) -> Result<Checkpoint> {
@@ -143,9 +161,13 @@ impl Checkpoint {
 
     /// The file and the name, as error texts name a tensor.
     pub fn place(&self, name: &str) -> String {
-        match self.tensors.get(name) {
-            Some(tensor) => format!("{}: tensor {name}", self.files[tensor.file].label()),
-            None => format!("{}: tensor {name}", self.dir.display()),
+        let shown = name.strip_prefix(BESIDE).unwrap_or(name);
+        match (self.tensors.get(name), &self.beside) {
+            (Some(tensor), _) => format!("{}: tensor {shown}", self.files[tensor.file].label()),
+            (None, Some(beside)) if name.starts_with(BESIDE) => {
+                format!("{}: tensor {shown}", beside.dir.display())
+            }
+            (None, _) => format!("{}: tensor {shown}", self.dir.display()),
         }
     }
 }

@@ -10,6 +10,27 @@ impl Checkpoint {
     /// # Errors
     /// When the file ends early or the disk fails, and for strides that rows can't be gathered from.
     pub fn read_rows(&self, tensor: &SourceTensor, n_per_row: u64, row: u64, buf: &mut [u8]) -> Result<()> {
+        if tensor.below.is_empty() {
+            return self.read_part(tensor, n_per_row, row, buf);
+        }
+        let size = tensor.dtype.n_bytes();
+        let (start, end) = (row * n_per_row, row * n_per_row + buf.len() as u64 / size);
+        let mut first = 0;
+        for part in tensor.parts() {
+            let next = first + part.n_elements();
+            let (from, to) = (start.max(first), end.min(next));
+            if from < to {
+                // a row of a stack of vectors is longer than each of them
+                let n_per_row = n_per_row.min(part.n_elements());
+                let buf = &mut buf[((from - start) * size) as usize..((to - start) * size) as usize];
+                self.read_part(&part, n_per_row, (from - first) / n_per_row, buf)?;
+            }
+            first = next;
+        }
+        Ok(())
+    }
+
+    fn read_part(&self, tensor: &SourceTensor, n_per_row: u64, row: u64, buf: &mut [u8]) -> Result<()> {
         let file = &self.files[tensor.file];
         let size = tensor.dtype.n_bytes();
         let Some(strides) = &tensor.strides else {
@@ -40,12 +61,16 @@ impl Checkpoint {
 
     /// Whether rows can be read from a tensor with such strides.
     pub fn check_rows(&self, name: &str, tensor: &SourceTensor, n_per_row: u64) -> Result<()> {
-        let Some(strides) = &tensor.strides else { return Ok(()) };
-        RowView::of(tensor, strides, n_per_row).map(|_| ()).map_err(|_| {
-            let (shape, strides) = (shape_text(&tensor.shape), shape_text(strides));
-            let what = format!("shape {shape} with strides {strides}: expected rows or columns without gaps");
-            Error::unsupported(self.place(name), what)
-        })
+        for part in tensor.parts() {
+            let Some(strides) = &part.strides else { continue };
+            RowView::of(&part, strides, n_per_row.min(part.n_elements())).map_err(|_| {
+                let (shape, strides) = (shape_text(&part.shape), shape_text(strides));
+                let what =
+                    format!("shape {shape} with strides {strides}: expected rows or columns without gaps");
+                Error::unsupported(self.place(name), what)
+            })?;
+        }
+        Ok(())
     }
 }
 

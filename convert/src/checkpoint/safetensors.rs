@@ -77,6 +77,7 @@ pub fn read(file: &SourceFile, file_index: usize) -> Result<Vec<(String, SourceT
             shape: entry.shape,
             offset: data_start + begin,
             strides: None,
+            below: Vec::new(),
         };
         tensors.push((name, tensor));
     }

@@ -87,7 +87,7 @@ fn in_file(place: String, tensor: PickledTensor, entry: &Entry, file: usize) -> 
     }
     let offset = entry.offset + offset.min(n_storage) * dtype.n_bytes();
     let strides = if is_contiguous(&shape, &strides) { None } else { Some(strides) };
-    Ok(SourceTensor { file, dtype, shape, offset, strides })
+    Ok(SourceTensor { file, dtype, shape, offset, strides, below: Vec::new() })
 }
 
 /// Whether the elements lie in row-major order without gaps; strides of dimensions of size 1 say nothing.

@@ -102,11 +102,17 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Measures the table under `prefix`; `forced` is a side in pixels other than the one that it was trained for.
+    /// Measures the table under `prefix`; `forced` is a side in pixels, which may be
+    /// another than the one that it was trained for, and where it is said.
     ///
     /// # Errors
     /// For a table that is missing or no square, and for a side that patches don't divide.
-    pub fn read(prefix: &str, tower: &Json, forced: Option<Json>, checkpoint: &Checkpoint) -> Result<Grid> {
+    pub fn read(
+        prefix: &str,
+        tower: &Json,
+        forced: Option<(u32, Json)>,
+        checkpoint: &Checkpoint,
+    ) -> Result<Grid> {
         let patch_px = tower.need("patch_size")?.n()?;
         let positions = format!("{prefix}{POSITIONS}");
         let place = checkpoint.place(&positions);
@@ -124,16 +130,23 @@ impl Grid {
             let what = format!("expected shape (1, side * side + 1, width), found {found}");
             return Err(Error::format(place, what));
         };
-        let Some(forced) = forced else {
+        let Some((image_px, forced)) = forced else {
             let image_px = stored.checked_mul(patch_px);
             let image_px = image_px.ok_or_else(|| Error::format(place, "too many positions"))?;
             return Ok(Grid { image_px, side: stored, stored });
         };
-        let image_px = forced.n()?;
         if !image_px.is_multiple_of(patch_px) {
             return Err(forced.wrong(&format!("a multiple of patch_size {patch_px}")));
         }
         Ok(Grid { image_px, side: image_px / patch_px, stored })
+    }
+
+    /// The side that `--set image_size` or the checkpoint itself asks for.
+    ///
+    /// # Errors
+    /// For what is no count.
+    pub fn forced<'a>(root: &Json<'a>) -> Result<Option<(u32, Json<'a>)>> {
+        root.key("force_image_size").map(|value| Ok((value.n()?, value))).transpose()
     }
 
     pub fn note(&self) -> Option<String> {

@@ -24,10 +24,10 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
         Some(value) => blocks_run(&value, n_stored)?,
         None => n_stored,
     };
-    let grid = Grid::read("", &root, root.key("force_image_size"), checkpoint)?;
+    let grid = Grid::read("", &root, Grid::forced(&root)?, checkpoint)?;
     let tower = Tower { prefix: "", n_stored, n_layer, grid };
-    image::need_shortest_edge_and_crop(files)?;
-    let pixels = image::read(files, grid.image_px)?;
+    image::need_shortest_edge_and_crop(&files.preprocessor)?;
+    let pixels = image::read(&files.preprocessor, &image::IMAGENET, grid.image_px)?;
     let config = ModelConfig {
         name: String::new(),
         family: "intern-vit".to_string(),

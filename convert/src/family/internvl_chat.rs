@@ -58,12 +58,12 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
         None => left_out.take(&root, "template", "internvl_zh", ())?,
     }
 
-    let grid = Grid::read(TOWER, &tower, root.key("force_image_size"), checkpoint)?;
+    let grid = Grid::read(TOWER, &tower, Grid::forced(&root)?, checkpoint)?;
     let vit = Tower { prefix: TOWER, n_stored: n_layer, n_layer: select_layer, grid };
     let vision = vit.config(&tower)?;
     refuse_other_towers(&tower)?;
     let ratio = shuffle_ratio(&root, &grid)?;
-    let pixels = image::read(files, grid.image_px)?;
+    let pixels = image::read(&files.preprocessor, &image::IMAGENET, grid.image_px)?;
     let stop_id = tokenizer.special("</s>")?;
     let system = root.key("system_message").map_or(Ok(""), |value| value.str())?.to_string();
     let config = ModelConfig {

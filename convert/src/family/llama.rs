@@ -34,6 +34,25 @@ pub fn read(llm: &Json) -> Result<Decoder> {
             }
         }
     }
+    shapes(llm, None)
+}
+
+/// Shapes that a configuration may leave out.
+pub struct Shapes {
+    n_embd: u32,
+    n_layer: u32,
+    n_ff: u32,
+    n_head: u32,
+}
+
+/// The defaults of transformers' LlamaConfig.
+pub const LLAMA_7B: Shapes = Shapes { n_embd: 4096, n_layer: 32, n_ff: 11_008, n_head: 32 };
+
+/// As [`read`], whatever the architecture is called.
+///
+/// # Errors
+/// As [`read`], and for shapes that are left out where there is no `default`.
+pub fn shapes(llm: &Json, default: Option<&Shapes>) -> Result<Decoder> {
     for key in ["attention_bias", "mlp_bias", "tie_word_embeddings"] {
         if let Some(value) = llm.key(key)
             && value.bool()?
@@ -50,10 +69,19 @@ pub fn read(llm: &Json) -> Result<Decoder> {
         return Err(scaling.unsupported("null"));
     }
     let mut assumed = Vec::new();
-    let n_embd = llm.need("hidden_size")?.n()?;
-    let heads = llm.need("num_attention_heads")?;
-    let n_head = heads.n()?;
+    let mut shape = |key: &str, of: fn(&Shapes) -> u32| match (llm.key(key), default) {
+        (None, Some(default)) => {
+            assumed.push(format!("{} = {}", llm.path_of(key), of(default)));
+            Ok(of(default))
+        }
+        _ => llm.need(key)?.n(),
+    };
+    let n_embd = shape("hidden_size", |s| s.n_embd)?;
+    let n_head = shape("num_attention_heads", |s| s.n_head)?;
+    let n_layer = shape("num_hidden_layers", |s| s.n_layer)?;
+    let n_ff = shape("intermediate_size", |s| s.n_ff)?;
     if !n_embd.is_multiple_of(n_head) {
+        let heads = llm.need("num_attention_heads")?;
         return Err(heads.wrong(&format!("a divisor of hidden_size {n_embd}")));
     }
     if let Some(dim) = llm.key("head_dim")
@@ -80,8 +108,8 @@ pub fn read(llm: &Json) -> Result<Decoder> {
         n_vocab: llm.need("vocab_size")?.n()?,
         n_ctx_train: llm.need("max_position_embeddings")?.n()?,
         n_embd,
-        n_layer: llm.need("num_hidden_layers")?.n()?,
-        n_ff: llm.need("intermediate_size")?.n()?,
+        n_layer,
+        n_ff,
         n_head,
         n_head_kv,
         norm_eps: llm.need("rms_norm_eps")?.positive_f32()?,

@@ -4,12 +4,16 @@
 //! In: the configuration files and the names and shapes of the weights. Out: the model's config and a source for
 //! every tensor that it implies. No weight is read here.
 
+mod clip_vit;
 mod intern_vit;
 mod intern_vit_alone;
 mod internvl_chat;
 mod llama;
+mod llava;
+mod vision_tower;
 
 use std::ops::Range;
+use std::path::Path;
 
 use owlet_format::{ModelConfig, TensorSpec};
 
@@ -17,6 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hf::ConfigFiles;
 use crate::hf::json::Json;
+use vision_tower::VisionTower;
 
 /// What happens to a tensor's rows on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +67,28 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// What `architectures` may say.
+const KNOWN: [&str; 4] =
+    ["InternVLChatModel", "InternVisionModel", "LlavaLlamaForCausalLM", "LlavaForConditionalGeneration"];
+
 /// Reads the checkpoint as the family that its config.json names.
 ///
 /// # Errors
 /// For a family that is not known, and for a checkpoint that contradicts its family.
-pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
+pub fn read(
+    files: &ConfigFiles,
+    vision_tower: Option<&Path>,
+    checkpoint: &mut Checkpoint,
+) -> Result<Reading> {
     let root = files.config.root();
+    if llava::recognises(&root)? {
+        let tower = vision_tower.map(VisionTower::open).transpose()?;
+        return llava::read(files, tower, checkpoint);
+    }
+    if let Some(dir) = vision_tower {
+        let what = format!("{} has its own tower", architecture(&root)?.escape_debug());
+        return Err(Error::Request(format!("--vision-tower {}: {what}", dir.display())));
+    }
     if internvl_chat::recognises(&root)? {
         return internvl_chat::read(files, checkpoint);
     }
@@ -78,7 +99,7 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
         "" => root.key("model_type").map_or(Ok("nothing"), |t| t.str())?,
         name => name,
     };
-    let what = format!("expected InternVLChatModel or InternVisionModel, found {}", found.escape_debug());
+    let what = format!("expected {}, found {}", KNOWN.join(" or "), found.escape_debug());
     Err(Error::unsupported(format!("{}: architectures", root.place()), what))
 }
 

@@ -1,12 +1,21 @@
 //! preprocessor_config.json: the normalisation of pixels, and whether the file agrees with the model's side.
 
-use super::ConfigFiles;
-use super::json::Json;
+use super::json::{Json, JsonFile};
 use crate::error::Result;
 
+/// Mean and standard deviation where a file says none.
+pub struct Statistics {
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
 /// The statistics of ImageNet, as every InternVL uses them.
-pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+pub const IMAGENET: Statistics = Statistics { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+/// CLIP's own (OPENAI_CLIP_MEAN of transformers).
+pub const CLIP: Statistics = Statistics {
+    mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+    std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+};
 
 /// Per channel, red green blue, on the scale of 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,12 +26,21 @@ pub struct Normalisation {
     pub notes: Vec<String>,
 }
 
-/// Reads mean and standard deviation; where the file is absent they are ImageNet's, and that is said.
+impl Normalisation {
+    /// What no file has a say in.
+    pub fn of(statistics: &Statistics) -> Normalisation {
+        let Statistics { mean, std } = *statistics;
+        Normalisation { mean, std, assumed: Vec::new(), notes: Vec::new() }
+    }
+}
+
+/// Reads mean and standard deviation out of preprocessor_config.json; where it says none they are `default`, and that is
+/// said.
 ///
 /// # Errors
 /// For values that are no three numbers, or a deviation that is not positive.
-pub fn read(files: &ConfigFiles, size_px: u32) -> Result<Normalisation> {
-    let root = files.preprocessor.root();
+pub fn read(preprocessor: &JsonFile, default: &Statistics, size_px: u32) -> Result<Normalisation> {
+    let root = preprocessor.root();
     let mut assumed = Vec::new();
     let mut of = |key: &str, default: [f32; 3]| match root.key(key) {
         Some(value) => triple(&value),
@@ -31,7 +49,7 @@ pub fn read(files: &ConfigFiles, size_px: u32) -> Result<Normalisation> {
             Ok(default)
         }
     };
-    let (mean, std) = (of("image_mean", IMAGENET_MEAN)?, of("image_std", IMAGENET_STD)?);
+    let (mean, std) = (of("image_mean", default.mean)?, of("image_std", default.std)?);
     if let Some(value) = root.key("image_std")
         && std.iter().any(|x| *x <= 0.0)
     {
@@ -53,10 +71,10 @@ pub fn read(files: &ConfigFiles, size_px: u32) -> Result<Normalisation> {
 ///
 /// # Errors
 /// For other settings.
-pub fn need_shortest_edge_and_crop(files: &ConfigFiles) -> Result<()> {
+pub fn need_shortest_edge_and_crop(preprocessor: &JsonFile) -> Result<()> {
     /// Pillow's number of the bicubic kernel.
     const BICUBIC: u32 = 3;
-    let root = files.preprocessor.root();
+    let root = preprocessor.root();
     for key in ["do_resize", "do_center_crop", "do_normalize", "do_rescale"] {
         if let Some(value) = root.key(key)
             && !value.bool()?
@@ -97,11 +115,11 @@ mod tests {
 
     fn of(text: &str) -> Result<Normalisation> {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("config.json"), "{}").unwrap();
         if !text.is_empty() {
             std::fs::write(dir.path().join("preprocessor_config.json"), text).unwrap();
         }
-        read(&ConfigFiles::read(dir.path(), &[])?, 448)
+        let file = JsonFile::read_or_empty(&dir.path().join("preprocessor_config.json"))?;
+        read(&file, &IMAGENET, 448)
     }
 
     #[test]
@@ -111,7 +129,7 @@ mod tests {
         assert!(read.assumed.is_empty() && read.notes.is_empty());
 
         let assumed = of("").unwrap();
-        assert_eq!((assumed.mean, assumed.std), (IMAGENET_MEAN, IMAGENET_STD));
+        assert_eq!((assumed.mean, assumed.std), (IMAGENET.mean, IMAGENET.std));
         assert_eq!(assumed.assumed[0], "preprocessor_config.image_mean = [0.485, 0.456, 0.406]");
 
         let other =

@@ -259,7 +259,11 @@ fn values_out_of_range_are_refused() {
         ("tokenizer.ggml.unknown_token_id", 16u32.into(), "expected a token id below 16, found 16"),
         ("tokenizer.ggml.padding_token_id", 16u32.into(), "expected a token id below 16, found 16"),
         // the prompt
-        ("owlet.prompt.template", string("{{ jinja }}"), "expected internvl_zh, found {{ jinja }}"),
+        (
+            "owlet.prompt.template",
+            string("{{ jinja }}"),
+            "expected internvl_zh or vicuna_v1, found {{ jinja }}",
+        ),
         ("owlet.prompt.human_id", 16u32.into(), "expected a token id below 16, found 16"),
         ("owlet.prompt.bot_id", 16u32.into(), "expected a token id below 16, found 16"),
         ("owlet.prompt.image_begin_id", 16u32.into(), "expected a token id below 16, found 16"),

@@ -41,8 +41,8 @@ fn bent_configs() {
     type Bend = fn(&mut Tiny);
     let cases: &[(Bend, &str)] = &[
         (
-            |t| t.config()["architectures"] = json!(["LlavaLlamaForCausalLM"]),
-            "config.json: architectures: expected InternVLChatModel or InternVisionModel, found LlavaLlamaForCausalLM",
+            |t| t.config()["architectures"] = json!(["Qwen2VLForConditionalGeneration"]),
+            "config.json: architectures: expected InternVLChatModel or InternVisionModel or LlavaLlamaForCausalLM or LlavaForConditionalGeneration, found Qwen2VLForConditionalGeneration",
         ),
         (|t| drop(t.files.remove("config.json")), "config.json: No such file or directory"),
         (

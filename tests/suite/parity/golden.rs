@@ -14,6 +14,11 @@ pub struct Case {
     /// The checkpoint's JSON files by name.
     pub files: BTreeMap<String, serde_json::Value>,
     pub tensors: Vec<Tensor>,
+    /// A vision tower in a directory of its own.
+    pub tower: Option<Tower>,
+    /// What transformers' own layout calls the tensors of checkpoint and tower.
+    #[serde(default)]
+    pub transformers_names: BTreeMap<String, String>,
     /// What the checkpoint stores, `f32` or `bf16`.
     pub weights: String,
     pub picture: Picture,
@@ -27,6 +32,12 @@ pub struct Case {
     pub traps: Vec<Trap>,
     #[serde(skip)]
     samples: Samples,
+}
+
+#[derive(Deserialize)]
+pub struct Tower {
+    pub files: BTreeMap<String, serde_json::Value>,
+    pub tensors: Vec<Tensor>,
 }
 
 #[derive(Deserialize)]
@@ -104,9 +115,12 @@ impl Case {
         found.unwrap_or_else(|| panic!("{}: no conversation {name}", self.case))
     }
 
-    /// What the reference writes where a picture's rows go.
+    /// What the goldens have where a picture's rows go: the reference's own token, or no token at all.
     pub fn image_context_id(&self) -> u32 {
-        self.files["added_tokens.json"]["<IMG_CONTEXT>"].as_u64().unwrap() as u32
+        match self.files.get("added_tokens.json") {
+            Some(added) => added["<IMG_CONTEXT>"].as_u64().unwrap() as u32,
+            None => u32::MAX,
+        }
     }
 }
 

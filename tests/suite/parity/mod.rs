@@ -6,6 +6,7 @@
 mod compare;
 pub mod formula;
 mod golden;
+mod llava;
 mod outliers;
 mod pixels;
 mod position_grid;
@@ -18,6 +19,7 @@ use compare::{F32_BOUND, TRAP_DISTANCE};
 use ggml::DType;
 use golden::{Case, Conversation, Node};
 use owlet::model::KvType;
+use sha2::{Digest, Sha256};
 use subject::{Seen, Subject};
 
 #[test]
@@ -70,19 +72,37 @@ fn assert_parity(name: &str, n_traps: usize) {
     let case = Case::read(name);
     assert_weights(&case);
     let subject = Subject::new(&case, DType::F32);
-    for conversation in &case.conversations {
-        let prompt = subject.prompt(conversation, case.image_context_id());
-        assert_eq!(prompt.ids, conversation.ids, "{name}/{}: {}", conversation.name, conversation.prompt);
-        let seen = nodes(&subject, &case, conversation);
-        assert_nodes(&case, &format!("{name}/{}", conversation.name), &conversation.nodes, &seen);
-        assert_greedy(&subject, &case, conversation);
-    }
+    assert_conversations(&subject, &case);
     assert_eq!(case.traps.len(), n_traps, "{name}: traps recorded");
     assert_traps(&subject, &case);
 }
 
+/// Prompts, nodes, greedy tokens and answers.
+fn assert_conversations(subject: &Subject, case: &Case) {
+    let name = &case.case;
+    for conversation in &case.conversations {
+        let prompt = subject.prompt(conversation, case.image_context_id());
+        assert_eq!(prompt.ids, conversation.ids, "{name}/{}: {}", conversation.name, conversation.prompt);
+        let seen = nodes(subject, case, conversation);
+        assert_nodes(case, &format!("{name}/{}", conversation.name), &conversation.nodes, &seen);
+        assert_greedy(subject, case, conversation);
+    }
+}
+
+/// The pixels of the case's picture and of those that were recorded for their pixels alone.
+fn assert_pixels(subject: &Subject, case: &Case) {
+    for picture in case.pictures.iter().chain([&case.picture]) {
+        let planes = subject.pixels(picture).planes;
+        let bytes: Vec<u8> = planes.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, picture.pixels_sha256, "{}: {}", case.case, picture.name);
+    }
+}
+
 fn assert_weights(case: &Case) {
-    for (tensor, weight) in case.tensors.iter().zip(tiny::weights(case)) {
+    let beside = case.tower.iter().flat_map(|tower| &tower.tensors);
+    let weights = tiny::weights(case).into_iter().chain(tiny::tower_weights(case));
+    for (tensor, weight) in case.tensors.iter().chain(beside).zip(weights) {
         let bytes: Vec<u8> = weight.values.iter().flat_map(|v| v.to_le_bytes()).collect();
         assert_eq!(format!("{:016x}", formula::fnv1a64(&bytes)), tensor.fnv1a64, "{}", tensor.name);
     }

@@ -14,6 +14,15 @@ use std::path::Path;
 
 /// The checkpoint's tensors: the formula's values, rounded where the case stores bf16.
 pub fn weights(case: &Case) -> Vec<Weight> {
+    weights_of(case, &case.tensors)
+}
+
+/// Those of the tower beside it.
+pub fn tower_weights(case: &Case) -> Vec<Weight> {
+    case.tower.as_ref().map_or_else(Vec::new, |tower| weights_of(case, &tower.tensors))
+}
+
+fn weights_of(case: &Case, tensors: &[golden::Tensor]) -> Vec<Weight> {
     let weight = |tensor: &golden::Tensor| {
         let mut values = formula::tensor(&case.seed, &tensor.name, &tensor.shape);
         match float(case) {
@@ -22,10 +31,10 @@ pub fn weights(case: &Case) -> Vec<Weight> {
         }
         Weight::new(&tensor.name, &tensor.shape, values)
     };
-    case.tensors.iter().map(weight).collect()
+    tensors.iter().map(weight).collect()
 }
 
-/// Everything that V1-1's repository has beside its code. bf16 weights lie in pickle shards, as V1-1's do.
+/// Everything that the repository has beside its code, and the tower's in `tower`. bf16 weights lie in pickle shards, as V1-1's do.
 pub fn lay_out(case: &Case, folder: &Path) {
     lay_out_with(case, &weights(case), folder);
 }
@@ -42,12 +51,26 @@ pub fn lay_out_with(case: &Case, weights: &[Weight], folder: &Path) {
         Float::F16 | Float::F32 => Layout::Safetensors { shards: 1 },
     };
     write_weights(folder, weights, float(case), layout);
+    if let Some(tower) = &case.tower {
+        fs::create_dir_all(folder.join(TOWER)).unwrap();
+        for (name, value) in &tower.files {
+            fs::write(folder.join(TOWER).join(name), value.to_string()).unwrap();
+        }
+        let layout = Layout::Torch { shards: 1 };
+        let layout = if case.case.ends_with("legacy") { layout } else { Layout::Safetensors { shards: 1 } };
+        write_weights(&folder.join(TOWER), &tower_weights(case), float(case), layout);
+    }
 }
+
+/// Where a tower of its own lies.
+const TOWER: &str = "tower";
 
 /// Converts `folder` with one type for all matrices.
 pub fn convert(folder: &Path, dtype: DType, out: &Path) {
     let plain = TypeChoice::Plain(dtype);
-    let options = Options { text: plain, vision: plain, n_threads: Some(2), ..Options::default() };
+    let vision_tower = Some(folder.join(TOWER)).filter(|tower| tower.exists());
+    let options =
+        Options { text: plain, vision: plain, vision_tower, n_threads: Some(2), ..Options::default() };
     let plan = Plan::from_dir(folder, &options).unwrap();
     plan.run(out, &mut (), &Cancel::new()).unwrap();
 }

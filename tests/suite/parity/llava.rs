@@ -1,0 +1,261 @@
+//! LLaVA-1.5: the authors' layout with the tower in a second directory, and the same weights in transformers' own layout.
+
+use super::golden::Case;
+use super::subject::Subject;
+use super::{assert_conversations, assert_pixels, assert_traps, assert_weights, tiny};
+use crate::checkpoint::{Float, Layout, write_weights};
+use ggml::DType;
+use owlet_convert::{Options, Plan};
+use owlet_format::{Gguf, ModelConfig};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+#[test]
+fn llava() {
+    assert_parity("llava", 23);
+}
+
+#[test]
+fn llava_legacy() {
+    assert_parity("llava_legacy", 0);
+}
+
+/// The 224-pixel tower at 336 pixels: positions of 16x16 patches, used on 24x24.
+#[test]
+fn internvl_v1_0() {
+    assert_parity("internvl_v1_0", 8);
+}
+
+#[test]
+fn internvl_v1_0_448() {
+    assert_parity("internvl_v1_0_448", 0);
+}
+
+fn assert_parity(name: &str, n_traps: usize) {
+    let case = Case::read(name);
+    assert_weights(&case);
+    let subject = Subject::new(&case, DType::F32);
+    let vision = subject.config.vision.as_ref().unwrap();
+    let is_internvl = name.starts_with("internvl");
+    assert_eq!((vision.n_layer, vision.source_n_layer), (3, if is_internvl { 6 } else { 4 }));
+    assert_eq!(subject.config.family, if is_internvl { "internvl-chat-v1-0" } else { "llava-1.5" });
+    assert_pixels(&subject, &case);
+    assert_conversations(&subject, &case);
+    assert_eq!(case.traps.len(), n_traps, "{name}: traps recorded");
+    if n_traps > 0 {
+        assert_traps(&subject, &case);
+    }
+}
+
+/// The same weights under transformers' names, with what its converter leaves out of config.json.
+fn lay_out_for_transformers(case: &Case, folder: &Path) {
+    tiny::lay_out(case, folder);
+    fs::remove_file(folder.join("model.safetensors")).unwrap();
+    let tower = case.tower.as_ref().unwrap();
+    let mut weights = [tiny::weights(case), tiny::tower_weights(case)].concat();
+    for weight in &mut weights {
+        weight.name = case.transformers_names[&weight.name].clone();
+    }
+    write_weights(folder, &weights, Float::F32, Layout::Safetensors { shards: 2 });
+    let authors = &case.files["config.json"];
+    let mut text: serde_json::Map<String, Value> = authors.as_object().unwrap().clone();
+    text.retain(|key, _| !key.starts_with("mm_"));
+    text.insert("architectures".into(), json!(["LlamaForCausalLM"]));
+    let mut vision = tower.files["config.json"]["vision_config"].clone();
+    for key in ["hidden_act", "layer_norm_eps"] {
+        vision.as_object_mut().unwrap().remove(key);
+    }
+    let config = json!({
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "projector_hidden_act": "gelu",
+        "text_config": text,
+        "vision_config": vision,
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+    });
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let preprocessor = tower.files["preprocessor_config.json"].to_string();
+    fs::write(folder.join("preprocessor_config.json"), preprocessor).unwrap();
+}
+
+#[test]
+fn both_layouts_become_the_same_model() {
+    let case = Case::read("llava");
+    let folder = TempDir::new().unwrap();
+    let of = |name: &str, lay_out: &dyn Fn(&Path)| {
+        let (checkpoint, file) = (folder.path().join(name), folder.path().join(format!("{name}.gguf")));
+        lay_out(&checkpoint);
+        if name == "transformers" {
+            fs::remove_dir_all(checkpoint.join("tower")).unwrap();
+        }
+        tiny::convert(&checkpoint, DType::F32, &file);
+        Gguf::open(&file).unwrap()
+    };
+    let authors = of("authors", &|folder| tiny::lay_out(&case, folder));
+    let transformers = of("transformers", &|folder| lay_out_for_transformers(&case, folder));
+    let config = |file: &Gguf| {
+        let config = ModelConfig::read(file).unwrap();
+        ModelConfig { name: String::new(), provenance: Default::default(), ..config }
+    };
+    assert_eq!(config(&authors), config(&transformers));
+    for (one, other) in authors.tensors().iter().zip(transformers.tensors()) {
+        assert_eq!(one.name, other.name);
+        assert!(authors.data(one) == transformers.data(other), "{}", one.name);
+    }
+    let provenance = ModelConfig::read(&transformers).unwrap().provenance;
+    let assumed: Vec<&str> = provenance.assumed.iter().collect();
+    assert_eq!(assumed, ["vision_config.hidden_act = quick_gelu", "vision_config.layer_norm_eps = 1e-5"]);
+}
+
+/// InternVL-Chat-V1.0 has the tower's weights in its own shards, too; with those, config.json is all that is needed of the
+/// tower's directory.
+#[test]
+fn a_tower_inside_the_shards_is_the_one_beside_them() {
+    let case = Case::read("internvl_v1_0");
+    let folder = TempDir::new().unwrap();
+    let inside = tiny::tower_weights(&case).into_iter().map(|mut weight| {
+        weight.name = format!("model.vision_tower.vision_tower.{}", weight.name);
+        weight
+    });
+    let weights: Vec<_> = tiny::weights(&case).into_iter().chain(inside).collect();
+    let of = |name: &str, has_inside: bool, has_beside: bool| {
+        let (checkpoint, file) = (folder.path().join(name), folder.path().join(format!("{name}.gguf")));
+        tiny::lay_out(&case, &checkpoint);
+        if has_inside {
+            write_weights(&checkpoint, &weights, Float::F32, Layout::Safetensors { shards: 1 });
+        }
+        if !has_beside {
+            fs::remove_file(checkpoint.join("tower/model.safetensors")).unwrap();
+        }
+        tiny::convert(&checkpoint, DType::F32, &file);
+        Gguf::open(&file).unwrap()
+    };
+    let expected = of("beside", false, true);
+    for (name, has_beside) in [("inside", false), ("both", true)] {
+        let found = of(name, true, has_beside);
+        assert_eq!(expected.tensors().len(), found.tensors().len());
+        for (one, other) in expected.tensors().iter().zip(found.tensors()) {
+            assert!(
+                one.name == other.name && expected.data(one) == found.data(other),
+                "{name}: {}",
+                one.name
+            );
+        }
+    }
+}
+
+/// A checkpoint that can be bent, with its tower.
+struct Bent {
+    case: Case,
+    folder: TempDir,
+}
+
+impl Bent {
+    fn config(&mut self) -> &mut Value {
+        self.case.files.get_mut("config.json").unwrap()
+    }
+
+    fn tower(&mut self) -> &mut Value {
+        let tower = self.case.tower.as_mut().unwrap();
+        &mut tower.files.get_mut("config.json").unwrap()["vision_config"]
+    }
+
+    fn refused(&self, vision_tower: Option<PathBuf>) -> String {
+        let folder = self.folder.path().join("llava");
+        tiny::lay_out(&self.case, &folder);
+        let options = Options { vision_tower, ..Options::default() };
+        Plan::from_dir(&folder, &options).unwrap_err().to_string()
+    }
+}
+
+#[test]
+fn what_is_wrong_is_one_line() {
+    type Bend = fn(&mut Bent);
+    let cases: &[(Bend, &str)] = &[
+        (
+            |b| b.config()["mm_projector_type"] = json!("linear"),
+            "llava/config.json: mm_projector_type: expected \"mlp2x_gelu\", found \"linear\"",
+        ),
+        (
+            |b| b.config()["mm_vision_select_feature"] = json!("cls_patch"),
+            "mm_vision_select_feature: expected \"patch\", found \"cls_patch\"",
+        ),
+        (
+            |b| b.config()["image_aspect_ratio"] = json!("anyres"),
+            "image_aspect_ratio: expected \"pad\", found \"anyres\"",
+        ),
+        (
+            |b| b.config()["mm_patch_merge_type"] = json!("spatial_unpad"),
+            "mm_patch_merge_type: expected \"flat\", found \"spatial_unpad\"",
+        ),
+        (
+            |b| b.config()["mm_use_im_start_end"] = json!(true),
+            "mm_use_im_start_end: expected false, found true",
+        ),
+        (
+            |b| b.config()["mm_vision_select_layer"] = json!(-5),
+            "mm_vision_select_layer: expected a layer of 4 blocks, found -5",
+        ),
+        (
+            |b| b.config()["mm_hidden_size"] = json!(1024),
+            "tower/config.json: vision_config.hidden_size: expected mm_hidden_size 1024 of ",
+        ),
+        (
+            |b| b.tower()["hidden_act"] = json!("gelu"),
+            "vision_config.hidden_act: expected \"quick_gelu\", found \"gelu\"",
+        ),
+        (
+            |b| b.tower()["image_size"] = json!(126),
+            "tower/model.safetensors: tensor vision_model.embeddings.position_embedding.weight: expected shape (82, 96), found (65, 96)",
+        ),
+        (
+            |b| {
+                b.case
+                    .tower
+                    .as_mut()
+                    .unwrap()
+                    .tensors
+                    .retain(|t| !t.name.ends_with("1.self_attn.k_proj.bias"))
+            },
+            "tower: tensor vision_model.encoder.layers.1.self_attn.k_proj.bias: expected such a tensor, found none",
+        ),
+        (
+            |b| {
+                let tensors = &mut b.case.tower.as_mut().unwrap().tensors;
+                let q = tensors.iter_mut().find(|t| t.name.ends_with("0.self_attn.v_proj.weight")).unwrap();
+                q.shape = vec![48, 192];
+            },
+            "layers.0.self_attn.v_proj.weight: expected f32 (96, 96) as in vision_model.encoder.layers.0.self_attn.q_proj.weight, found f32 (48, 192)",
+        ),
+        (
+            |b| b.config()["architectures"] = json!(["LlavaMistralForCausalLM"]),
+            "architectures: expected InternVLChatModel or InternVisionModel or LlavaLlamaForCausalLM or LlavaForConditionalGeneration, found LlavaMistralForCausalLM",
+        ),
+    ];
+    for (bend, expected) in cases {
+        let mut bent = Bent { case: Case::read("llava"), folder: TempDir::new().unwrap() };
+        bend(&mut bent);
+        let found = bent.refused(Some(bent.folder.path().join("llava/tower")));
+        assert!(found.contains(expected) && !found.contains('\n'), "expected {expected}\n   found {found}");
+    }
+    let bent = Bent { case: Case::read("llava"), folder: TempDir::new().unwrap() };
+    let found = bent.refused(None);
+    let expected = "config.json: mm_vision_tower: expected the directory of openai/clip-vit-large-patch14-336 as --vision-tower DIR, found none";
+    assert!(found.ends_with(expected), "{found}");
+    let found = bent.refused(Some(bent.folder.path().join("nowhere")));
+    assert!(found.contains("nowhere/config.json: No such file"), "{found}");
+}
+
+/// A family that has its tower takes no other.
+#[test]
+fn a_tower_that_nobody_asked_for() {
+    let case = Case::read("base");
+    let folder = TempDir::new().unwrap();
+    tiny::lay_out(&case, folder.path());
+    let options = Options { vision_tower: Some("elsewhere".into()), ..Options::default() };
+    let found = Plan::from_dir(folder.path(), &options).unwrap_err().to_string();
+    assert_eq!(found, "--vision-tower elsewhere: InternVLChatModel has its own tower");
+}
