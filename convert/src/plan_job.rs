@@ -69,10 +69,9 @@ impl Job for Plan {
 
     fn start(&self, index: usize, row: u64) -> Option<(usize, u64)> {
         let tensor = &self.checkpoint.tensors[&self.tensors[index].source.name];
-        let n_before = match tensor.strides {
-            None => tensor.n_bytes() / self.tensors[index].spec.ne.n_rows() * row,
-            Some(_) => 0,
-        };
+        let lies_in_order = tensor.strides.is_none() && tensor.below.is_empty();
+        let n_rows = self.tensors[index].spec.ne.n_rows();
+        let n_before = if lies_in_order { tensor.n_bytes() / n_rows * row } else { 0 };
         Some((tensor.file, tensor.offset + n_before))
     }
 

@@ -179,7 +179,14 @@ impl Job for Requantize {
                 ));
             }
             let stored = Stored::Blocks(info.dtype);
-            if !take(Chunk { tensor: index, row, stored, bytes, factors: None, n_source_bytes: n * row_bytes }) {
+            if !take(Chunk {
+                tensor: index,
+                row,
+                stored,
+                bytes,
+                factors: None,
+                n_source_bytes: n * row_bytes,
+            }) {
                 return Ok(());
             }
             row += n;

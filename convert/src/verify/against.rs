@@ -140,8 +140,7 @@ fn difference(chunk: &Chunk, name: &str, file: &Gguf) -> Result<Sums> {
     let sums = rows.map_init(
         || (vec![0.0; n_per_row], vec![0.0; n_per_row]),
         |(source, values), (bytes, blocks)| {
-            let read =
-                chunk.values(bytes, source).and_then(|()| dequantize(info.dtype, blocks, values));
+            let read = chunk.values(bytes, source).and_then(|()| dequantize(info.dtype, blocks, values));
             read.map_err(|e| Error::format(format!("{}: tensor {name}", file.label()), e))?;
             Ok(Sums::of(source, values))
         },
