@@ -1,6 +1,7 @@
 """From shards to training batches: augmented pictures, and several questions on one picture packed into one sequence."""
 import queue
 import threading
+import time
 
 import numpy as np
 import torch
@@ -8,8 +9,8 @@ import torch
 import questions
 import shards
 
-LENGTH = 88  # tokens a packed sequence: the head with the picture, then questions until the next does not fit
-WEIGHT = {"read": 3.0, "count": 3.0, "place": 3.0, "shape": 1.2, "colour": 1.0, "what": 0.6}
+LENGTH = 96  # tokens a packed sequence: the head with the picture, then questions until the next does not fit
+WEIGHT = {"read": 3.0, "count": 3.0, "place": 2.5, "shape": 1.6, "colour": 1.0, "what": 0.8}
 
 
 def augment(images, gen):
@@ -60,17 +61,23 @@ def mask_of(seg):
 
 
 class Pool:
-    """At most `keep` of every `world`-th shard in memory, exchanged one by one so that all get their turn."""
+    """At most `keep` of every `world`-th shard in memory; each gives about as many pictures as it holds, then the next comes in,
+    one that was never there if there is one."""
 
     def __init__(self, folder, keep, pages=False, rank=0, world=1):
         self.folder, self.keep, self.pages, self.rank, self.world = folder, keep, pages, rank, world
-        self.paths, self.shards = [], []
+        self.paths, self.shards, self.had, self.given = [], [], set(), 0
 
     def exchange(self, rng):
+        if len(self.shards) > 2 and self.given < shards.SHARD:
+            return
         there = shards.shard_list(self.folder, self.pages)
         mine = [p for p in there[self.rank::self.world] or there if p not in self.paths]
+        mine = [p for p in mine if p not in self.had] or mine
         if mine:
+            self.given = 0
             self.paths.append(mine[int(rng.integers(len(mine)))])
+            self.had.add(self.paths[-1])
             self.shards.append(shards.read_shard(self.paths[-1]))
             if len(self.shards) > self.keep:
                 self.shards.pop(0)
@@ -79,6 +86,7 @@ class Pool:
     def pick(self, rng, n):
         """[(shard, row)] of n pictures, in groups of eight from one shard."""
         out = []
+        self.given += n
         while len(out) < n:
             shard = self.shards[int(rng.integers(len(self.shards)))]
             out += [(shard, int(r)) for r in rng.choice(shards.SHARD, min(8, n - len(out)), replace=False)]
@@ -95,17 +103,18 @@ def stream(folder, size, seed, vocab=None, pages=0, keep=24, rank=0, world=1):
     def work():
         while True:
             for pool, _ in pools:
-                for _ in range(1 if len(pool.shards) > 2 else 2):
+                pool.exchange(rng)
+                while not pool.shards:  # the first one is still being drawn
+                    time.sleep(1)
                     pool.exchange(rng)
-            for _ in range(25):
-                picks = [p for pool, n in pools for p in pool.pick(rng, n)]
-                images = torch.from_numpy(np.stack([s[0][r] for s, r in picks]))
-                labels = torch.from_numpy(np.stack([s[1][r] for s, r in picks]))
-                packed = None
-                if vocab:
-                    rows = [pack(vocab, choose(rng, s[2][r]))[:4] for s, r in picks[: size - pages]]
-                    packed = [torch.tensor(column) for column in zip(*rows)]
-                out.put((images, labels, packed))
+            picks = [p for pool, n in pools for p in pool.pick(rng, n)]
+            images = torch.from_numpy(np.stack([s[0][r] for s, r in picks]))
+            labels = torch.from_numpy(np.stack([s[1][r] for s, r in picks]))
+            packed = None
+            if vocab:
+                rows = [pack(vocab, choose(rng, s[2][r]))[:4] for s, r in picks[: size - pages]]
+                packed = [torch.tensor(column) for column in zip(*rows)]
+            out.put((images, labels, packed))
 
     threading.Thread(target=work, daemon=True).start()
     while True:

@@ -1,7 +1,7 @@
 """Pictures the demo model learns from: shapes and short text on many backgrounds.
 
-`draw(rng, fonts, kind)` gives a canvas and a scene (what is in it, in fractions of the canvas); `dense_labels` turns a
-scene into one row of class numbers per vision patch. Everything follows from the numpy generator handed in.
+`draw(rng, fonts, kind)` gives a canvas and a scene (what is in it, in fractions of the canvas). Everything follows from the
+numpy generator handed in.
 """
 import colorsys
 import functools
@@ -455,57 +455,3 @@ def degrade(rng, img):
 def squash(img):
     """The preprocessing of the model, up to the 8-bit picture."""
     return np.asarray(img.convert("RGB").resize((SIDE, SIDE), Image.BICUBIC), np.uint8)
-
-
-LABELS = {"shape": 4, "colour": 6, "char": len(CHARS) + 1, "slot": 5, "centre": 2, "number": 6}
-
-
-def dense_labels(scene):
-    """(64, 6) uint8: for each patch shape, colour, character, place in the string, centre of something, how many."""
-    out = np.zeros((GRID, GRID, len(LABELS)), np.uint8)
-    ys, xs = np.mgrid[0:GRID, 0:GRID]
-    px, py = (xs + 0.5) / GRID, (ys + 0.5) / GRID
-    half = 0.5 / GRID
-    n = len(scene["shapes"])
-    for s in scene["shapes"]:
-        dx, dy = np.abs(px - s["cx"]), np.abs(py - s["cy"])
-        near = (dx < s["rx"] + 0.3 * half) & (dy < s["ry"] + 0.3 * half)
-        if s["shape"] == "circle":
-            near &= (dx / (s["rx"] + half * 0.5)) ** 2 + (dy / (s["ry"] + half * 0.5)) ** 2 < 1
-        i, j = min(GRID - 1, int(s["cy"] * GRID)), min(GRID - 1, int(s["cx"] * GRID))
-        near[i, j] = True
-        out[near, 0] = 1 + SHAPES.index(s["shape"])
-        out[near, 1] = 1 + COLOURS.index(s["colour"])
-        out[near, 5] = min(n, 5)
-        out[i, j, 4] = 1
-    for t in [scene["text"]] if scene["text"] else scene.get("texts", []):
-        best = np.full((GRID, GRID), 9.0)
-        for k, (c, (cx, cy, rx, ry)) in enumerate(zip(t["text"], t["letters"])):
-            dx = np.abs(px - cx) / (rx + 0.8 * half)
-            dy = np.abs(py - cy) / (ry + 0.6 * half)
-            d = np.maximum(dx, dy)
-            i, j = min(GRID - 1, max(0, int(cy * GRID))), min(GRID - 1, max(0, int(cx * GRID)))
-            hit = (d < 1) & (np.hypot(px - cx, py - cy) < best)
-            best[hit] = np.hypot(px - cx, py - cy)[hit]
-            out[hit, 2] = 1 + CHARS.index(c)
-            out[hit, 3] = 1 + k
-            out[hit, 1] = 1 + COLOURS.index(t["colour"]) if t["colour"] else 5
-        for k, (c, (cx, cy, rx, ry)) in enumerate(zip(t["text"], t["letters"])):
-            i, j = min(GRID - 1, max(0, int(cy * GRID))), min(GRID - 1, max(0, int(cx * GRID)))
-            out[i, j, 2], out[i, j, 3], out[i, j, 4] = 1 + CHARS.index(c), 1 + k, 1
-    return out.reshape(GRID * GRID, -1)
-
-
-MIX = [0.17, 0.15, 0.18, 0.50]
-
-
-def sample(rng, fonts, kind=None, full_size=None):
-    """One training picture: (112, 112, 3) uint8, scene, labels."""
-    kind = kind or str(rng.choice(KINDS, p=MIX))
-    full = rng.random() < 0.25 if full_size is None else full_size
-    if kind == "page":
-        img, scene = draw_page(rng, fonts, float(rng.uniform(0.45, 0.6)))
-    else:
-        img, scene = draw(rng, fonts, kind, None if full else float(rng.uniform(0.4, 0.6)))
-    small = squash(degrade(rng, img))
-    return small, scene, dense_labels(scene)

@@ -1,8 +1,13 @@
 """What is asked about a picture, in English and in Chinese, and the one canonical answer.
 
 `ask(rng, scene, lang)` lists the questions that a scene can answer. The last fifth of every list of phrasings is held
-out of training (`unseen=True` asks only with those), so that evaluation can measure paraphrases.
+out of training (`unseen=True` asks only with those), so that evaluation can measure paraphrases. Training asks with the others,
+with those of MORE, and half of the time with what `phrases` puts together.
 """
+import functools
+
+import phrases
+
 SHAPE = {"en": {"circle": "circle", "square": "square", "triangle": "triangle"},
          "zh": {"circle": "圆形", "square": "正方形", "triangle": "三角形"}}
 SHAPE_ALSO = {"en": {"circle": ["round shape"], "square": ["square shape"], "triangle": ["triangular shape"]},
@@ -123,6 +128,10 @@ FRAME = {  # what may stand around a question in training
 }
 ANY_OBJECT = {"en": ["shape", "object", "figure", "form"], "zh": ["图形", "形状", "物体", "东西"]}
 ANY_PLURAL = {"en": ["shapes", "objects", "figures", "things", "geometric shapes"], "zh": ["图形", "形状", "物体", "东西"]}
+MORE_OBJECT = {"en": ["thing", "item", "geometric shape", "drawing"], "zh": ["这个图形", "那个物体"]}  # in training only, as the two below
+MORE_PLURAL = {"en": ["items", "figures in total", "drawn shapes"], "zh": ["图案", "几何图形"]}
+MORE_TEXT_NAME = {"en": ["string", "written text", "inscription", "printed text"], "zh": ["字符", "文字内容", "字符串"]}
+COMPOSED = 0.55
 TEXT_NAME = {"en": ["text", "writing", "word", "lettering"], "zh": ["文字", "字", "字母", "文本"]}
 
 
@@ -130,6 +139,20 @@ def phrasings(lang, kind, unseen=False):
     every = ASK[lang][kind]
     cut = len(every) - max(1, len(every) // 5)
     return every[cut:] if unseen else every[:cut] + MORE[lang][kind]
+
+
+@functools.cache
+def held_out(lang):
+    """The essence of every phrasing that training must not meet."""
+    return frozenset(phrases.essence(q) for kind in ASK[lang] for q in phrasings(lang, kind, True))
+
+
+def question_of(rng, lang, kind, unseen):
+    """A phrasing with its slots open."""
+    if kind == "colours" or not unseen and rng.random() < COMPOSED:
+        return phrases.compose(rng, lang, kind, held_out(lang))
+    options = phrasings(lang, kind, unseen)
+    return options[int(rng.integers(len(options)))]
 
 
 def article(word):
@@ -166,8 +189,7 @@ def ask(rng, scene, lang, unseen=False):
     out = []
 
     def say(kind, template, answer, accept=(), **slots):
-        options = phrasings(lang, template, unseen)
-        q = options[int(rng.integers(len(options)))].format(**slots)
+        q = question_of(rng, lang, template, unseen).format(**slots)
         if not unseen:  # people greet, and they drop and change punctuation
             if rng.random() < 0.2:
                 before, after = FRAME[lang][int(rng.integers(len(FRAME[lang])))]
@@ -182,7 +204,8 @@ def ask(rng, scene, lang, unseen=False):
         out.append((kind, q, answer, list(accept)))
 
     shapes, text = scene["shapes"], scene["text"]
-    any_object, any_plural = str(rng.choice(ANY_OBJECT[lang])), str(rng.choice(ANY_PLURAL[lang]))
+    either = lambda usual, more: str(rng.choice(more[lang] if not unseen and rng.random() < 0.2 else usual[lang]))
+    any_object, any_plural = either(ANY_OBJECT, MORE_OBJECT), either(ANY_PLURAL, MORE_PLURAL)
     names, colours = [s["shape"] for s in shapes], [s["colour"] for s in shapes]
     n = len(shapes)
     counted = lambda k: [NUMBER_WORDS[lang][k]] + ([f"{k}个", NUMBER_WORDS["zh"][k] + "个"] + (["两", "两个"] if k == 2 else []) if lang == "zh" else [])
@@ -194,8 +217,11 @@ def ask(rng, scene, lang, unseen=False):
             target = name_of(rng, lang, names[0]) if len(set(names)) == 1 and rng.random() < 0.6 else any_object
             if n > 1 and lang == "en":
                 target = any_plural if target == any_object else target + "s"
-                q = str(rng.choice(["What colour are the {o}?", "What color are the {o}?", "Which colour do the {o} have?"])) if not unseen else "What is the color of the {o}?"
-                out.append(("colour", q.format(o=target), c, []))
+                if unseen or rng.random() < 0.4:
+                    q = str(rng.choice(["What colour are the {o}?", "What color are the {o}?", "Which colour do the {o} have?"])) if not unseen else "What is the color of the {o}?"
+                    out.append(("colour", q.format(o=target), c, []))
+                else:
+                    say("colour", "colours", c, o=target)
             elif rng.random() < 0.25 and not text:
                 say("colour", "colour_any", c)
             else:
@@ -241,10 +267,10 @@ def ask(rng, scene, lang, unseen=False):
     if text:
         say("read", "read", text["text"])
         if text["colour"] and rng.random() < 0.7:
-            say("colour", "colour", COLOUR[lang][text["colour"]], o=str(rng.choice(TEXT_NAME[lang])))
+            say("colour", "colour", COLOUR[lang][text["colour"]], o=either(TEXT_NAME, MORE_TEXT_NAME))
         if place_of(text) and rng.random() < 0.5:
             r, k = place_of(text)
-            say("place", "place", PLACE[lang][r][k], ["center", "middle"] if (r, k) == (1, 1) and lang == "en" else [], o=str(rng.choice(TEXT_NAME[lang])))
+            say("place", "place", PLACE[lang][r][k], ["center", "middle"] if (r, k) == (1, 1) and lang == "en" else [], o=either(TEXT_NAME, MORE_TEXT_NAME))
     every = list(zip(names, colours))
     kinds = sorted(set(every), key=lambda kc: (list(SHAPE["en"]).index(kc[0]), list(COLOUR["en"]).index(kc[1])))
     parts = [count_phrase(lang, every.count(kc), kc[1], kc[0]) for kc in kinds]

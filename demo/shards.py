@@ -12,10 +12,30 @@ import os
 
 import numpy as np
 
+import labels
 import pictures
+import plain
 
 SHARD = 2048
 PAGES = 50000
+
+
+MIX = [0.14, 0.18, 0.20, 0.48]  # of pictures.KINDS
+PLAIN = 0.4  # drawn as other programs draw
+
+
+def sample(rng, fonts, kind=None):
+    """One training picture: (112, 112, 3) uint8, scene, labels."""
+    kind = kind or str(rng.choice(pictures.KINDS, p=MIX))
+    if kind == "page":
+        img, scene = pictures.draw_page(rng, fonts, float(rng.uniform(0.45, 0.6)))
+    elif rng.random() < PLAIN:
+        img, scene = plain.draw(rng, fonts, kind)
+        img = pictures.degrade(rng, img) if rng.random() < 0.3 else img
+    else:
+        img, scene = pictures.draw(rng, fonts, kind, None if rng.random() < 0.15 else float(rng.uniform(0.4, 0.6)))
+        img = pictures.degrade(rng, img)
+    return pictures.squash(img), scene, labels.dense_labels(scene)
 
 
 def shard_path(folder, k):
@@ -27,7 +47,7 @@ def write_shard(folder, k, seed, fonts):
     if os.path.exists(shard_path(folder, k)):
         return
     rng = np.random.default_rng([seed, k])
-    drawn = [pictures.sample(rng, fonts, "page" if k >= PAGES else None) for _ in range(SHARD)]
+    drawn = [sample(rng, fonts, "page" if k >= PAGES else None) for _ in range(SHARD)]
     scenes = json.dumps([d[1] for d in drawn], default=lambda v: v.item()).encode()
     part = shard_path(folder, k) + f".{os.getpid()}.part"
     with open(part, "wb") as f:

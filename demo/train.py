@@ -6,6 +6,11 @@
 First the vision tower alone learns dense labels per patch (what shape, colour, character, which place in the string),
 through linear heads that are thrown away. Then the decoder joins: all questions in both languages, several a picture,
 with the dense labels as a weaker second task. The last part of the time lowers the learning rate to zero.
+
+    python demo/train.py --data DIR --state STATE.pt --from demo/checkpoint --minutes 80 --rate 0.6 --decay 0.75
+
+goes on from a checkpoint instead, whose optimizer state and heads are gone: everything is trained together from the start,
+but for the first steps only the new heads are.
 """
 import argparse
 import os
@@ -18,15 +23,20 @@ import torch.multiprocessing
 import torch.nn.functional as F
 
 import batches
+import export
+import labels as lessons
 import model
 import muon
 import pictures
+import shards
 import vocabulary
 
-SIZES = list(pictures.LABELS.values())
+SIZES = list(lessons.LABELS.values())
 LR_MUON, LR_ADAM = 0.015, 1.5e-3
-DECAY_PART, WARMUP = 0.40, 150
+WARMUP = 150
+HEADS, HEADS_RATE = 80, 3.0  # steps in which new heads on a trained network learn alone, and their learning rate's factor
 EMA = 0.995
+PAUSE = 20  # seconds; a step that takes longer was stopped by somebody, and the schedule does not count the rest
 
 
 def dense_loss(out, labels):
@@ -38,18 +48,18 @@ def dense_loss(out, labels):
     return total
 
 
-def learning_rate(step, part):
-    return min(1.0, step / WARMUP) * min(1.0, max(0.01, (1 - part) / DECAY_PART))
+def learning_rate(step, part, decay):
+    return min(1.0, step / WARMUP) * min(1.0, max(0.01, (1 - part) / decay))
 
 
-def forward(net, aux, images, packed, start):
-    """Dense logits a patch, and the decoder's last hidden states."""
+def forward(net, images, packed, start):
+    """The tower's patches, and the decoder's last hidden states."""
     tower = net.vision_model(images)
     ids, pos, seg, _ = packed  # of the first pictures; the others are pages that nothing is asked about
     emb = net.language_model.model.embed_tokens(ids)
     image = net.image_tokens(tower[: len(ids)]).to(emb.dtype)
     x = torch.cat([emb[:, :start], image, emb[:, start + model.N_IMAGE_TOKENS:]], 1)
-    return aux(tower[:, 1:]), net.language_model(x, pos, batches.mask_of(seg))
+    return tower[:, 1:], net.language_model(x, pos, batches.mask_of(seg))
 
 
 class HeldOut:
@@ -63,7 +73,7 @@ class HeldOut:
 
         rows, self.asked, images, labels = [], [], [], []
         for i in range(n):
-            image, scene, label = pictures.sample(rng, fonts, pictures.KINDS[min(3, i % 6)])
+            image, scene, label = shards.sample(rng, fonts, pictures.KINDS[min(3, i % 6)])
             asked = []
             for lang in ("en", "zh"):
                 for unseen in (False, True):
@@ -83,16 +93,16 @@ class HeldOut:
         """{label: share of the patches that have one and are named right}"""
         out = torch.cat([aux(net.vision_model(x)[:, 1:]) for x in self.images.split(48)]).split(SIZES, -1)
         right = [(o.argmax(-1) == self.labels[..., i])[self.labels[..., i] > 0] for i, o in enumerate(out)]
-        return {k: f"{100 * r.float().mean().item():.1f}" for k, r in zip(pictures.LABELS, right)}
+        return {k: f"{100 * r.float().mean().item():.1f}" for k, r in zip(lessons.LABELS, right)}
 
     @torch.no_grad()
-    def score(self, net, aux):
+    def score(self, net):
         """{kind lang: right of all} by greedy tokens, which under teacher forcing are right or wrong as a whole."""
         start = self.vocab.head()[1]
         count = {}
         for k in range(0, len(self.asked), 48):
             part = [c[k:k + 48] for c in self.packed]
-            _, hidden = forward(net, aux, self.images[k:k + 48], part, start)
+            _, hidden = forward(net, self.images[k:k + 48], part, start)
             guess = net.language_model.lm_head(hidden).argmax(-1)
             wrong = (guess != part[3]) & (part[3] >= 0)
             for b, asked in enumerate(self.asked[k:k + 48]):
@@ -120,7 +130,11 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--data", required=True)
     ap.add_argument("--state", required=True)
-    ap.add_argument("--tokenizer", required=True)
+    ap.add_argument("--tokenizer", help="made if it is not there; not needed with --from")
+    ap.add_argument("--from", dest="begin", metavar="CHECKPOINT", help="begin with the weights and the tokenizer of this directory")
+    ap.add_argument("--rate", type=float, default=1.0, help="factor of all learning rates")
+    ap.add_argument("--decay", type=float, default=0.4, help="share of the time in which the learning rate falls to zero")
+    ap.add_argument("--f32", action="store_true", help="f32 arithmetic, for processors without instructions for bf16")
     ap.add_argument("--minutes", type=float, default=110, help="whole training time over all resumptions")
     ap.add_argument("--tower", type=float, default=0.3, help="share of the time for the tower alone")
     ap.add_argument("--batch", type=int, default=64, help="pictures a step and process")
@@ -129,6 +143,10 @@ def main():
     ap.add_argument("--every", type=float, default=4, help="minutes between saves and checks")
     ap.add_argument("--keep", type=int, default=24, help="shards a process holds in memory")
     args = ap.parse_args()
+    if args.begin:
+        args.tokenizer, args.tower = os.path.join(args.begin, "tokenizer.model"), 0.0
+    elif not args.tokenizer:
+        ap.error("--tokenizer or --from is needed")
     if not os.path.exists(args.tokenizer):
         vocabulary.train(args.tokenizer)
     torch.multiprocessing.spawn(worker, (args,), args.workers)
@@ -141,7 +159,8 @@ def worker(rank, args):
     torch.manual_seed(args.seed)
     vocab = vocabulary.Vocabulary(args.tokenizer)
     start = vocab.head()[1]
-    net, aux = model.Demo(vocab.n_vocab), torch.nn.Linear(model.V_EMBD, sum(SIZES))
+    net = export.load(args.begin)[0].train() if args.begin else model.Demo(vocab.n_vocab)
+    aux = torch.nn.Linear(model.V_EMBD, sum(SIZES))
     where = torch.nn.Linear(model.N_EMBD, model.N_IMAGE_TOKENS)  # which image token is this? so that places are not lost
     everything = [*net.named_parameters(), *aux.named_parameters(prefix="aux"), *where.named_parameters(prefix="aux.where")]
     by_muon = [p for n, p in everything if p.dim() == 2 and "embed" not in n and "lm_head" not in n and not n.startswith("aux")]
@@ -162,8 +181,8 @@ def worker(rank, args):
             o.load_state_dict(d)
     held = HeldOut(vocab) if rank == 0 else None
     gen = torch.Generator().manual_seed(args.seed + 1000 * step + rank)
-    tower_only = torch.compile(lambda x: aux(net.vision_model(x)[:, 1:]))
-    whole = torch.compile(lambda x, p: forward(net, aux, x, p, start), dynamic=False)
+    tower_only = torch.compile(lambda x: net.vision_model(x)[:, 1:])
+    whole = torch.compile(lambda x, p: forward(net, x, p, start), dynamic=False)
 
     def save():
         torch.save({"model": net.state_dict(), "ema": ema, "aux": aux.state_dict(), "where": where.state_dict(), "opts": [o.state_dict() for o in opts],
@@ -175,7 +194,7 @@ def worker(rank, args):
         net.load_state_dict(ema)
         print(time.strftime("%H:%M:%S"), f"step {step} patches", held.score_patches(net, aux), flush=True)
         if joining:
-            print(time.strftime("%H:%M:%S"), f"step {step} answers", held.score(net, aux), flush=True)
+            print(time.strftime("%H:%M:%S"), f"step {step} answers", held.score(net), flush=True)
         net.load_state_dict(now)
 
     source = source_joined = None
@@ -192,24 +211,30 @@ def worker(rank, args):
                 save()
         images, labels, packed = next(source)
         x = model.normalise(batches.augment(images, gen))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        heads_only = args.begin and step < HEADS
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not args.f32), torch.set_grad_enabled(not heads_only):
             if joining:
-                dense, hidden = whole(x, packed)
+                patches, hidden = whole(x, packed)
             else:
-                dense = tower_only(x)
-        losses = {"dense": dense_loss(dense, labels)}
+                patches = tower_only(x)
+        losses = {"dense": dense_loss(aux(patches), labels)}
         loss = losses["dense"] * (max(0.1, 0.6 * (1 - part)) if joining else 1.0)
         if joining:
             here = packed[3] >= 0
             losses["answers"] = F.cross_entropy(net.language_model.lm_head(hidden[here].float()), packed[3][here])
             slots = torch.arange(model.N_IMAGE_TOKENS).repeat(len(hidden))
             losses["where"] = F.cross_entropy(where(hidden[:, start:start + model.N_IMAGE_TOKENS].float()).flatten(0, 1), slots)
-            loss = loss + losses["answers"] + 0.3 * losses["where"]
+            loss = loss + losses["where"] * 0.3 + (0 if heads_only else losses["answers"])
             joined += 1
         loss.backward()
         average_gradients([p for _, p in everything])
         step += 1
-        rate = learning_rate(step, part) * (min(1.0, 0.4 + joined / 150) if joining else 1)
+        if heads_only:
+            rate = HEADS_RATE
+        elif args.begin:
+            rate = args.rate * learning_rate(step - HEADS, part, args.decay)
+        else:
+            rate = args.rate * learning_rate(step, part, args.decay) * (min(1.0, 0.4 + joined / 150) if joining else 1)
         for o, b in zip(opts, base):
             for g in o.param_groups:
                 g["lr"] = b * rate
@@ -219,7 +244,7 @@ def worker(rank, args):
             now_weights = net.state_dict()
             torch._foreach_lerp_(list(ema.values()), [now_weights[k] for k in ema], 1 - min(EMA, 1 - 1 / (step + 1)))
         now = time.time()
-        clock = torch.tensor([now - last, float(now - checked > args.every * 60)], dtype=torch.float64)
+        clock = torch.tensor([min(now - last, PAUSE), float(now - checked > args.every * 60)], dtype=torch.float64)
         dist.broadcast(clock, 0)
         elapsed, last, seen = elapsed + clock[0].item(), now, seen + args.batch * args.workers
         for k, v in losses.items():
