@@ -85,14 +85,19 @@ pub fn read(
         let tower = vision_tower.map(VisionTower::open).transpose()?;
         return llava::read(files, tower, checkpoint);
     }
-    if let Some(dir) = vision_tower {
-        let what = format!("{} has its own tower", architecture(&root)?.escape_debug());
-        return Err(Error::Request(format!("--vision-tower {}: {what}", dir.display())));
-    }
+    let has_its_own_tower = || match vision_tower {
+        None => Ok(()),
+        Some(dir) => {
+            let what = format!("{} has its own tower", architecture(&root)?.escape_debug());
+            Err(Error::Request(format!("--vision-tower {}: {what}", dir.display())))
+        }
+    };
     if internvl_chat::recognises(&root)? {
+        has_its_own_tower()?;
         return internvl_chat::read(files, checkpoint);
     }
     if intern_vit_alone::recognises(&root)? {
+        has_its_own_tower()?;
         return intern_vit_alone::read(files, checkpoint);
     }
     let found = match architecture(&root)? {

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::model::{Arithmetic, Model, Observe, Step, VisionEncoder};
 
 /// Largest error that f32 weights may have, against f64.
-const F32_BOUND: f64 = 2e-5;
+const F32_BOUND: f64 = 3e-5;
 
 fn picture(config: &VisionConfig) -> Vec<f32> {
     noise("picture", (config.image_px * config.image_px * 3) as usize)

@@ -123,11 +123,28 @@ impl Subject {
 
 /// One pass over the whole prompt; leaves the decoder behind it.
 pub fn prefill(decoder: &mut Decoder, prompt: &Prompt, embd: &[f32], seen: &mut Vec<Seen>) {
-    decoder.forward_observed(&prompt.rows, embd, &Cancel::new(), &mut Collect(seen)).unwrap();
+    let mut passes = Vec::new();
+    decoder.forward_observed(&prompt.rows, embd, &Cancel::new(), &mut Collect(&mut passes)).unwrap();
+    seen.extend(joined(passes));
     let logits = seen.iter().find(|node| node.name == "logits").unwrap();
     let n_vocab = logits.ne[0];
     let last = logits.values[logits.values.len() - n_vocab as usize..].to_vec();
     seen.push(Seen { name: "next".into(), ne: vec![n_vocab, 1], values: last });
+}
+
+/// A long prompt goes in several passes, each with a part of every node's rows.
+fn joined(passes: Vec<Seen>) -> Vec<Seen> {
+    let mut whole: Vec<Seen> = Vec::new();
+    for part in passes {
+        match whole.iter_mut().find(|node| node.name == part.name) {
+            Some(node) => {
+                node.values.extend(part.values);
+                node.ne = vec![node.ne[0], node.values.len() as u64 / node.ne[0]];
+            }
+            None => whole.push(part),
+        }
+    }
+    whole
 }
 
 /// The best token, and after it the best token again, `n_steps` in all.
