@@ -91,7 +91,8 @@ fn every_type_is_near_its_source() {
         for tensor in tensors.iter().filter(|tensor| tensor["type"] == "f32") {
             assert_eq!(tensor["relative_rms"], 0.0, "{name}: {tensor}");
         }
-        if !["f32", "bf16"].contains(&name) {
+        // these hold the numbers of this checkpoint exactly
+        if !["f32", "bf16", "f16"].contains(&name) {
             assert!(tensors.iter().any(|tensor| tensor["relative_rms"].as_f64().unwrap() > 1e-5), "{name}");
         }
     }
