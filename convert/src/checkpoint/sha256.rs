@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn it_is_sha_256_wherever_it_is_cut_and_put_down() {
         use sha2::Digest;
-        let bytes: Vec<u8> = (0..300u32).map(|i| (i * i >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..300u32).map(|i| ((i * i) >> 3) as u8).collect();
         for len in [0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 128, 300] {
             let expected: [u8; 32] = sha2::Sha256::digest(&bytes[..len]).into();
             for cut in 0..=len {

@@ -114,7 +114,11 @@ impl Part {
         let row_bytes = tensor.n_bytes / tensor.shape.n_rows();
         let start = self.state.row * row_bytes;
         let end = start + bytes.len() as u64;
-        assert!(bytes.len() as u64 % row_bytes == 0 && end <= tensor.n_bytes, "rows of {}", tensor.name);
+        assert!(
+            (bytes.len() as u64).is_multiple_of(row_bytes) && end <= tensor.n_bytes,
+            "rows of {}",
+            tensor.name
+        );
         self.file.write_all_at(tensor.offset + start, bytes).map_err(|error| self.refused(error))?;
         self.sum.update(bytes);
         self.state.row = end / row_bytes;

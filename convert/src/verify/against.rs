@@ -106,10 +106,7 @@ impl Sums {
             let difference = source - stored;
             sums.source += source * source;
             sums.difference += difference * difference;
-            // NaN stays
-            if !(difference.abs() <= sums.max_abs) {
-                sums.max_abs = difference.abs();
-            }
+            sums.max_abs = larger(sums.max_abs, difference.abs());
         }
         sums
     }
@@ -117,14 +114,17 @@ impl Sums {
     fn add(&mut self, other: &Sums) {
         self.source += other.source;
         self.difference += other.difference;
-        if !(other.max_abs <= self.max_abs) {
-            self.max_abs = other.max_abs;
-        }
+        self.max_abs = larger(self.max_abs, other.max_abs);
     }
 
     fn relative_rms(&self) -> f64 {
         if self.difference == 0.0 { 0.0 } else { (self.difference / self.source).sqrt() }
     }
+}
+
+/// NaN is larger than everything.
+fn larger(a: f64, b: f64) -> f64 {
+    if b.is_nan() || b > a { b } else { a }
 }
 
 /// The rows of `chunk` beside those of tensor `name` in `file`.
