@@ -59,9 +59,12 @@ fn rotate(x: &[f32], turns: &[f32], head_dim: usize, out: &mut [f32]) {
 mod tests {
     use super::*;
 
+    /// Dimension and base; pair; position; cosine and sine.
+    type Case = ((u32, f32), usize, u32, [f32; 2]);
+
     /// Cosine and sine of a pair far into a context, as PyTorch 2.15 has them in f32 (`1 / base ** (arange(0, n_dims, 2) /
     /// n_dims)`, times the position).
-    const PYTORCH: [((u32, f32), usize, u32, [f32; 2]); 15] = [
+    const PYTORCH: [Case; 15] = [
         ((128, 10_000.0), 0, 4095, [-0.065_975_994, -0.997_821_2]),
         ((128, 10_000.0), 1, 4046, [-0.685_077_85, -0.728_469_85]),
         ((128, 10_000.0), 6, 3832, [0.397_123_28, 0.917_765_26]),

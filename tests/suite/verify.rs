@@ -98,6 +98,15 @@ fn every_type_is_near_its_source() {
     }
 }
 
+/// Tensors that are read in several pieces.
+#[test]
+fn long_tensors_are_compared_row_by_row() {
+    let tiny = Tiny::wide(24_000);
+    let (dir, out) = converted(&tiny, &all_as("q8_0"));
+    let (code, found) = verdict(&[text(&out), "--against", text(&dir)]);
+    assert_eq!((code, &found["ok"]), (Some(0), &json!(true)), "{found}");
+}
+
 #[test]
 fn a_flipped_bit_is_found() {
     let tiny = Tiny::new();

@@ -14,7 +14,7 @@ pub const IMAGENET: Statistics = Statistics { mean: [0.485, 0.456, 0.406], std: 
 /// CLIP's own (OPENAI_CLIP_MEAN of transformers).
 pub const CLIP: Statistics = Statistics {
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-    std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+    std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
 };
 
 /// Per channel, red green blue, on the scale of 0 to 1.

@@ -236,7 +236,7 @@ unsafe fn share<V: Vector, const R: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let n = cells.len();
-        let n_seen = (group.least < cells.end).then(|| group.n_seen.as_ptr());
+        let n_seen = (group.least < cells.end).then_some(group.n_seen.as_ptr());
         let mut scores = Scores { to: shares, highest: V::of(LOWEST), first: cells.start, n_seen };
         products::<V, R>((keys, stride), [n, head_dim], group.query, &mut scores);
         let highest = scores.highest;

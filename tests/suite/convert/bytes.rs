@@ -35,15 +35,25 @@ fn paired(weight: &Weight, n_head: usize) -> Vec<f32> {
     rows
 }
 
-/// What a file says but for the files that its weights came from: keys, then each tensor with its sum.
-fn but_for_the_shards(bytes: Vec<u8>) -> (Vec<(String, Value)>, Vec<(TensorInfo, Vec<u8>)>) {
+/// What a file says but for the files that its weights came from.
+#[derive(PartialEq)]
+struct Said {
+    keys: Vec<(String, Value)>,
+    /// Each tensor with its bytes; where it lies depends on the length of the header.
+    tensors: Vec<(TensorInfo, Vec<u8>)>,
+}
+
+fn but_for_the_shards(bytes: Vec<u8>) -> Said {
     let file = open(bytes);
     let keys = file.metadata().iter().filter(|(key, _)| *key != "owlet.provenance.shards");
     let tensors = file.tensors().iter().map(|info| {
         let data = file.data(info).to_vec();
         (TensorInfo { offset: 0, ..info.clone() }, data)
     });
-    (keys.map(|(key, value)| (key.to_string(), value.clone())).collect(), tensors.collect())
+    Said {
+        keys: keys.map(|(key, value)| (key.to_string(), value.clone())).collect(),
+        tensors: tensors.collect(),
+    }
 }
 
 #[test]

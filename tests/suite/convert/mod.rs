@@ -57,6 +57,20 @@ impl Tiny {
         }
     }
 
+    /// A text half that is wide and shallow: feed-forward parts of `n_ff`.
+    pub fn wide(n_ff: u64) -> Tiny {
+        let mut tiny = Tiny::new();
+        tiny.config()["llm_config"]["intermediate_size"] = n_ff.into();
+        for weight in &mut tiny.weights {
+            if weight.name.starts_with("language_model") && weight.shape.contains(&512) {
+                let shape: Vec<u64> =
+                    weight.shape.iter().map(|n| if *n == 512 { n_ff } else { *n }).collect();
+                *weight = Weight::new(&weight.name, &shape, values_of(&weight.name, 256 * n_ff));
+            }
+        }
+        tiny
+    }
+
     pub fn config(&mut self) -> &mut Value {
         &mut self.files["config.json"]
     }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use ggml::Cancel;
 use owlet_convert::{Error, Options, Plan, Progress};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::door::wide;
@@ -138,7 +137,8 @@ fn only_its_own_work_is_gone_on_with() {
     let other = "is of other input, another recipe or another version: beginning anew";
     let wrong = "is not what its journal says: beginning anew";
     let tiny = Tiny::new();
-    let cases: &[(&str, &dyn Fn(&Path, &Path), &str)] = &[
+    type Bend<'a> = &'a dyn Fn(&Path, &Path);
+    let cases: &[(&str, Bend, &str)] = &[
         ("the recipe", &|_, _| (), other),
         (
             "the input",
@@ -248,27 +248,13 @@ fn megabytes(report: &str, unit: &str) -> f64 {
     before.split_whitespace().last().unwrap().parse().unwrap_or_else(|_| panic!("{unit}: {report}"))
 }
 
-/// 27 MB of weights with a text half that is wide and shallow.
-fn slow() -> Tiny {
-    const N_FF: u64 = 8192;
-    let mut tiny = Tiny::new();
-    tiny.config()["llm_config"]["intermediate_size"] = json!(N_FF);
-    for weight in &mut tiny.weights {
-        if weight.name.starts_with("language_model") && weight.shape.contains(&512) {
-            let shape = weight.shape.iter().map(|n| if *n == 512 { N_FF } else { *n }).collect();
-            weight.values = super::values_of(&weight.name, 256 * N_FF);
-            weight.shape = shape;
-        }
-    }
-    tiny
-}
-
 #[test]
 fn thirty_kills_at_random_moments() {
     const N_KILLS: usize = 30;
     /// So that most of the time goes into what a kill could break.
     const QUICK: &str = "q8_0";
-    let tiny = slow();
+    // 27 MB of weights
+    let tiny = Tiny::wide(8192);
     let dir = tiny.write(Float::BF16, Layout::Safetensors { shards: 2 });
     let out = dir.with_extension("gguf");
     let whole = expected(&dir, &all_as(QUICK));
