@@ -16,7 +16,7 @@ pub fn bound(dtype: DType) -> Option<f64> {
         DType::Q8_0 => 0.012,
         DType::Q6_K => 0.035,
         DType::Q5_K => 0.06,
-        DType::Q5_0 | DType::Q5_1 => 0.09,
+        DType::Q5_0 | DType::Q5_1 => 0.075,
         DType::Q4_K => 0.12,
         DType::IQ4_NL | DType::IQ4_XS => 0.14,
         DType::Q4_0 | DType::Q4_1 => 0.18,
