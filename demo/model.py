@@ -149,7 +149,7 @@ class LanguageModel(nn.Module):
     def forward(self, x, positions, mask):
         """x (b, n, 256), positions (b, n) counted from 0, mask (b, 1, n, n) true where attention is allowed."""
         d = N_EMBD // N_HEAD
-        inv = 1.0 / ROPE ** (torch.arange(0, d, 2, dtype=torch.float32) / d)
+        inv = 1.0 / ROPE ** (torch.arange(0, d, 2, dtype=torch.float32, device=x.device) / d)
         angle = positions[:, None, :, None].float() * inv
         angle = torch.cat([angle, angle], -1)
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
@@ -188,4 +188,4 @@ class Demo(nn.Module):
 def normalise(images):
     """(b, 112, 112, 3) uint8 or float levels -> (b, 3, 112, 112)"""
     x = images.float() / 255
-    return ((x - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
+    return ((x - x.new_tensor(MEAN)) / x.new_tensor(STD)).permute(0, 3, 1, 2)
