@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ggml::Tile;
+use ggml::{Tile, TileShape};
 
 use super::attention::{Cells, Queries};
 use super::passes::{Row, To};
@@ -27,6 +27,10 @@ impl Simd {
     }
 
     pub fn name(self) -> &'static str {
+        match self {}
+    }
+
+    pub fn tile(self, _: usize) -> TileShape {
         match self {}
     }
 

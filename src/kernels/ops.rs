@@ -9,8 +9,6 @@ use super::passes::{Curve, Row, Statistics, To};
 use super::simd::{Matrix, Simd};
 use super::weights::{Class, WeightType};
 
-/// Rows of a tile: whole panels, few enough that a slow core holds nobody up, enough that tiles cost nothing.
-const TILE_ROWS: usize = 64;
 /// Columns of a tile that are packed, or that a pass goes over.
 const PASS_COLUMNS: usize = 4;
 
@@ -20,7 +18,7 @@ pub struct Pack {
 }
 
 impl CustomOp for Pack {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         TileShape::columns(PASS_COLUMNS)
     }
 
@@ -55,7 +53,7 @@ pub enum Work {
 }
 
 impl CustomOp for Pass {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         TileShape::columns(PASS_COLUMNS)
     }
 
@@ -123,8 +121,8 @@ impl Against {
 }
 
 impl CustomOp for Multiply {
-    fn tile(&self) -> TileShape {
-        TileShape::rows(TILE_ROWS)
+    fn tile(&self, [_, n_columns]: [usize; 2]) -> TileShape {
+        self.simd.tile(n_columns)
     }
 
     fn run(&self, args: &[Arg<'_>], tile: &mut Tile<'_>) {

@@ -30,7 +30,7 @@ pub struct Rotate {
 }
 
 impl CustomOp for Rotate {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         TileShape::columns(TILE_ROWS)
     }
 

@@ -65,7 +65,7 @@ impl Heads {
 }
 
 impl CustomOp for AttendAll {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         TileShape::new(self.heads.head_dim(), ROWS_OVER_ALL)
     }
 
@@ -96,7 +96,7 @@ impl CustomOp for AttendAll {
 }
 
 impl CustomOp for AttendCells {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         TileShape::new(self.heads.head_dim(), ROWS_OVER_CELLS)
     }
 

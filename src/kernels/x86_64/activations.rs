@@ -43,9 +43,15 @@ impl Activations {
                 let to = self.codes.as_mut_ptr().add(b * BLOCK);
                 _mm256_storeu_si256(to.cast(), _mm256_xor_si256(codes, flip));
             }
-            let part = |at: usize| packed.add(at + 4 * first);
-            part(layout.scales()).copy_to_nonoverlapping(self.scales.as_mut_ptr().cast(), 4 * n_blocks);
-            part(layout.sums()).copy_to_nonoverlapping(self.sums.as_mut_ptr().cast(), 4 * n_blocks);
+            let parts = [(layout.scales(), &mut self.scales), (layout.sums(), &mut self.sums)];
+            for (at, to) in parts {
+                let (from, to) = (packed.add(at + 4 * first), to.as_mut_ptr().cast::<u8>());
+                // A whole chunk needs no loop.
+                match n_blocks {
+                    MAX_BLOCKS => from.copy_to_nonoverlapping(to, 4 * MAX_BLOCKS),
+                    _ => from.copy_to_nonoverlapping(to, 4 * n_blocks),
+                }
+            }
         }
     }
 }

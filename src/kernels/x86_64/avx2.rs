@@ -11,12 +11,17 @@ use super::super::weights::{Class, WeightType};
 use super::activations::Activations;
 use super::tile::{Chunk, ChunkLoop, FloatTile, Floats, Out, by_columns};
 
-/// Rows of a panel of codes.
-pub(super) const N_ROWS: usize = 32;
+/// Rows of a panel of codes of fewer than eight bits.
+const N_ROWS: usize = 32;
 /// Vectors of rows.
 const V: usize = N_ROWS / 8;
 /// Bytes of a step of four elements.
 const STEP: usize = 4 * N_ROWS;
+
+/// Rows of a panel of eight bits, and vectors of them: its sums have twice as many bits, and a first-level cache that two threads of
+/// a core share must hold it.
+const EIGHT_ROWS: usize = 16;
+const EIGHT_V: usize = EIGHT_ROWS / 8;
 
 /// Rows of a panel of floats.
 pub(super) const N_FLOAT_ROWS: usize = 16;
@@ -24,13 +29,13 @@ const FLOAT_V: usize = N_FLOAT_ROWS / 8;
 
 pub(super) const FLOAT: &[FloatTile] = by_columns!(float, 1 2 3 4 5 6);
 
-/// What multiplies a panel of `kind`.
-pub(super) fn packed_loop(kind: WeightType) -> ChunkLoop {
+/// What multiplies a panel of `kind`, and how many rows that has.
+pub(super) fn packed_loop(kind: WeightType) -> (ChunkLoop, usize) {
     match (kind.class(), kind.has_minimum()) {
-        (Class::Six, _) => six,
-        (Class::Eight, _) => eight,
-        (_, false) => low::<false>,
-        (_, true) => low::<true>,
+        (Class::Six, _) => (six, N_ROWS),
+        (Class::Eight, _) => (eight, EIGHT_ROWS),
+        (_, false) => (low::<false>, N_ROWS),
+        (_, true) => (low::<true>, N_ROWS),
     }
 }
 
@@ -85,58 +90,59 @@ unsafe fn six(t: &Chunk<'_>) {
 /// AVX2 and FMA; the chunk is there.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn eight(t: &Chunk<'_>) {
-    // SAFETY: the caller's promise.
+    let n = t.activations.len();
+    // SAFETY: the caller's promise; only columns that are there.
     unsafe {
-        for half in 0..2 {
-            let mut c = 0;
-            while c + 4 <= t.activations.len() {
-                eight_of::<4>(t, half, c);
-                c += 4;
-            }
-            while c < t.activations.len() {
-                eight_of::<1>(t, half, c);
-                c += 1;
-            }
+        for c in (0..n / 4 * 4).step_by(4) {
+            eight_of::<4>(t, c);
+        }
+        if n % 4 >= 2 {
+            eight_of::<2>(t, n / 4 * 4);
+        }
+        if n % 2 == 1 {
+            eight_of::<1>(t, n - 1);
         }
     }
 }
 
-/// Half of the panel's rows times `C` columns from `first` on.
+/// The panel times `C` columns from `first` on.
 ///
 /// # Safety
 /// AVX2 and FMA; the chunk and the columns are there.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn eight_of<const C: usize>(t: &Chunk<'_>, half: usize, first: usize) {
+unsafe fn eight_of<const C: usize>(t: &Chunk<'_>, first: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        let ones = _mm256_set1_epi16(1);
-        let x: [&Activations; C] = std::array::from_fn(|c| &t.activations[first + c]);
-        let mut sums = [[_mm256_setzero_ps(); 2]; C];
+        let ones = pinned(_mm256_set1_epi16(1));
+        let x = t.activations.as_ptr().add(first);
+        let mut sums = [[_mm256_setzero_ps(); EIGHT_V]; C];
         for b in 0..t.n_blocks {
-            let mut acc = [[_mm256_setzero_si256(); 2]; C];
+            let mut acc = [[_mm256_setzero_si256(); EIGHT_V]; C];
             unrolled!(step in [0 1 2 3 4 5 6 7] {
-                let w: [__m256i; 2] = std::array::from_fn(|v| codes(t, 8 * b + step, 2 * half + v));
+                let at = t.panel.codes.add((8 * b + step) * 4 * EIGHT_ROWS);
+                let w: [__m256i; EIGHT_V] = std::array::from_fn(|v| _mm256_loadu_si256(at.add(32 * v).cast()));
                 // The sign goes over to the activations, which are never -128.
                 let size = w.map(|w| _mm256_abs_epi8(w));
-                for (acc, x) in acc.iter_mut().zip(x) {
-                    let a = activations(x, 8 * b + step);
-                    for v in 0..2 {
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    let a = activations(&*x.add(c), 8 * b + step);
+                    for v in 0..EIGHT_V {
                         let products = _mm256_maddubs_epi16(size[v], _mm256_sign_epi8(a, w[v]));
                         acc[v] = pinned(_mm256_add_epi32(acc[v], _mm256_madd_epi16(products, ones)));
                     }
                 }
             });
-            for ((acc, x), sums) in acc.into_iter().zip(x).zip(&mut sums) {
-                let scale = _mm256_set1_ps(x.scales[b]);
-                for v in 0..2 {
+            for (c, (acc, sums)) in acc.iter().zip(&mut sums).enumerate() {
+                let scale = _mm256_broadcast_ss(&*(*x.add(c)).scales.as_ptr().add(b));
+                for v in 0..EIGHT_V {
                     let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[v]), scale);
-                    sums[v] = _mm256_fmadd_ps(value, scales(t.panel.scales, b, 2 * half + v), sums[v]);
+                    let scales = _mm256_loadu_ps(t.panel.scales.add(b * EIGHT_ROWS + 8 * v));
+                    sums[v] = _mm256_fmadd_ps(value, scales, sums[v]);
                 }
             }
         }
-        for (c, sums) in sums.into_iter().enumerate() {
-            for (v, sum) in sums.into_iter().enumerate() {
-                store_vector(t, first + c, 2 * half + v, sum);
+        for (c, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                store_vector(t, (first + c) * EIGHT_ROWS + 8 * v, sum);
             }
         }
     }
@@ -257,15 +263,16 @@ unsafe fn add_block<const MINIMUM: bool>(
 unsafe fn store(t: &Chunk<'_>, c: usize, sums: &[__m256; V]) {
     for (v, &sum) in sums.iter().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { store_vector(t, c, v, sum) }
+        unsafe { store_vector(t, c * N_ROWS + 8 * v, sum) }
     }
 }
 
+/// To the elements from `at` on.
 #[inline(always)]
-unsafe fn store_vector(t: &Chunk<'_>, c: usize, v: usize, sum: __m256) {
+unsafe fn store_vector(t: &Chunk<'_>, at: usize, sum: __m256) {
     // SAFETY: the caller's promise.
     unsafe {
-        let at = t.to.add(c * N_ROWS + 8 * v);
+        let at = t.to.add(at);
         let total = if t.is_first { sum } else { _mm256_add_ps(_mm256_loadu_ps(at), sum) };
         _mm256_storeu_ps(at, total);
     }

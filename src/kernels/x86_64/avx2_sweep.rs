@@ -3,30 +3,33 @@
 //! apart.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
-use ggml::Tile;
+use ggml::{Tile, TileShape};
 
 use super::super::packed::{BLOCK, Layout};
 use super::super::plain::CHUNK;
 use super::super::weights::Class;
 use super::activations::Activations;
-use super::avx2::{self, N_ROWS};
+use super::avx2;
 use super::panel::{GROUP, Panel};
 use super::tile::Chunk;
 use super::{Matrix, unpack};
 
-/// Most columns that are multiplied before the next ones: with them their activations and sums fit a
+/// Most columns of a tile: with them their activations and sums fit a
 /// second-level cache, and taking weights apart once for so many costs little.
 const MOST_COLUMNS: usize = 160;
 /// Up to so many columns, rows are read to their end, as memory likes it.
 const FEW_COLUMNS: usize = 16;
+/// Rows of a tile: few enough that a slow core holds nobody up, and with many columns enough that copying their activations costs
+/// little.
+const ROWS_BY_FEW: usize = 64;
+const ROWS_BY_MANY: usize = 128;
 
 /// What a thread uses again and again.
 struct Scratch {
     panel: Box<Panel>,
     activations: Vec<Activations>,
-    /// `[N_ROWS, n_columns, n_panels]`
+    /// `[panel_rows, n_columns, n_panels]`
     sums: Vec<f32>,
 }
 
@@ -38,41 +41,37 @@ thread_local! {
     });
 }
 
+/// How a product of so many columns is cut.
+pub(super) fn tile(n_columns: usize) -> TileShape {
+    if n_columns <= FEW_COLUMNS {
+        return TileShape::rows(ROWS_BY_FEW);
+    }
+    let n_steps = n_columns.div_ceil(MOST_COLUMNS);
+    // Whole fours, which is what bytes are multiplied by.
+    TileShape::new(ROWS_BY_MANY, n_columns.div_ceil(n_steps).next_multiple_of(4))
+}
+
 /// The rows of `sums` of `weights` times its columns of `packed`.
 ///
 /// # Safety
 /// The CPU has AVX2, FMA and F16C; `weights` are of an integer type and have the rows, `packed` has the columns.
 pub(super) unsafe fn multiply(weights: &Matrix<'_>, layout: Layout, packed: &[u8], sums: &mut Tile<'_>) {
-    let columns = sums.columns();
-    let n_steps = columns.len().div_ceil(MOST_COLUMNS).max(1);
-    // Whole fours, which is what bytes are multiplied by.
-    let n_columns = columns.len().div_ceil(n_steps).next_multiple_of(4).max(4);
     SCRATCH.with_borrow_mut(|scratch| {
-        for first in columns.clone().step_by(n_columns) {
-            let some = first..columns.end.min(first + n_columns);
-            // SAFETY: the caller's promise.
-            unsafe { scratch.multiply(weights, layout, packed, &some, sums) };
-        }
+        // SAFETY: the caller's promise.
+        unsafe { scratch.multiply(weights, layout, packed, sums) }
     });
 }
 
 impl Scratch {
     /// # Safety
     /// As [`multiply`].
-    unsafe fn multiply(
-        &mut self,
-        weights: &Matrix<'_>,
-        layout: Layout,
-        packed: &[u8],
-        columns: &Range<usize>,
-        to: &mut Tile<'_>,
-    ) {
-        let rows = to.rows();
-        let (n_panels, n_chunks) = (rows.len().div_ceil(N_ROWS), layout.n_in().div_ceil(CHUNK));
+    unsafe fn multiply(&mut self, weights: &Matrix<'_>, layout: Layout, packed: &[u8], to: &mut Tile<'_>) {
+        let (rows, columns) = (to.rows(), to.columns());
+        let (inner, panel_rows) = avx2::packed_loop(weights.kind);
+        let (n_panels, n_chunks) = (rows.len().div_ceil(panel_rows), layout.n_in().div_ceil(CHUNK));
         self.activations.resize(columns.len(), Activations::NONE);
-        self.sums.resize(n_panels * columns.len() * N_ROWS, 0.0);
+        self.sums.resize(n_panels * columns.len() * panel_rows, 0.0);
         let flip = if weights.kind.class() == Class::Eight { 0 } else { 128 };
-        let inner = avx2::packed_loop(weights.kind);
         let mut copied = usize::MAX;
         for step in 0..n_panels * n_chunks {
             let (p, chunk) = match columns.len() {
@@ -90,23 +89,29 @@ impl Scratch {
                         activations.copy(column.as_ptr(), layout, (first_block, n_blocks), flip);
                     }
                 }
-                for g in 0..N_ROWS / GROUP {
-                    let row = |r: usize| (rows.start + p * N_ROWS + g * GROUP + r).min(rows.end - 1);
+                for g in 0..panel_rows / GROUP {
+                    let row = |r: usize| (rows.start + p * panel_rows + g * GROUP + r).min(rows.end - 1);
                     let group = std::array::from_fn(|r| weights.at(row(r), chunk * CHUNK));
-                    unpack::unpack::<true>(weights.kind, &group, n_blocks, &self.panel.group(g, N_ROWS), 0);
+                    unpack::unpack::<true>(
+                        weights.kind,
+                        &group,
+                        n_blocks,
+                        &self.panel.group(g, panel_rows),
+                        0,
+                    );
                 }
                 inner(&Chunk {
                     panel: self.panel.parts(),
                     n_blocks,
                     activations: &self.activations,
-                    to: self.sums[p * columns.len() * N_ROWS..].as_mut_ptr(),
+                    to: self.sums[p * columns.len() * panel_rows..].as_mut_ptr(),
                     is_first: chunk == 0,
                 });
             }
         }
         for (c, column) in columns.clone().enumerate() {
-            for (p, to) in to.column_f32(column).chunks_mut(N_ROWS).enumerate() {
-                let at = (p * columns.len() + c) * N_ROWS;
+            for (p, to) in to.column_f32(column).chunks_mut(panel_rows).enumerate() {
+                let at = (p * columns.len() + c) * panel_rows;
                 to.copy_from_slice(&self.sums[at..][..to.len()]);
             }
         }

@@ -22,7 +22,7 @@ use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::cell::RefCell;
 use std::ops::Range;
 
-use ggml::Tile;
+use ggml::{Tile, TileShape};
 
 use self::panel::{GROUP, Panel};
 use self::tile::{Column, Floats, Out, Packed, Rows, RowsLoop};
@@ -75,6 +75,8 @@ enum Step<'a> {
     Multiply(Range<usize>, Out),
 }
 
+/// Rows of a tile: whole panels, few enough that a slow core holds nobody up, enough that tiles cost nothing.
+const TILE_ROWS: usize = 64;
 /// Columns from which on their activations are worth keeping in a cache.
 const MANY_COLUMNS: usize = 16;
 
@@ -146,6 +148,14 @@ impl Simd {
         match self.0 {
             Level::Avx2 => "avx2",
             Level::Avx512Vnni => "avx512-vnni",
+        }
+    }
+
+    /// How a product of so many columns is cut into tiles.
+    pub fn tile(self, n_columns: usize) -> TileShape {
+        match self.0 {
+            Level::Avx2 => avx2_sweep::tile(n_columns),
+            Level::Avx512Vnni => TileShape::rows(TILE_ROWS),
         }
     }
 

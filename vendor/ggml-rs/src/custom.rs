@@ -21,9 +21,9 @@ use crate::DType;
 /// and shapes checks them in [`CustomOp::run`]. Panics are caught: the computation ends in
 /// [`crate::Error::Kernel`].
 pub trait CustomOp: Send + Sync {
-    /// How the result is cut. Asked once, when the node is made. Many small tiles even out the speed of the
-    /// cores, each costs about a function call; a result of one tile needs one thread.
-    fn tile(&self) -> TileShape;
+    /// How a result of `ne` rows and columns is cut. Asked once, when the node is made. Many small tiles even out the
+    /// speed of the cores, each costs about a function call; a result of one tile needs one thread.
+    fn tile(&self, ne: [usize; 2]) -> TileShape;
 
     /// Computes one tile of the result, all of it: what is not written holds leftovers. Tiles are computed in
     /// any order, by any thread, at the same time. The backend is busy with this very call: what waits for it

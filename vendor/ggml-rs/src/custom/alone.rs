@@ -46,7 +46,7 @@ pub fn run_alone<T: Element>(
     if result.is_empty() {
         return;
     }
-    let grid = Grid::new(T::DTYPE, ne, op.tile());
+    let grid = Grid::new(T::DTYPE, ne, op.tile(ne));
     let next = NextTile::default();
     let result = Shared(result.as_mut_ptr().cast());
     let work = || {

@@ -37,7 +37,8 @@ impl GraphBuilder {
             Shape { dtype: facts.dtype(), ne: facts.shape(), n_bytes: facts.n_bytes }
         });
         let shapes = shapes.collect();
-        let grid = Grid::new(dtype, [ne[0] as usize, ne[1] as usize], op.tile());
+        let cut = [ne[0] as usize, ne[1] as usize];
+        let grid = Grid::new(dtype, cut, op.tile(cut));
         // All threads of the graph are called whatever this says; it is how many the graph needs at least.
         let n_tasks = c_int::try_from(grid.n_tiles()).unwrap_or(c_int::MAX);
         let failure = Arc::clone(&self.customs.failure);

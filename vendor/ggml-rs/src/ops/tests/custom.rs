@@ -25,7 +25,7 @@ const CUTS: [TileShape; 6] = [
 struct Each<F>(TileShape, F);
 
 impl<F: Fn(&[Arg<'_>], usize, usize) -> f32 + Send + Sync> CustomOp for Each<F> {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         self.0
     }
 
@@ -180,7 +180,7 @@ fn a_graph_of_single_tiles_stays_on_one_thread() {
 struct Pack(usize);
 
 impl CustomOp for Pack {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         TileShape::columns(1)
     }
 
@@ -204,7 +204,7 @@ struct PackedProduct {
 }
 
 impl CustomOp for PackedProduct {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         TileShape::new(2, 3)
     }
 
@@ -503,7 +503,7 @@ fn wrong_nodes_and_tiles_panic() {
 struct Misfit(usize);
 
 impl CustomOp for Misfit {
-    fn tile(&self) -> TileShape {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
         TileShape::columns(2)
     }
 
