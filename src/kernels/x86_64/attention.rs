@@ -2,7 +2,7 @@
 //! in one order, so lanes may be whatever lies side by side.
 //!
 //! Many queries are the lanes of a vector, sixteen a group, and a key's or a value's elements are broadcast to
-//! them. A few queries go one by one; then keys are the lanes of scores, and elements those of the result.
+//! them. A few queries go one by one, see [`super::attention_one`].
 
 use std::arch::x86_64::{__m256, __m512};
 use std::cell::RefCell;
@@ -13,27 +13,26 @@ use ggml::Tile;
 use super::super::attention::{Cells, KEYS, LOWEST, Plane, Queries};
 use super::super::passes::LANES;
 use super::super::weights::WeightType;
+use super::attention_one::one;
 use super::functions::exp;
 use super::vector::Vector;
 use super::{Level, Simd, stage};
 
 /// Queries of one sequence from which on they are worth a group of lanes, by measurement.
 const FEW: usize = 6;
-/// Keys that a single query is done with at once: what fits a first-level cache in f32.
-const SOME: usize = 2 * LANES;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { values: Vec::new() }) };
 }
 
 /// Room for what a thread is at work with. Grows to the largest task.
-struct Scratch {
+pub(super) struct Scratch {
     values: Vec<f32>,
 }
 
 impl Scratch {
     /// Parts of so many elements each, in whole vectors.
-    fn parts<const N: usize>(&mut self, n: [usize; N]) -> [*mut f32; N] {
+    pub(super) fn parts<const N: usize>(&mut self, n: [usize; N]) -> [*mut f32; N] {
         let n = n.map(|n| n.next_multiple_of(LANES));
         let total = n.iter().sum();
         if self.values.len() < total {
@@ -48,10 +47,10 @@ impl Scratch {
 }
 
 /// What a tile works with.
-struct Job<'a> {
-    queries: &'a Queries<'a>,
-    keys: &'a Cells<'a>,
-    values: &'a Cells<'a>,
+pub(super) struct Job<'a> {
+    pub(super) queries: &'a Queries<'a>,
+    pub(super) keys: &'a Cells<'a>,
+    pub(super) values: &'a Cells<'a>,
     /// Queries.
     rows: Range<usize>,
 }
@@ -393,151 +392,4 @@ unsafe fn rows<V: Vector, const R: usize>(
         }
     }
     R
-}
-
-/// The query of `row`, alone.
-#[inline(always)]
-unsafe fn one<V: Vector>(job: &Job<'_>, row: usize, scratch: &mut Scratch, to: &mut [f32]) {
-    let head_dim = job.queries.head_dim;
-    let padded = head_dim.next_multiple_of(LANES);
-    let [query, sums, of_block, shares, room] =
-        scratch.parts([head_dim, padded, padded, KEYS, SOME * padded.max(SOME)]);
-    let n_seen = job.queries.n_seen(row);
-    // SAFETY: the caller's promise; all parts are as long as their shapes say.
-    unsafe {
-        for (e, q) in job.queries.row(row).iter().enumerate() {
-            *query.add(e) = q * job.queries.scale;
-        }
-        let zero = V::of(0.0);
-        for d in (0..padded).step_by(LANES) {
-            zero.store(sums.add(d));
-        }
-        let (mut maximum, mut weight) = (V::of(LOWEST), zero);
-        for b in 0..n_seen.div_ceil(KEYS) {
-            let n = KEYS.min(n_seen - b * KEYS);
-            let highest = scores_of_one::<V>(&job.keys.block(b, n), query, shares, room);
-            for c in (0..n).step_by(LANES) {
-                let at = shares.add(c);
-                exp(V::load(at).sub(highest), zero).store(at);
-            }
-            for d in (0..padded).step_by(LANES) {
-                zero.store(of_block.add(d));
-            }
-            let share = values_of_one::<V>(&job.values.block(b, n), shares, of_block, room);
-
-            let before = maximum;
-            maximum = before.max(highest);
-            let (keep, join) = (exp(before.sub(maximum), zero), exp(highest.sub(maximum), zero));
-            weight = V::of(share).mul_add(join, weight.mul(keep));
-            for d in (0..padded).step_by(LANES) {
-                let at = sums.add(d);
-                V::load(of_block.add(d)).mul_add(join, V::load(at).mul(keep)).store(at);
-            }
-        }
-        let inverse = V::of(1.0).div(weight);
-        for d in (0..padded).step_by(LANES) {
-            let at = sums.add(d);
-            V::load(at).mul(inverse).store(at);
-        }
-        to.copy_from_slice(std::slice::from_raw_parts(sums, head_dim));
-    }
-}
-
-/// Scores of all keys of a block, and in every lane the highest of them. What is behind the last one in its vector
-/// is below all.
-#[inline(always)]
-unsafe fn scores_of_one<V: Vector>(
-    keys: &Plane<'_>,
-    query: *const f32,
-    scores: *mut f32,
-    room: *mut f32,
-) -> V {
-    let n = keys.n_rows();
-    // SAFETY: the caller's promise.
-    unsafe {
-        for first in (0..n).step_by(SOME) {
-            stage::turned(&keys.rows(first, SOME), room, SOME);
-            let mut sums = [V::of(0.0); SOME / LANES];
-            for e in 0..keys.width() {
-                let q = V::of(*query.add(e));
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::load(room.add(e * SOME + v * LANES)).mul_add(q, *sum);
-                }
-            }
-            for (v, sum) in sums.into_iter().enumerate() {
-                sum.store(scores.add(first + v * LANES));
-            }
-        }
-        for c in n..n.next_multiple_of(LANES) {
-            *scores.add(c) = f32::NEG_INFINITY;
-        }
-        let mut highest = V::of(LOWEST);
-        for c in (0..n).step_by(LANES) {
-            highest = highest.max(V::load(scores.add(c)));
-        }
-        let mut lanes = [0f32; LANES];
-        highest.store(lanes.as_mut_ptr());
-        V::of(lanes.into_iter().fold(LOWEST, |a, b| if a > b { a } else { b }))
-    }
-}
-
-/// Adds the values of a block by their shares to `sums`, and yields the sum of the shares.
-#[inline(always)]
-unsafe fn values_of_one<V: Vector>(
-    values: &Plane<'_>,
-    shares: *const f32,
-    sums: *mut f32,
-    room: *mut f32,
-) -> f32 {
-    const CHUNK: usize = 4;
-    let padded = values.width().next_multiple_of(LANES);
-    let mut share = 0.0;
-    for first in (0..values.n_rows()).step_by(SOME) {
-        let some = values.rows(first, SOME);
-        let n = some.n_rows();
-        // SAFETY: the caller's promise.
-        unsafe {
-            stage::in_order(&some, room, padded);
-            let shares = shares.add(first);
-            for c in 0..n {
-                share += *shares.add(c);
-            }
-            let mut d = 0;
-            while d + CHUNK * LANES <= padded {
-                add_values::<V, CHUNK>(room.add(d), padded, (shares, n), sums.add(d));
-                d += CHUNK * LANES;
-            }
-            while d < padded {
-                add_values::<V, 1>(room.add(d), padded, (shares, n), sums.add(d));
-                d += LANES;
-            }
-        }
-    }
-    share
-}
-
-/// `N` vectors of the elements of `n` cells.
-#[inline(always)]
-unsafe fn add_values<V: Vector, const N: usize>(
-    values: *const f32,
-    stride: usize,
-    (shares, n): (*const f32, usize),
-    to: *mut f32,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut sums = [V::of(0.0); N];
-        for (v, sum) in sums.iter_mut().enumerate() {
-            *sum = V::load(to.add(v * LANES));
-        }
-        for c in 0..n {
-            let share = V::of(*shares.add(c));
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = V::load(values.add(c * stride + v * LANES)).mul_add(share, *sum);
-            }
-        }
-        for (v, sum) in sums.into_iter().enumerate() {
-            sum.store(to.add(v * LANES));
-        }
-    }
 }

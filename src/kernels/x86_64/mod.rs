@@ -3,6 +3,7 @@
 
 mod activations;
 mod attention;
+mod attention_one;
 mod avx2;
 mod avx2_rows;
 mod avx2_sweep;

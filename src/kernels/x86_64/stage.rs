@@ -8,7 +8,7 @@ use super::super::packed::BLOCK;
 use super::super::weights::WeightType;
 
 /// Elements of a row that are read at once.
-trait Elements {
+pub(super) trait Elements {
     /// Elements `i` to `i + 8` of the row at `row`; `i` is a multiple of 8.
     ///
     /// # Safety
@@ -16,9 +16,9 @@ trait Elements {
     unsafe fn eight(row: *const u8, i: usize) -> __m256;
 }
 
-struct F32;
-struct F16;
-struct Q8;
+pub(super) struct F32;
+pub(super) struct F16;
+pub(super) struct Q8;
 
 impl Elements for F32 {
     #[inline]
@@ -133,7 +133,7 @@ unsafe fn turn<E: Elements>(plane: &Plane<'_>, to: *mut f32, stride: usize) {
 /// Eight rows of eight to eight columns.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn transposed(rows: [__m256; 8]) -> [__m256; 8] {
+pub(super) fn transposed(rows: [__m256; 8]) -> [__m256; 8] {
     // Pairs, then fours within each half, then halves.
     let pair = |i: usize| {
         let (a, b) = (rows[2 * i], rows[2 * i + 1]);
