@@ -108,12 +108,6 @@ impl<'a> Plane<'a> {
         &self.bytes[r * self.stride..]
     }
 
-    /// The rows from `first` on, at most `n` of them.
-    pub fn rows(&self, first: usize, n: usize) -> Plane<'a> {
-        let n_rows = n.min(self.n_rows - first);
-        Plane { bytes: self.row(first), n_rows, ..*self }
-    }
-
     /// Element `i` of row `r`.
     pub fn value(&self, r: usize, i: usize) -> f32 {
         assert!(i < self.width, "expected an element below {}, found {i}", self.width);

@@ -1,6 +1,6 @@
-//! One column with AVX2: what decoding does, where reading the weights is all that takes time. Rows are
+//! One column with AVX2, or a few: what decoding does, where reading the weights is all that takes time. Rows are
 //! multiplied as they lie, eight at once, and their products are added across the lanes at the end of each
-//! block; that is less work than building a panel for a single column. Integer sums are exact, so the bits are
+//! block; that is less work than building a panel for so few columns. Integer sums are exact, so the bits are
 //! those of `avx2`.
 
 use std::arch::x86_64::*;
@@ -18,63 +18,69 @@ type Rows = RowsOf<N_ROWS>;
 /// Bytes from what is read to what is asked for.
 const AHEAD: usize = 256;
 
-/// Eight rows times the column.
+/// Eight rows times the columns.
 ///
 /// # Safety
-/// AVX2, FMA and F16C; the rows are whole and of `kind`, the column is as long.
+/// AVX2, FMA and F16C; the rows are whole and of `kind`, the columns are as long.
 #[target_feature(enable = "avx2,f16c,fma")]
-pub(super) unsafe fn product(kind: WeightType, rows: &Rows, x: &Column) -> [f32; N_ROWS] {
+pub(super) unsafe fn product<const C: usize>(
+    kind: WeightType,
+    rows: &Rows,
+    x: &[Column; C],
+) -> [[f32; N_ROWS]; C] {
     // SAFETY: the caller's promise.
     let sums = unsafe {
         match kind {
-            WeightType::Q4_0 => small::<18, 2, false, false>(rows, x),
-            WeightType::Q4_1 => small::<20, 4, false, true>(rows, x),
-            WeightType::Q5_0 => small::<22, 6, true, false>(rows, x),
-            WeightType::Q5_1 => small::<24, 8, true, true>(rows, x),
+            WeightType::Q4_0 => small::<18, 2, false, false, C>(rows, x),
+            WeightType::Q4_1 => small::<20, 4, false, true, C>(rows, x),
+            WeightType::Q5_0 => small::<22, 6, true, false, C>(rows, x),
+            WeightType::Q5_1 => small::<24, 8, true, true, C>(rows, x),
             WeightType::Q8_0 => q8_0(rows, x),
             WeightType::Iq4Nl => iq4_nl(rows, x),
-            WeightType::Q4K => super_blocks::<144, false>(rows, x),
-            WeightType::Q5K => super_blocks::<176, true>(rows, x),
+            WeightType::Q4K => super_blocks::<144, false, C>(rows, x),
+            WeightType::Q5K => super_blocks::<176, true, C>(rows, x),
             WeightType::Q6K => q6_k(rows, x),
-            WeightType::F16 | WeightType::Bf16 | WeightType::F32 => _mm256_setzero_ps(),
+            WeightType::F16 | WeightType::Bf16 | WeightType::F32 => [_mm256_setzero_ps(); C],
         }
     };
-    let mut out = [0.0; N_ROWS];
-    // SAFETY: eight floats.
-    unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sums) };
+    let mut out = [[0.0; N_ROWS]; C];
+    for (out, sums) in out.iter_mut().zip(sums) {
+        // SAFETY: eight floats.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sums) };
+    }
     out
 }
 
-/// Sums of a chunk, and of all chunks before it.
-struct Sums {
-    chunk: __m256,
-    total: __m256,
+/// Sums of a chunk, and of all chunks before it, a column each.
+struct Sums<const C: usize> {
+    chunk: [__m256; C],
+    total: [__m256; C],
 }
 
-impl Sums {
+impl<const C: usize> Sums<C> {
     #[inline(always)]
-    unsafe fn new() -> Sums {
+    unsafe fn new() -> Sums<C> {
         // SAFETY: AVX.
-        unsafe { Sums { chunk: _mm256_setzero_ps(), total: _mm256_setzero_ps() } }
+        unsafe { Sums { chunk: [_mm256_setzero_ps(); C], total: [_mm256_setzero_ps(); C] } }
     }
 
-    /// Adds block `b`: its integers times the column's scale and the rows' scales.
+    /// Adds block `b` of column `c`: its integers times the column's scale and the rows' scales.
     #[inline(always)]
-    unsafe fn add(&mut self, x: &Column, b: usize, whole: __m256i, scales: __m256) {
+    unsafe fn add(&mut self, x: &[Column; C], c: usize, b: usize, whole: __m256i, scales: __m256) {
         // SAFETY: FMA; the column has block `b`.
         unsafe {
-            let scale = _mm256_set1_ps(x.scales.add(b).read_unaligned());
+            let scale = _mm256_set1_ps(x[c].scales.add(b).read_unaligned());
             let value = _mm256_mul_ps(_mm256_cvtepi32_ps(whole), scale);
-            self.chunk = _mm256_fmadd_ps(value, scales, self.chunk);
+            self.chunk[c] = _mm256_fmadd_ps(value, scales, self.chunk[c]);
         }
     }
 
     #[inline(always)]
-    unsafe fn add_minimums(&mut self, x: &Column, b: usize, minimums: __m256) {
+    unsafe fn add_minimums(&mut self, x: &[Column; C], c: usize, b: usize, minimums: __m256) {
         // SAFETY: FMA; the column has block `b`.
         unsafe {
-            let sum = _mm256_set1_ps(x.sums.add(b).read_unaligned());
-            self.chunk = _mm256_fmadd_ps(sum, minimums, self.chunk);
+            let sum = _mm256_set1_ps(x[c].sums.add(b).read_unaligned());
+            self.chunk[c] = _mm256_fmadd_ps(sum, minimums, self.chunk[c]);
         }
     }
 
@@ -83,11 +89,13 @@ impl Sums {
     unsafe fn end_block(&mut self, b: usize, n_blocks: usize) {
         const LAST: usize = CHUNK / BLOCK - 1;
         if b % (LAST + 1) == LAST || b + 1 == n_blocks {
-            // SAFETY: AVX.
-            unsafe {
-                let is_first = b <= LAST;
-                self.total = if is_first { self.chunk } else { _mm256_add_ps(self.total, self.chunk) };
-                self.chunk = _mm256_setzero_ps();
+            let is_first = b <= LAST;
+            for (chunk, total) in self.chunk.iter_mut().zip(&mut self.total) {
+                // SAFETY: AVX.
+                unsafe {
+                    *total = if is_first { *chunk } else { _mm256_add_ps(*total, *chunk) };
+                    *chunk = _mm256_setzero_ps();
+                }
             }
         }
     }
@@ -115,9 +123,19 @@ unsafe fn pair(rows: &Rows, r: usize, offset: usize) -> __m256i {
     }
 }
 
-/// The activations of block `b`, each half of them for both rows of a pair.
+/// The activations of block `b` of every column, each half of them for both rows of a pair.
 #[inline(always)]
-unsafe fn activations(x: &Column, b: usize) -> [__m256i; 2] {
+unsafe fn activations<const C: usize>(x: &[Column; C], b: usize) -> [[__m256i; 2]; C] {
+    let mut all = [[_mm256_setzero_si256(); 2]; C];
+    for (a, x) in all.iter_mut().zip(x) {
+        // SAFETY: the caller's promise.
+        *a = unsafe { activations_of(x, b) };
+    }
+    all
+}
+
+#[inline(always)]
+unsafe fn activations_of(x: &Column, b: usize) -> [__m256i; 2] {
     // SAFETY: AVX2; the column has block `b`.
     unsafe {
         let half = |at: usize| _mm256_broadcastsi128_si256(_mm_loadu_si128(x.codes.add(at).cast()));
@@ -178,12 +196,6 @@ unsafe fn four(ab: __m256i, cd: __m256i) -> __m256i {
     unsafe { _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd)) }
 }
 
-/// What part `part` of a few blocks yields for each pair of rows.
-#[inline(always)]
-fn of_part<const N: usize>(dots: &[[__m256i; N]; 4], part: usize) -> [__m256i; 4] {
-    [dots[0][part], dots[1][part], dots[2][part], dots[3][part]]
-}
-
 /// Products of a block's codes without sign, of at most 5 bits.
 #[inline(always)]
 unsafe fn dot_low(codes: [__m256i; 2], a: [__m256i; 2]) -> __m256i {
@@ -225,10 +237,16 @@ unsafe fn fifth_bits(rows: &Rows, r: usize, offset: usize) -> [__m256i; 2] {
 
 /// q4_0, q4_1, q5_0, q5_1, as in `unpack`.
 #[inline(always)]
-unsafe fn small<const BYTES: usize, const NIBBLES: usize, const FIFTH: bool, const MINIMUM: bool>(
+unsafe fn small<
+    const BYTES: usize,
+    const NIBBLES: usize,
+    const FIFTH: bool,
+    const MINIMUM: bool,
+    const C: usize,
+>(
     rows: &Rows,
-    x: &Column,
-) -> __m256 {
+    x: &[Column; C],
+) -> [__m256; C] {
     // SAFETY: offsets stay within the rows that the caller promised.
     unsafe {
         let offset = match (FIFTH, MINIMUM) {
@@ -243,23 +261,32 @@ unsafe fn small<const BYTES: usize, const NIBBLES: usize, const FIFTH: bool, con
                 prefetch(rows, at);
             }
             let a = activations(x, b);
-            let mut dots = [_mm256_setzero_si256(); 4];
-            for (r, dots) in dots.iter_mut().enumerate() {
+            // By column and pair of rows.
+            let mut dots = [[_mm256_setzero_si256(); 4]; C];
+            for r in 0..4 {
                 let mut codes = nibbles(pair(rows, r, at + NIBBLES));
                 if FIFTH {
                     let fifth = fifth_bits(rows, r, at + NIBBLES - 4);
                     codes = [_mm256_or_si256(codes[0], fifth[0]), _mm256_or_si256(codes[1], fifth[1])];
                 }
-                *dots = dot_low(codes, a);
+                for (dots, a) in dots.iter_mut().zip(a) {
+                    dots[r] = dot_low(codes, a);
+                }
             }
-            let whole = _mm256_add_epi32(added_narrow(dots), correction(word(x.pairs, b), offset));
             let scales = halves(&rows.at, at);
-            sums.add(x, b, whole, scales);
+            let mut minimums = _mm256_setzero_ps();
             if MINIMUM {
-                let minimums = halves(&rows.at, at + 2);
-                let minimums =
-                    if FIFTH { _mm256_fmadd_ps(scales, _mm256_set1_ps(16.0), minimums) } else { minimums };
-                sums.add_minimums(x, b, minimums);
+                minimums = halves(&rows.at, at + 2);
+                if FIFTH {
+                    minimums = _mm256_fmadd_ps(scales, _mm256_set1_ps(16.0), minimums);
+                }
+            }
+            for (c, dots) in dots.into_iter().enumerate() {
+                let whole = _mm256_add_epi32(added_narrow(dots), correction(word(x[c].pairs, b), offset));
+                sums.add(x, c, b, whole, scales);
+                if MINIMUM {
+                    sums.add_minimums(x, c, b, minimums);
+                }
             }
             sums.end_block(b, rows.n_blocks);
         }
@@ -268,7 +295,7 @@ unsafe fn small<const BYTES: usize, const NIBBLES: usize, const FIFTH: bool, con
 }
 
 #[inline(always)]
-unsafe fn q8_0(rows: &Rows, x: &Column) -> __m256 {
+unsafe fn q8_0<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
     // SAFETY: offsets stay within the rows that the caller promised.
     unsafe {
         let mut sums = Sums::new();
@@ -276,11 +303,17 @@ unsafe fn q8_0(rows: &Rows, x: &Column) -> __m256 {
             let at = b * 34;
             prefetch(rows, at);
             let a = activations(x, b);
-            let mut dots = [_mm256_setzero_si256(); 4];
-            for (r, dots) in dots.iter_mut().enumerate() {
-                *dots = dot_eight([pair(rows, r, at + 2), pair(rows, r, at + 18)], a);
+            let mut dots = [[_mm256_setzero_si256(); 4]; C];
+            for r in 0..4 {
+                let codes = [pair(rows, r, at + 2), pair(rows, r, at + 18)];
+                for (dots, a) in dots.iter_mut().zip(a) {
+                    dots[r] = dot_eight(codes, a);
+                }
             }
-            sums.add(x, b, added_wide(dots), halves(&rows.at, at));
+            let scales = halves(&rows.at, at);
+            for (c, dots) in dots.into_iter().enumerate() {
+                sums.add(x, c, b, added_wide(dots), scales);
+            }
             sums.end_block(b, rows.n_blocks);
         }
         sums.total
@@ -288,7 +321,7 @@ unsafe fn q8_0(rows: &Rows, x: &Column) -> __m256 {
 }
 
 #[inline(always)]
-unsafe fn iq4_nl(rows: &Rows, x: &Column) -> __m256 {
+unsafe fn iq4_nl<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
     // SAFETY: offsets stay within the rows that the caller promised; the table is 16 bytes.
     unsafe {
         let levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(NONLINEAR.as_ptr().cast()));
@@ -299,13 +332,18 @@ unsafe fn iq4_nl(rows: &Rows, x: &Column) -> __m256 {
                 prefetch(rows, at);
             }
             let a = activations(x, b);
-            let mut dots = [_mm256_setzero_si256(); 4];
-            for (r, dots) in dots.iter_mut().enumerate() {
+            let mut dots = [[_mm256_setzero_si256(); 4]; C];
+            for r in 0..4 {
                 let [low, high] = nibbles(pair(rows, r, at + 2));
                 let codes = [_mm256_shuffle_epi8(levels, low), _mm256_shuffle_epi8(levels, high)];
-                *dots = dot_eight(codes, a);
+                for (dots, a) in dots.iter_mut().zip(a) {
+                    dots[r] = dot_eight(codes, a);
+                }
             }
-            sums.add(x, b, added_wide(dots), halves(&rows.at, at));
+            let scales = halves(&rows.at, at);
+            for (c, dots) in dots.into_iter().enumerate() {
+                sums.add(x, c, b, added_wide(dots), scales);
+            }
             sums.end_block(b, rows.n_blocks);
         }
         sums.total
@@ -314,7 +352,10 @@ unsafe fn iq4_nl(rows: &Rows, x: &Column) -> __m256 {
 
 /// q4_k and q5_k, as in `unpack`.
 #[inline(always)]
-unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, x: &Column) -> __m256 {
+unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const C: usize>(
+    rows: &Rows,
+    x: &[Column; C],
+) -> [__m256; C] {
     // SAFETY: offsets stay within the rows that the caller promised.
     unsafe {
         let nibbles_at = if FIFTH { 48 } else { 16 };
@@ -324,40 +365,46 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, x: &C
             let (mut scales, mut minimums) = ([[0f32; N_ROWS]; 8], [[0f32; N_ROWS]; 8]);
             let (scales_to, minimums_to) = (scales.as_mut_ptr().cast(), minimums.as_mut_ptr().cast());
             sub_scales::<FIFTH>(&rows.at, at, scales_to, minimums_to, N_ROWS);
-            for c in 0..4 {
-                prefetch(rows, at + BYTES / 4 * c);
-                let first = 8 * sb + 2 * c;
+            for pair_of_blocks in 0..4 {
+                prefetch(rows, at + BYTES / 4 * pair_of_blocks);
+                let first = 8 * sb + 2 * pair_of_blocks;
                 let a = [activations(x, first), activations(x, first + 1)];
-                // By pair of rows and part.
-                let mut dots = [[_mm256_setzero_si256(); 2]; 4];
-                for (r, dots) in dots.iter_mut().enumerate() {
+                // By part, column and pair of rows.
+                let mut dots = [[[_mm256_setzero_si256(); 4]; C]; 2];
+                for r in 0..4 {
                     let mut codes = [[_mm256_setzero_si256(); 2]; 2];
                     for half in 0..2 {
-                        let both = nibbles(pair(rows, r, at + nibbles_at + 32 * c + 16 * half));
+                        let both = nibbles(pair(rows, r, at + nibbles_at + 32 * pair_of_blocks + 16 * half));
                         codes[0][half] = both[0];
                         codes[1][half] = both[1];
                         if FIFTH {
                             let fifth = pair(rows, r, at + 16 + 16 * half);
                             for (part, codes) in codes.iter_mut().enumerate() {
-                                let bit = _mm256_set1_epi8((1 << (2 * c + part)) as u8 as i8);
+                                let bit = _mm256_set1_epi8((1 << (2 * pair_of_blocks + part)) as u8 as i8);
                                 let set = _mm256_cmpeq_epi8(_mm256_and_si256(fifth, bit), bit);
                                 let sixteen = _mm256_and_si256(set, _mm256_set1_epi8(16));
                                 codes[half] = _mm256_or_si256(codes[half], sixteen);
                             }
                         }
                     }
-                    for (part, codes) in codes.into_iter().enumerate() {
-                        dots[part] = dot_low(codes, a[part]);
+                    for ((dots, codes), a) in dots.iter_mut().zip(codes).zip(a) {
+                        for (dots, a) in dots.iter_mut().zip(a) {
+                            dots[r] = dot_low(codes, a);
+                        }
                     }
                 }
-                for part in 0..2 {
-                    let (b, at) = (first + part, 2 * c + part);
-                    let mut whole = added_narrow(of_part(&dots, part));
-                    if FIFTH {
-                        whole = _mm256_add_epi32(whole, correction(word(x.pairs, b), 16));
+                for (part, dots) in dots.into_iter().enumerate() {
+                    let (b, at) = (first + part, 2 * pair_of_blocks + part);
+                    let scales = _mm256_loadu_ps(scales[at].as_ptr());
+                    let minimums = _mm256_loadu_ps(minimums[at].as_ptr());
+                    for (c, dots) in dots.into_iter().enumerate() {
+                        let mut whole = added_narrow(dots);
+                        if FIFTH {
+                            whole = _mm256_add_epi32(whole, correction(word(x[c].pairs, b), 16));
+                        }
+                        sums.add(x, c, b, whole, scales);
+                        sums.add_minimums(x, c, b, minimums);
                     }
-                    sums.add(x, b, whole, _mm256_loadu_ps(scales[at].as_ptr()));
-                    sums.add_minimums(x, b, _mm256_loadu_ps(minimums[at].as_ptr()));
                     sums.end_block(b, rows.n_blocks);
                 }
             }
@@ -367,7 +414,7 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool>(rows: &Rows, x: &C
 }
 
 #[inline(always)]
-unsafe fn q6_k(rows: &Rows, x: &Column) -> __m256 {
+unsafe fn q6_k<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
     // SAFETY: offsets stay within the rows that the caller promised.
     unsafe {
         let two_bits = _mm256_set1_epi8(0x30);
@@ -379,11 +426,11 @@ unsafe fn q6_k(rows: &Rows, x: &Column) -> __m256 {
             let bytes = turned(&rows.at, at + 192);
             for n in 0..2 {
                 let first = 8 * sb + 4 * n;
-                // Sums of half blocks: by half, pair of rows and part.
-                let mut dots = [[[_mm256_setzero_si256(); 4]; 4]; 2];
+                // Sums of half blocks: by half, part, column and pair of rows.
+                let mut dots = [[[[_mm256_setzero_si256(); 4]; C]; 4]; 2];
                 for (half, dots) in dots.iter_mut().enumerate() {
                     prefetch(rows, at + 105 * n + 52 * half);
-                    for (r, dots) in dots.iter_mut().enumerate() {
+                    for r in 0..4 {
                         let near = nibbles(pair(rows, r, at + 64 * n + 16 * half));
                         let far = nibbles(pair(rows, r, at + 64 * n + 32 + 16 * half));
                         let high = pair(rows, r, at + 128 + 32 * n + 16 * half);
@@ -393,27 +440,34 @@ unsafe fn q6_k(rows: &Rows, x: &Column) -> __m256 {
                             _mm256_or_si256(near[1], two(high)),
                             _mm256_or_si256(far[1], two(_mm256_srli_epi16(high, 2))),
                         ];
-                        for (part, codes) in codes.into_iter().enumerate() {
-                            let a = activations(x, first + part)[half];
-                            dots[part] = _mm256_maddubs_epi16(codes, a);
+                        for (part, (dots, codes)) in dots.iter_mut().zip(codes).enumerate() {
+                            for (dots, x) in dots.iter_mut().zip(x) {
+                                let a = activations_of(x, first + part)[half];
+                                dots[r] = _mm256_maddubs_epi16(codes, a);
+                            }
                         }
                     }
                 }
                 for part in 0..4 {
                     let b = first + part;
-                    let half_pairs = word(x.half_pairs, b);
-                    let pairs = [half_pairs, _mm256_sub_epi16(word(x.pairs, b), half_pairs)];
-                    let mut whole = _mm256_setzero_si256();
-                    for (half, dots) in dots.iter().enumerate() {
-                        let sum = added_narrow(of_part(dots, part));
-                        let sum = _mm256_add_epi32(sum, correction(pairs[half], 32));
-                        // Byte 2 * (4 * n + part) + half of 16, with its sign.
+                    // Byte 2 * (4 * n + part) + half of 16, with its sign.
+                    let whole_scale = |half: usize| {
                         let i = 2 * (4 * n + part) + half;
                         let left = _mm_cvtsi32_si128(24 - 8 * (i as i32 % 4));
-                        let scale = _mm256_srai_epi32(_mm256_sll_epi32(bytes[i / 4], left), 24);
-                        whole = _mm256_add_epi32(whole, _mm256_mullo_epi32(sum, scale));
+                        _mm256_srai_epi32(_mm256_sll_epi32(bytes[i / 4], left), 24)
+                    };
+                    let whole_scales = [whole_scale(0), whole_scale(1)];
+                    for (c, x_c) in x.iter().enumerate() {
+                        let half_pairs = word(x_c.half_pairs, b);
+                        let pairs = [half_pairs, _mm256_sub_epi16(word(x_c.pairs, b), half_pairs)];
+                        let mut whole = _mm256_setzero_si256();
+                        for (half, dots) in dots.iter().enumerate() {
+                            let sum = added_narrow(dots[part][c]);
+                            let sum = _mm256_add_epi32(sum, correction(pairs[half], 32));
+                            whole = _mm256_add_epi32(whole, _mm256_mullo_epi32(sum, whole_scales[half]));
+                        }
+                        sums.add(x, c, b, whole, scale);
                     }
-                    sums.add(x, b, whole, scale);
                     sums.end_block(b, rows.n_blocks);
                 }
             }

@@ -85,34 +85,39 @@ thread_local! {
     static PANEL: RefCell<Box<Panel>> = RefCell::new(Panel::boxed());
 }
 
-/// The rows of `sums` times its one column.
+/// The rows of `sums` times its `C` columns.
 ///
 /// # Safety
-/// The CPU has what `product` takes; `weights` are of an integer type and have the rows, `packed` has the column.
-unsafe fn multiply_column<const N: usize>(
+/// The CPU has what `product` takes; `weights` are of an integer type and have the rows, `packed` has the columns.
+unsafe fn multiply_columns<const N: usize, const C: usize>(
     weights: &Matrix<'_>,
     layout: Layout,
     packed: &[u8],
     sums: &mut Tile<'_>,
-    product: RowsLoop<N>,
+    product: RowsLoop<N, C>,
 ) {
-    let (rows, column) = (sums.rows(), sums.columns().start);
-    let packed = &packed[column * layout.column_bytes()..][..layout.column_bytes()];
-    let part = |at: usize| packed[at..].as_ptr();
-    let x = Column {
-        codes: packed.as_ptr().cast(),
-        scales: part(layout.scales()).cast(),
-        sums: part(layout.sums()).cast(),
-        pairs: part(layout.pairs()).cast(),
-        half_pairs: part(layout.half_pairs()).cast(),
-    };
-    let out = sums.column_f32(column);
-    for (out, first) in out.chunks_mut(N).zip(rows.clone().step_by(N)) {
+    let (rows, columns) = (sums.rows(), sums.columns());
+    let x: [Column; C] = std::array::from_fn(|c| {
+        let packed = &packed[(columns.start + c) * layout.column_bytes()..][..layout.column_bytes()];
+        let part = |at: usize| packed[at..].as_ptr();
+        Column {
+            codes: packed.as_ptr().cast(),
+            scales: part(layout.scales()).cast(),
+            sums: part(layout.sums()).cast(),
+            pairs: part(layout.pairs()).cast(),
+            half_pairs: part(layout.half_pairs()).cast(),
+        }
+    });
+    for first in rows.clone().step_by(N) {
         let at = std::array::from_fn(|r| weights.at((first + r).min(rows.end - 1), 0));
-        let rows = Rows { at, row_bytes: weights.row_bytes, n_blocks: layout.n_blocks() };
-        // SAFETY: the caller's promise; `at` yields whole rows, and the column is whole.
-        let found = unsafe { product(weights.kind, &rows, &x) };
-        out.copy_from_slice(&found[..out.len()]);
+        let some = Rows { at, row_bytes: weights.row_bytes, n_blocks: layout.n_blocks() };
+        // SAFETY: the caller's promise; `at` yields whole rows, and the columns are whole.
+        let found = unsafe { product(weights.kind, &some, &x) };
+        for (column, found) in columns.clone().zip(found) {
+            let to = &mut sums.column_f32(column)[first - rows.start..];
+            let n = to.len().min(N);
+            to[..n].copy_from_slice(&found[..n]);
+        }
     }
 }
 
@@ -183,13 +188,24 @@ impl Simd {
         assert!(sums.rows().end <= weights.n_out(), "expected as many rows of weights as of sums");
         // SAFETY: the level says what the CPU has; rows and columns are there.
         unsafe {
+            // Six bits are taken apart into so many sums that three columns of them fit no registers.
+            let is_six = weights.kind.class() == Class::Six;
             match (self.0, sums.columns().len()) {
                 (Level::Avx2, 1) => {
-                    return multiply_column(weights, layout, packed, sums, avx2_rows::product);
+                    return multiply_columns(weights, layout, packed, sums, avx2_rows::product::<1>);
+                }
+                (Level::Avx2, 2) => {
+                    return multiply_columns(weights, layout, packed, sums, avx2_rows::product::<2>);
+                }
+                (Level::Avx2, 3) if !is_six => {
+                    return multiply_columns(weights, layout, packed, sums, avx2_rows::product::<3>);
+                }
+                (Level::Avx2, 4) if !is_six => {
+                    return multiply_columns(weights, layout, packed, sums, avx2_rows::product::<4>);
                 }
                 (Level::Avx2, _) => return avx2_sweep::multiply(weights, layout, packed, sums),
                 (Level::Avx512Vnni, 1) => {
-                    return multiply_column(weights, layout, packed, sums, vnni_rows::product);
+                    return multiply_columns(weights, layout, packed, sums, vnni_rows::product);
                 }
                 (Level::Avx512Vnni, _) => {}
             }

@@ -88,11 +88,12 @@ impl Out {
     }
 }
 
-/// `N` rows of a type times a column.
+/// `N` rows of a type times `C` columns.
 ///
 /// # Safety
-/// The CPU has what its module says; rows and column are whole and of one length.
-pub(super) type RowsLoop<const N: usize> = unsafe fn(WeightType, &Rows<N>, &Column) -> [f32; N];
+/// The CPU has what its module says; rows and columns are whole and of one length.
+pub(super) type RowsLoop<const N: usize, const C: usize> =
+    unsafe fn(WeightType, &Rows<N>, &[Column; C]) -> [[f32; N]; C];
 
 /// An inner loop.
 ///

@@ -23,7 +23,7 @@ const AHEAD: usize = 192;
 /// # Safety
 /// AVX-512 F, BW and VNNI, F16C; the rows are whole and of `kind`, the column is as long.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,f16c,fma")]
-pub(super) unsafe fn product(kind: WeightType, rows: &Rows, x: &Column) -> [f32; N_ROWS] {
+pub(super) unsafe fn product(kind: WeightType, rows: &Rows, [x]: &[Column; 1]) -> [[f32; N_ROWS]; 1] {
     // SAFETY: the caller's promise.
     let sums = unsafe {
         match kind {
@@ -42,7 +42,7 @@ pub(super) unsafe fn product(kind: WeightType, rows: &Rows, x: &Column) -> [f32;
     let mut out = [0.0; N_ROWS];
     // SAFETY: sixteen floats.
     unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sums) };
-    out
+    [out]
 }
 
 /// Sums of a chunk, and of all chunks before it.
