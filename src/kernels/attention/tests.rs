@@ -9,8 +9,6 @@ use super::*;
 
 const N_HEAD: usize = 4;
 const N_HEAD_KV: usize = 2;
-const HEAD_DIM: usize = 32;
-const HEADS: Heads = Heads { n_head: N_HEAD as u64, n_head_kv: N_HEAD_KV as u64, head_dim: HEAD_DIM as u64 };
 
 /// Distance of a result from the one with all digits; values go from -1 to 1.
 const F64_BOUND: f64 = 1e-6;
@@ -18,6 +16,7 @@ const F64_BOUND: f64 = 1e-6;
 /// Keys and values of `n_cells` cells of 2 heads in a type that caches have.
 struct Cache {
     kind: WeightType,
+    head_dim: usize,
     n_cells: usize,
     /// As a cache lies in memory.
     bytes: [Vec<u8>; 2],
@@ -26,8 +25,8 @@ struct Cache {
 }
 
 impl Cache {
-    fn new(kind: WeightType, n_cells: usize, numbers: &mut Numbers) -> Cache {
-        let n = N_HEAD_KV * HEAD_DIM;
+    fn new(kind: WeightType, [head_dim, n_cells]: [usize; 2], numbers: &mut Numbers) -> Cache {
+        let n = N_HEAD_KV * head_dim;
         let halves = [(); 2].map(|()| {
             let floats: Vec<f32> = (0..n * n_cells).map(|_| numbers.float()).collect();
             let mut bytes = vec![0; kind.row_bytes(floats.len()).unwrap()];
@@ -37,11 +36,11 @@ impl Cache {
             (bytes, floats)
         });
         let [(k, k_floats), (v, v_floats)] = halves;
-        Cache { kind, n_cells, bytes: [k, v], floats: [k_floats, v_floats] }
+        Cache { kind, head_dim, n_cells, bytes: [k, v], floats: [k_floats, v_floats] }
     }
 
     fn args(&self) -> [Arg<'_>; 2] {
-        let n = (N_HEAD_KV * HEAD_DIM) as u64;
+        let n = (N_HEAD_KV * self.head_dim) as u64;
         let rows = [n, self.n_cells as u64, 1, 1];
         self.bytes.each_ref().map(|bytes| Arg::new(self.kind.dtype(), rows, bytes))
     }
@@ -50,7 +49,9 @@ impl Cache {
 /// Every type of cache: rows of (where a sequence begins, position) by the operation, and each row by the plain
 /// loops.
 fn check_cells(cache: &Cache, rows: &[(usize, usize)], numbers: &mut Numbers) {
-    let width = N_HEAD * HEAD_DIM;
+    let head_dim = cache.head_dim;
+    let heads = Heads { n_head: N_HEAD as u64, n_head_kv: N_HEAD_KV as u64, head_dim: head_dim as u64 };
+    let width = N_HEAD * head_dim;
     let q: Vec<f32> = (0..width * rows.len()).map(|_| numbers.float() * 4.0).collect();
     let positions: Vec<i32> = rows.iter().map(|row| row.1 as i32).collect();
     let places: Vec<i64> = rows.iter().map(|row| (row.0 + row.1) as i64).collect();
@@ -65,7 +66,7 @@ fn check_cells(cache: &Cache, rows: &[(usize, usize)], numbers: &mut Numbers) {
     ];
     let run = |simd, n_threads| {
         let mut found = vec![f32::NAN; q.len()];
-        let op = AttendCells { simd, heads: HEADS };
+        let op = AttendCells { simd, heads };
         custom::run_alone(&op, &args, [width, rows.len()], &mut found, n_threads);
         found
     };
@@ -75,7 +76,7 @@ fn check_cells(cache: &Cache, rows: &[(usize, usize)], numbers: &mut Numbers) {
         for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
             assert!(
                 found.to_bits() == expected.to_bits(),
-                "{} {:?}, {:?}, element {} of row {}: expected {expected}, found {found}",
+                "{} {:?}, heads of {head_dim}, {:?}, element {} of row {}: expected {expected}, found {found}",
                 simd.name(),
                 cache.kind,
                 rows,
@@ -84,9 +85,9 @@ fn check_cells(cache: &Cache, rows: &[(usize, usize)], numbers: &mut Numbers) {
             );
         }
     }
-    for (i, found) in expected.chunks_exact(HEAD_DIM).enumerate() {
+    for (i, found) in expected.chunks_exact(head_dim).enumerate() {
         let (head, (first, pos)) = (i % N_HEAD, rows[i / N_HEAD]);
-        let truth = in_f64(&q[i * HEAD_DIM..][..HEAD_DIM], cache, first..first + pos + 1, head / 2);
+        let truth = in_f64(&q[i * head_dim..][..head_dim], cache, first..first + pos + 1, head / 2);
         for (found, truth) in found.iter().zip(truth) {
             let error = (f64::from(*found) - truth).abs();
             assert!(error < F64_BOUND, "head {head} at {pos}: expected {truth}, found {found}: {error:e}");
@@ -97,16 +98,16 @@ fn check_cells(cache: &Cache, rows: &[(usize, usize)], numbers: &mut Numbers) {
 /// softmax(q k) v with all digits.
 fn in_f64(q: &[f32], cache: &Cache, cells: std::ops::Range<usize>, head: usize) -> Vec<f64> {
     let row = |half: usize, cell: usize| {
-        let at = (cell * N_HEAD_KV + head) * HEAD_DIM;
-        cache.floats[half][at..][..HEAD_DIM].iter().map(|&v| f64::from(v))
+        let at = (cell * N_HEAD_KV + head) * cache.head_dim;
+        cache.floats[half][at..][..cache.head_dim].iter().map(|&v| f64::from(v))
     };
-    let scale = 1.0 / (HEAD_DIM as f64).sqrt();
+    let scale = 1.0 / (cache.head_dim as f64).sqrt();
     let score = |cell| q.iter().zip(row(0, cell)).map(|(&q, k)| f64::from(q) * k).sum::<f64>() * scale;
     let scores: Vec<f64> = cells.clone().map(score).collect();
     let highest = scores.iter().copied().fold(f64::MIN, f64::max);
     let shares: Vec<f64> = scores.iter().map(|s| (s - highest).exp()).collect();
     let weight: f64 = shares.iter().sum();
-    let mut sums = vec![0.0; HEAD_DIM];
+    let mut sums = vec![0.0; cache.head_dim];
     for (cell, share) in cells.zip(shares) {
         for (sum, v) in sums.iter_mut().zip(row(1, cell)) {
             *sum += share / weight * v;
@@ -120,7 +121,7 @@ fn in_f64(q: &[f32], cache: &Cache, cells: std::ops::Range<usize>, head: usize) 
 fn cached_cells_equal_the_plain_loops() {
     let mut numbers = Numbers(5);
     for kind in [WeightType::F16, WeightType::F32, WeightType::Q8_0] {
-        let cache = Cache::new(kind, 4 * KEYS, &mut numbers);
+        let cache = Cache::new(kind, [32, 4 * KEYS], &mut numbers);
         for (first, n) in [(0, 1), (254, 1), (255, 1), (256, 1), (700, 2), (0, 5), (250, 17), (500, 70)] {
             let rows: Vec<_> = (first..first + n).map(|pos| (0, pos)).collect();
             check_cells(&cache, &rows, &mut numbers);
@@ -131,6 +132,15 @@ fn cached_cells_equal_the_plain_loops() {
         let rows: Vec<(usize, usize)> =
             (0..9).map(|i| (0, 250 + i)).chain((0..7).map(|i| (256, i))).collect();
         check_cells(&cache, &rows, &mut numbers);
+        // Heads of many vectors, and of no whole ones where a type has such.
+        let sizes: &[usize] = if kind == WeightType::Q8_0 { &[96, 128] } else { &[20, 76, 128] };
+        for &head_dim in sizes {
+            let cache = Cache::new(kind, [head_dim, KEYS + 50], &mut numbers);
+            for (first, n) in [(0, 1), (11, 1), (255, 1), (287, 3), (60, 7)] {
+                let rows: Vec<_> = (first..first + n).map(|pos| (0, pos)).collect();
+                check_cells(&cache, &rows, &mut numbers);
+            }
+        }
     }
 }
 

@@ -126,12 +126,14 @@ unsafe fn pair(rows: &Rows, r: usize, offset: usize) -> __m256i {
 /// The activations of block `b` of every column, each half of them for both rows of a pair.
 #[inline(always)]
 unsafe fn activations<const C: usize>(x: &[Column; C], b: usize) -> [[__m256i; 2]; C] {
-    let mut all = [[_mm256_setzero_si256(); 2]; C];
-    for (a, x) in all.iter_mut().zip(x) {
-        // SAFETY: the caller's promise.
-        *a = unsafe { activations_of(x, b) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut all = [[_mm256_setzero_si256(); 2]; C];
+        for (a, x) in all.iter_mut().zip(x) {
+            *a = activations_of(x, b);
+        }
+        all
     }
-    all
 }
 
 #[inline(always)]
