@@ -54,7 +54,7 @@ impl FeatureExtractor {
             has_class: vision.cls,
         };
         let model = Model::load(&file, &config, &Backend::cpu(n_threads)?)?;
-        let encoder = VisionEncoder::new(&model)?;
+        let encoder = VisionEncoder::of_tower(&model)?;
         Ok(FeatureExtractor { name: config.name.clone(), image: image.clone(), shape, encoder })
     }
 

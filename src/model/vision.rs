@@ -17,7 +17,7 @@ const MAX_NODES: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     pub done: u32,
-    /// Embedding, blocks, and the projector if there is one.
+    /// Embedding, blocks, and the projector if it is wanted.
     pub total: u32,
 }
 
@@ -34,6 +34,8 @@ pub struct VisionEncoder {
     state: Memory,
     /// `[n_embd, n_positions]` in `state`: what the last step left.
     hidden: Tensor,
+    /// Whether the projector's step comes behind the blocks.
+    projects: bool,
     picture: Option<Picture>,
 }
 
@@ -46,15 +48,29 @@ struct Picture {
 }
 
 impl VisionEncoder {
+    /// Up to the rows of the text model, if there is a projector.
+    ///
     /// # Errors
     /// The model has no vision tower, or there is no memory for the hidden rows.
     pub fn new(model: &Model) -> Result<VisionEncoder> {
+        VisionEncoder::up_to(model, model.projector().is_ok())
+    }
+
+    /// Up to the [`features`](Self::features), whatever comes behind them.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_tower(model: &Model) -> Result<VisionEncoder> {
+        VisionEncoder::up_to(model, false)
+    }
+
+    fn up_to(model: &Model, projects: bool) -> Result<VisionEncoder> {
         let (config, _) = model.vision()?;
         let ne = [u64::from(config.n_embd), u64::from(config.n_positions()), 1, 1];
         let state = Memory::new(model.backend(), &[("hidden", DType::F32, ne)])?;
         let hidden = state.tensor("hidden").ok_or_else(|| Error::internal("hidden rows without a tensor"))?;
         let executor = Executor::new(model.backend(), MAX_NODES)?;
-        Ok(VisionEncoder { model: model.clone(), executor, state, hidden, picture: None })
+        Ok(VisionEncoder { model: model.clone(), executor, state, hidden, projects, picture: None })
     }
 
     /// Begins a picture: `pixels` is `[n_px, n_px, 3]`, x innermost, channels outermost. What was begun
@@ -92,9 +108,12 @@ impl VisionEncoder {
     /// The picture as rows of the text model: `[n_embd_text, n_image_tokens]`.
     ///
     /// # Errors
-    /// Steps are left, or the model has no projector.
+    /// Steps are left, or no projector was asked for or is there.
     pub fn finish(&mut self) -> Result<Vec<f32>> {
-        self.model.projector()?;
+        if !self.projects {
+            self.model.projector()?;
+            return Err(Error::request("picture: the projector was left out"));
+        }
         self.expect_done()?;
         Ok(self.picture.take().map(|p| p.rows).unwrap_or_default())
     }
@@ -148,7 +167,7 @@ impl VisionEncoder {
 
     fn n_steps(&self) -> Result<u32> {
         let (config, _) = self.model.vision()?;
-        Ok(1 + config.n_layer + u32::from(self.model.projector().is_ok()))
+        Ok(1 + config.n_layer + u32::from(self.projects))
     }
 
     fn expect_done(&self) -> Result<()> {

@@ -4,10 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ggml::Cancel;
+use owlet::engine::FeatureExtractor;
+use owlet::prompt::Pixels;
 use owlet_format::ModelConfig;
 use serde_json::Value;
 
-use crate::models::path_of_tower;
+use crate::models::{Kind, path, path_of_tower};
 use crate::program::{Ran, owlet, picture};
 
 const N_EMBD: usize = 32;
@@ -38,6 +41,18 @@ fn npy(path: &Path) -> (String, Vec<f32>) {
     let n = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     assert!((10 + n).is_multiple_of(64) && bytes[9 + n] == b'\n');
     (String::from_utf8(bytes[10..10 + n].to_vec()).unwrap(), floats(&bytes[10 + n..]))
+}
+
+/// The projector of a whole model does nothing for them.
+#[test]
+fn only_the_tower_runs() {
+    let mut extractor = FeatureExtractor::open(Some(&path(Kind::Random)), 2).unwrap();
+    let size = extractor.image.size_px as usize;
+    let pixels =
+        Pixels { size_px: size, rgb: vec![128; 3 * size * size], planes: vec![0.5; 3 * size * size] };
+    let mut steps = Vec::new();
+    extractor.encode(&pixels, &Cancel::new(), &mut |step| steps.push((step.done, step.total))).unwrap();
+    assert_eq!(steps, [(0, 3), (1, 3), (2, 3)], "patches and two blocks");
 }
 
 #[test]

@@ -15,6 +15,27 @@ fn picture(config: &VisionConfig) -> Vec<f32> {
     noise("picture", (config.image_px * config.image_px * 3) as usize)
 }
 
+/// Features are the same with and without a projector behind them, which then does not run.
+#[test]
+fn a_tower_is_run_without_its_projector() {
+    let config = tiny::config(Some(TOWER), Some(PROJECTOR), None);
+    let (model, _) = tiny::model(&config, DType::F32, 2);
+    let pixels = picture(&TOWER);
+    let features = |mut encoder: VisionEncoder, total: u32| {
+        let mut step = encoder.start(&pixels).unwrap();
+        assert_eq!(step.total, total);
+        while !step.is_last() {
+            step = encoder.step(&Cancel::new()).unwrap();
+        }
+        (encoder.features().unwrap(), encoder.finish())
+    };
+    let (whole, rows) = features(VisionEncoder::new(&model).unwrap(), 4);
+    assert!(rows.is_ok());
+    let (alone, rows) = features(VisionEncoder::of_tower(&model).unwrap(), 3);
+    assert_eq!(rows.unwrap_err().to_string(), "picture: the projector was left out");
+    assert_eq!(whole, alone);
+}
+
 /// Every node of every kind of tower and projector that a file can state, by our kernels and by ggml alone.
 #[test]
 fn nodes_equal_the_reference() {
