@@ -92,9 +92,10 @@ impl Plan {
     /// For everything that is missing, surplus, of another shape, unknown or contradicts itself; the text names
     /// file, tensor, expected and found.
     pub fn from_dir(dir: &Path, options: &Options) -> Result<Plan> {
-        let files = ConfigFiles::read(dir, &options.set)?;
+        let mut files = ConfigFiles::read(dir)?;
         let mut checkpoint = Checkpoint::open(dir)?;
-        let mut reading = family::read(&files, options.vision_tower.as_deref(), &mut checkpoint)?;
+        let tower = options.vision_tower.as_deref();
+        let mut reading = family::read(&mut files, &options.set, tower, &mut checkpoint)?;
         let recipe = Recipe {
             text: options.text,
             vision: options.vision.plain(),

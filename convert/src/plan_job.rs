@@ -46,10 +46,7 @@ impl Job for Plan {
     }
 
     fn order(&self) -> Vec<usize> {
-        let place = |index: &usize| {
-            let tensor = &self.checkpoint.tensors[&self.tensors[*index].source.name];
-            (tensor.file, tensor.offset)
-        };
+        let place = |index: &usize| self.checkpoint.tensors[&self.tensors[*index].source.name].first_place();
         let mut order: Vec<usize> = (0..self.tensors.len()).collect();
         order.sort_by_key(place);
         order
@@ -72,7 +69,8 @@ impl Job for Plan {
         let lies_in_order = tensor.strides.is_none() && tensor.below.is_empty();
         let n_rows = self.tensors[index].spec.ne.n_rows();
         let n_before = if lies_in_order { tensor.n_bytes() / n_rows * row } else { 0 };
-        Some((tensor.file, tensor.offset + n_before))
+        let (file, first) = tensor.first_place();
+        Some((file, first + n_before))
     }
 
     fn hashed(&self) -> &[SourceFile] {

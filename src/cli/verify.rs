@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::measure::bytes_in_words;
 use clap::value_parser;
 use ggml::Cancel;
-use owlet_convert::{Comparison, Deviation, NotFinite, Verdict};
+use owlet_convert::{Comparison, Deviation, NotFinite, SourceDirs, Verdict};
 use std::fmt::Write as _;
 use std::io::stdout;
 use std::path::PathBuf;
@@ -24,6 +24,9 @@ pub struct Verify {
     /// Checkpoint directory that the file was made of: compare every tensor with it
     #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
+    /// Directory of its vision tower, where the checkpoint only names it: what --vision-tower of `owlet convert` was
+    #[arg(long, value_name = "DIR", requires = "against")]
+    vision_tower: Option<PathBuf>,
     /// Print one JSON object instead
     #[arg(long)]
     json: bool,
@@ -45,8 +48,9 @@ impl Verify {
         let _interruptible = Interruptible::by(&cancel);
         let mut bar = Bar::new(self.quiet);
         let n_threads = self.threads.map(|n| n as usize);
-        let verdict =
-            owlet_convert::verify(&self.file, self.against.as_deref(), n_threads, &mut bar, &cancel)?;
+        let vision_tower = self.vision_tower.as_deref();
+        let source = self.against.as_deref().map(|dir| SourceDirs { dir, vision_tower });
+        let verdict = owlet_convert::verify(&self.file, source, n_threads, &mut bar, &cancel)?;
         bar.clear();
         let is_right = verdict.is_right();
         if self.json {

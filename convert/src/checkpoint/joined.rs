@@ -80,6 +80,12 @@ impl Checkpoint {
 }
 
 impl SourceTensor {
+    /// The file and the byte in it where the first of its parts lies.
+    pub fn first_place(&self) -> (usize, u64) {
+        let below = self.below.iter().map(|tensor| (tensor.file, tensor.offset));
+        below.fold((self.file, self.offset), std::cmp::min)
+    }
+
     /// The tensors that this one is made of, from the top: itself if it is no stack.
     pub(super) fn parts(&self) -> Vec<SourceTensor> {
         if self.below.is_empty() {

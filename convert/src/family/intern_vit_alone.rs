@@ -7,15 +7,15 @@
 use owlet_format::{Fit, ImageConfig, ModelConfig, Part, Provenance};
 
 use super::intern_vit::{Grid, Tower, blocks_run};
-use super::{Reading, architecture, sources, tables, unused_blocks};
+use super::{Reading, sources, tables, unused_blocks};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::hf::json::Json;
+use crate::hf::settings::{Place, Places};
 use crate::hf::{ConfigFiles, image};
 
-pub fn recognises(root: &Json) -> Result<bool> {
-    Ok(architecture(root)? == "InternVisionModel")
-}
+/// What `--set` may say.
+pub const PLACES: &Places =
+    &[("select_layer", Place::Config("select_layer")), ("image_size", Place::Config("force_image_size"))];
 
 pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
     let root = files.config.root();

@@ -9,10 +9,12 @@ use owlet_format::{
 };
 
 use super::intern_vit::{Grid, Tower, blocks_run};
-use super::{Reading, architecture, llama, renamed, sources, tables, unused_blocks};
+use super::{Reading, llama, renamed, sources, tables, unused_blocks};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hf::json::Json;
+use crate::hf::settings::Place::{Config, TokenizerConfig};
+use crate::hf::settings::Places;
 use crate::hf::tokenizer::Tokenizer;
 use crate::hf::{ConfigFiles, image};
 
@@ -22,13 +24,22 @@ const TOWER: &str = "vision_model.";
 /// PyTorch's default for the projector's LayerNorm, which no config states.
 const MLP1_NORM_EPS: f32 = 1e-5;
 
-/// By the architecture, or by the type where no architecture is named.
-pub fn recognises(root: &Json) -> Result<bool> {
-    match architecture(root)? {
-        "" => Ok(root.key("model_type").map_or(Ok(""), |name| name.str())? == "internvl_chat"),
-        name => Ok(name == "InternVLChatModel"),
-    }
-}
+/// What `--set` may say.
+pub const PLACES: &Places = &[
+    ("select_layer", Config("select_layer")),
+    ("ps_version", Config("ps_version")),
+    ("downsample_ratio", Config("downsample_ratio")),
+    ("template", Config("template")),
+    ("system", Config("system_message")),
+    ("image_size", Config("force_image_size")),
+    ("pad2square", Config("pad2square")),
+    ("rms_norm_eps", Config("llm_config.rms_norm_eps")),
+    ("rope_theta", Config("llm_config.rope_theta")),
+    ("n_head_kv", Config("llm_config.num_key_value_heads")),
+    ("n_ctx", Config("llm_config.max_position_embeddings")),
+    ("legacy", TokenizerConfig("legacy")),
+    ("add_bos", TokenizerConfig("add_bos_token")),
+];
 
 pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
     let root = files.config.root();

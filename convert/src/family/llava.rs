@@ -5,6 +5,8 @@
 //! Names and rules: haotian-liu/LLaVA and OpenGVLab/InternVL's fork of it, llava_arch.py, clip_encoder.py and mm_utils.py;
 //! transformers, modeling_llava.py.
 
+use std::path::Path;
+
 use owlet_format::{
     Fit, GenerationConfig, ImageConfig, ModelConfig, Part, ProjectorConfig, ProjectorKind, PromptConfig,
     Provenance, Shuffle, Template, TensorSpec, VisionConfig,
@@ -13,33 +15,70 @@ use owlet_format::{
 use super::intern_vit::{self, blocks_run};
 use super::vision_tower::VisionTower;
 use super::{Reading, Skipped, Source, clip_vit};
-use super::{architecture, llama, renamed, skipped, sources, tables, unused_blocks};
+use super::{llama, renamed, skipped, sources, tables, unused_blocks};
 use crate::checkpoint::{BESIDE, Checkpoint};
 use crate::error::{Error, Result};
 use crate::hf::json::Json;
+use crate::hf::settings::Place::{Config, TokenizerConfig};
+use crate::hf::settings::Places;
 use crate::hf::tokenizer::Tokenizer;
 use crate::hf::{ConfigFiles, image};
 
-/// The authors' architecture, and transformers'.
-const AUTHORS: &str = "LlavaLlamaForCausalLM";
-const TRANSFORMERS: &str = "LlavaForConditionalGeneration";
+/// What `--set` may say of the authors' layout.
+pub const PLACES_OF_AUTHORS: &Places = &[
+    ("select_layer", Config("mm_vision_select_layer")),
+    ("system", Config("system_message")),
+    ("image_size", Config("force_image_size")),
+    ("rms_norm_eps", Config("rms_norm_eps")),
+    ("rope_theta", Config("rope_theta")),
+    ("n_head_kv", Config("num_key_value_heads")),
+    ("n_ctx", Config("max_position_embeddings")),
+    ("legacy", TokenizerConfig("legacy")),
+    ("add_bos", TokenizerConfig("add_bos_token")),
+];
+
+/// And of transformers'.
+pub const PLACES_OF_TRANSFORMERS: &Places = &[
+    ("select_layer", Config("vision_feature_layer")),
+    ("system", Config("system_message")),
+    ("rms_norm_eps", Config("text_config.rms_norm_eps")),
+    ("rope_theta", Config("text_config.rope_theta")),
+    ("n_head_kv", Config("text_config.num_key_value_heads")),
+    ("n_ctx", Config("text_config.max_position_embeddings")),
+    ("legacy", TokenizerConfig("legacy")),
+    ("add_bos", TokenizerConfig("add_bos_token")),
+];
 
 /// Of the template `vicuna_v1` (LLaVA's conversation.py).
 const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, \
                       detailed, and polite answers to the user's questions.";
 
-pub fn recognises(root: &Json) -> Result<bool> {
-    let name = architecture(root)?;
-    Ok(name == AUTHORS || name == TRANSFORMERS)
+/// The authors' layout; `tower` is the one that config.json only names.
+pub fn read_of_authors(
+    files: &ConfigFiles,
+    tower: Option<VisionTower>,
+    checkpoint: &mut Checkpoint,
+) -> Result<Reading> {
+    let layout = Layout::of_authors(files, tower, checkpoint)?;
+    read(files, layout, checkpoint)
 }
 
-pub fn read(files: &ConfigFiles, tower: Option<VisionTower>, checkpoint: &mut Checkpoint) -> Result<Reading> {
+/// Transformers' layout, which has its tower: none is taken from `vision_tower`.
+pub fn read_of_transformers(
+    files: &ConfigFiles,
+    vision_tower: Option<&Path>,
+    checkpoint: &mut Checkpoint,
+) -> Result<Reading> {
+    if vision_tower.is_some() {
+        let place = files.config.root().place();
+        return Err(Error::Request(format!("--vision-tower: {place} has its own tower")));
+    }
+    let layout = Layout::of_transformers(files)?;
+    read(files, layout, checkpoint)
+}
+
+fn read(files: &ConfigFiles, layout: Layout, checkpoint: &mut Checkpoint) -> Result<Reading> {
     let root = files.config.root();
-    let layout = if architecture(&root)? == AUTHORS {
-        Layout::of_authors(&root, tower, checkpoint)?
-    } else {
-        Layout::of_transformers(files, tower)?
-    };
     let text = &layout.text;
     let vit = &layout.tower;
     let tokenizer = Tokenizer::read(files, text.config.n_vocab)?;
@@ -178,7 +217,12 @@ struct Layout {
 }
 
 impl Layout {
-    fn of_authors(root: &Json, tower: Option<VisionTower>, checkpoint: &mut Checkpoint) -> Result<Layout> {
+    fn of_authors(
+        files: &ConfigFiles,
+        tower: Option<VisionTower>,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<Layout> {
+        let root = &files.config.root();
         expect(root, "mm_projector_type", "mlp2x_gelu")?;
         expect(root, "mm_vision_select_feature", "patch")?;
         expect(root, "image_aspect_ratio", "pad")?;
@@ -231,6 +275,10 @@ impl Layout {
             let pixels = image::Normalisation::of(&image::IMAGENET);
             (Tower::Intern(vit, config), pixels)
         } else {
+            if files.has_set("image_size") {
+                let what = "a CLIP tower sees pictures of one size";
+                return Err(Error::Request(format!("--set image_size: {what}")));
+            }
             let clip = clip_vit::Tower::read(prefix, &facts, n_layer)?;
             image::need_shortest_edge_and_crop(&tower.preprocessor)?;
             let pixels = image::read(&tower.preprocessor, &image::CLIP, clip.config.image_px)?;
@@ -240,11 +288,8 @@ impl Layout {
         Ok(Layout { tower: vit, pixels, text, text_prefix: "", projector: &AUTHORS_PROJECTOR })
     }
 
-    fn of_transformers(files: &ConfigFiles, tower: Option<VisionTower>) -> Result<Layout> {
+    fn of_transformers(files: &ConfigFiles) -> Result<Layout> {
         let root = files.config.root();
-        if tower.is_some() {
-            return Err(Error::Request(format!("--vision-tower: {} has its own tower", root.place())));
-        }
         expect(&root, "vision_feature_select_strategy", "default")?;
         expect(&root, "projector_hidden_act", "gelu")?;
         let facts = root.need("vision_config")?;

@@ -21,6 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hf::ConfigFiles;
 use crate::hf::json::Json;
+use crate::hf::settings::Places;
 use vision_tower::VisionTower;
 
 /// What happens to a tensor's rows on the way.
@@ -67,45 +68,78 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// What `architectures` may say.
-const KNOWN: [&str; 4] =
-    ["InternVLChatModel", "InternVisionModel", "LlavaLlamaForCausalLM", "LlavaForConditionalGeneration"];
+/// What a directory's config.json says that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    InternVlChat,
+    InternVit,
+    LlavaOfAuthors,
+    LlavaOfTransformers,
+}
 
-/// Reads the checkpoint as the family that its config.json names.
+/// What `architectures` may say.
+const KNOWN: [(&str, Family); 4] = [
+    ("InternVLChatModel", Family::InternVlChat),
+    ("InternVisionModel", Family::InternVit),
+    ("LlavaLlamaForCausalLM", Family::LlavaOfAuthors),
+    ("LlavaForConditionalGeneration", Family::LlavaOfTransformers),
+];
+
+impl Family {
+    fn of(root: &Json) -> Result<Family> {
+        let name = architecture(root)?;
+        // V1-1's type says it where the architecture is left out
+        let kind = root.key("model_type").map_or(Ok("nothing"), |t| t.str());
+        let found = match name {
+            "" if kind.as_ref().is_ok_and(|kind| *kind == "internvl_chat") => Some(Family::InternVlChat),
+            name => KNOWN.iter().find(|(known, _)| *known == name).map(|(_, family)| *family),
+        };
+        if let Some(family) = found {
+            return Ok(family);
+        }
+        let known = KNOWN.map(|(name, _)| name).join(" or ");
+        let found = if name.is_empty() { kind? } else { name };
+        let what = format!("expected {known}, found {}", found.escape_debug());
+        Err(Error::unsupported(format!("{}: architectures", root.place()), what))
+    }
+
+    /// As messages call it, and what `--set` may say of it.
+    fn settings(self) -> (&'static str, &'static Places) {
+        match self {
+            Family::InternVlChat => ("InternVL-Chat", internvl_chat::PLACES),
+            Family::InternVit => ("InternViT", intern_vit_alone::PLACES),
+            Family::LlavaOfAuthors => ("LLaVA", llava::PLACES_OF_AUTHORS),
+            Family::LlavaOfTransformers => ("LLaVA of transformers", llava::PLACES_OF_TRANSFORMERS),
+        }
+    }
+}
+
+/// Reads the checkpoint as the family that its config.json names, with `set` in the place of what it says.
 ///
 /// # Errors
-/// For a family that is not known, and for a checkpoint that contradicts its family.
+/// For a family that is not known, for what `set` can't change in it, and for a checkpoint that contradicts its family.
 pub fn read(
-    files: &ConfigFiles,
+    files: &mut ConfigFiles,
+    set: &[(String, String)],
     vision_tower: Option<&Path>,
     checkpoint: &mut Checkpoint,
 ) -> Result<Reading> {
-    let root = files.config.root();
-    if llava::recognises(&root)? {
-        let tower = vision_tower.map(VisionTower::open).transpose()?;
-        return llava::read(files, tower, checkpoint);
+    let family = Family::of(&files.config.root())?;
+    let (name, places) = family.settings();
+    files.apply(set, name, places)?;
+    if let (Some(dir), Family::InternVlChat | Family::InternVit) = (vision_tower, family) {
+        let what = format!("{name} has its own tower");
+        return Err(Error::Request(format!("--vision-tower {}: {what}", dir.display())));
     }
-    let has_its_own_tower = || match vision_tower {
-        None => Ok(()),
-        Some(dir) => {
-            let what = format!("{} has its own tower", architecture(&root)?.escape_debug());
-            Err(Error::Request(format!("--vision-tower {}: {what}", dir.display())))
+    match family {
+        Family::InternVlChat => internvl_chat::read(files, checkpoint),
+        Family::InternVit => intern_vit_alone::read(files, checkpoint),
+        Family::LlavaOfAuthors => {
+            let tower = vision_tower.map(VisionTower::open).transpose()?;
+            llava::read_of_authors(files, tower, checkpoint)
         }
-    };
-    if internvl_chat::recognises(&root)? {
-        has_its_own_tower()?;
-        return internvl_chat::read(files, checkpoint);
+        Family::LlavaOfTransformers => llava::read_of_transformers(files, vision_tower, checkpoint),
     }
-    if intern_vit_alone::recognises(&root)? {
-        has_its_own_tower()?;
-        return intern_vit_alone::read(files, checkpoint);
-    }
-    let found = match architecture(&root)? {
-        "" => root.key("model_type").map_or(Ok("nothing"), |t| t.str())?,
-        name => name,
-    };
-    let what = format!("expected {}, found {}", KNOWN.join(" or "), found.escape_debug());
-    Err(Error::unsupported(format!("{}: architectures", root.place()), what))
 }
 
 /// The first of `architectures` in config.json, empty where there is none.

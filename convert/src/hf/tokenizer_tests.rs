@@ -9,7 +9,7 @@ fn read(files: &[(&str, &str)], n_vocab: u32) -> Result<Tokenizer> {
     for (name, text) in files {
         std::fs::write(dir.path().join(name), text).unwrap();
     }
-    Tokenizer::read(&ConfigFiles::read(dir.path(), &[])?, n_vocab)
+    Tokenizer::read(&ConfigFiles::read(dir.path())?, n_vocab)
 }
 
 #[test]

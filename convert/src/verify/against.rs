@@ -9,7 +9,7 @@ use owlet_format::{Gguf, ModelConfig, Provenance, Strings};
 use rayon::prelude::*;
 
 use super::bounds::bound;
-use super::{Comparison, Deviation};
+use super::{Comparison, Deviation, SourceDirs};
 use crate::checkpoint::Sha256;
 use crate::error::{Error, Result};
 use crate::job::{Chunk, Job};
@@ -17,18 +17,25 @@ use crate::plan::{Options, Plan};
 use crate::read_ahead::read_ahead;
 use crate::run::{Progress, pool, shards};
 
-/// How the checkpoint in `dir` becomes the tensors of `file`.
+/// How the checkpoint `source` becomes the tensors of `file`.
 ///
 /// # Errors
 /// Where it doesn't: it is another model, or was converted with other settings.
-pub fn plan(dir: &Path, config: &ModelConfig, file: &Gguf, n_threads: Option<usize>) -> Result<Plan> {
+pub fn plan(
+    source: &SourceDirs,
+    config: &ModelConfig,
+    file: &Gguf,
+    n_threads: Option<usize>,
+) -> Result<Plan> {
     let set = config.provenance.recipe.iter().filter_map(|line| line.strip_prefix("set ")?.split_once(" = "));
     let options = Options {
         name: Some(config.name.clone()),
         set: set.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+        vision_tower: source.vision_tower.map(Path::to_path_buf),
         n_threads,
         ..Options::default()
     };
+    let dir = source.dir;
     let plan = Plan::from_dir(dir, &options)?;
     let but_for_the_origin = |config: &ModelConfig| {
         let mut metadata = owlet_format::Metadata::new("");

@@ -83,14 +83,22 @@ impl Verdict {
     }
 }
 
-/// Reads all of the model file at `path`, and the checkpoint in `dir` where there is one to compare with.
+/// The checkpoint that a file was made of.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceDirs<'a> {
+    pub dir: &'a Path,
+    /// Where its tower lies, for families whose checkpoints lack it.
+    pub vision_tower: Option<&'a Path>,
+}
+
+/// Reads all of the model file at `path`, and the checkpoint `source` where there is one to compare with.
 ///
 /// # Errors
 /// Where the structure is wrong, so that nothing else can be said: no sound GGUF, no model that owlet runs, or one
-/// that `dir` is no source of. Where something can't be read, and [`Cancelled`](crate::Error::Cancelled).
+/// that `source` is none of. Where something can't be read, and [`Cancelled`](crate::Error::Cancelled).
 pub fn verify(
     path: &Path,
-    dir: Option<&Path>,
+    source: Option<SourceDirs>,
     n_threads: Option<usize>,
     progress: &mut dyn Progress,
     cancel: &Cancel,
@@ -99,7 +107,7 @@ pub fn verify(
     let config = ModelConfig::read(&file)?;
     config.check(&file)?;
     let pool = crate::run::pool(n_threads)?;
-    let plan = dir.map(|dir| against::plan(dir, &config, &file, n_threads)).transpose()?;
+    let plan = source.map(|source| against::plan(&source, &config, &file, n_threads)).transpose()?;
     let n_source_bytes = plan.as_ref().map_or(0, |plan| plan.n_source_bytes());
     progress.start(file.tensors().iter().map(|tensor| tensor.n_bytes).sum::<u64>() + n_source_bytes);
     let (damaged, not_finite) = contents::check(&file, &pool, progress, cancel)?;

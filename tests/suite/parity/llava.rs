@@ -4,7 +4,8 @@ use super::golden::Case;
 use super::subject::Subject;
 use super::{assert_conversations, assert_pixels, assert_traps, assert_weights, tiny};
 use crate::checkpoint::{Float, Layout, write_weights};
-use ggml::DType;
+use crate::program::owlet;
+use ggml::{Cancel, DType};
 use owlet_convert::{Options, Plan};
 use owlet_format::{Gguf, ModelConfig};
 use serde_json::{Value, json};
@@ -50,8 +51,9 @@ fn assert_parity(name: &str, n_traps: usize) {
 }
 
 /// The same weights under transformers' names, with what its converter leaves out of config.json.
-fn lay_out_for_transformers(case: &Case, folder: &Path) {
+pub fn lay_out_for_transformers(case: &Case, folder: &Path) {
     tiny::lay_out(case, folder);
+    fs::remove_dir_all(folder.join("tower")).unwrap();
     fs::remove_file(folder.join("model.safetensors")).unwrap();
     let tower = case.tower.as_ref().unwrap();
     let mut weights = [tiny::weights(case), tiny::tower_weights(case)].concat();
@@ -88,9 +90,6 @@ fn both_layouts_become_the_same_model() {
     let of = |name: &str, lay_out: &dyn Fn(&Path)| {
         let (checkpoint, file) = (folder.path().join(name), folder.path().join(format!("{name}.gguf")));
         lay_out(&checkpoint);
-        if name == "transformers" {
-            fs::remove_dir_all(checkpoint.join("tower")).unwrap();
-        }
         tiny::convert(&checkpoint, DType::F32, &file);
         Gguf::open(&file).unwrap()
     };
@@ -108,6 +107,75 @@ fn both_layouts_become_the_same_model() {
     let provenance = ModelConfig::read(&transformers).unwrap().provenance;
     let assumed: Vec<&str> = provenance.assumed.iter().collect();
     assert_eq!(assumed, ["vision_config.hidden_act = quick_gelu", "vision_config.layer_norm_eps = 1e-5"]);
+}
+
+/// Rows of q, k and v are stacked from tensors that lie apart, and other tensors lie between them.
+#[test]
+fn every_byte_is_read_once() {
+    let case = Case::read("llava");
+    let folder = TempDir::new().unwrap();
+    tiny::lay_out(&case, folder.path());
+    let tower = folder.path().join("tower");
+    let mut weights = tiny::tower_weights(&case);
+    for by_name in [false, true] {
+        if by_name {
+            weights.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        for shards in [1, 3] {
+            fs::remove_file(tower.join("model.safetensors")).ok();
+            write_weights(&tower, &weights, Float::F32, Layout::Safetensors { shards });
+            let options = Options { vision_tower: Some(tower.clone()), ..Options::default() };
+            let plan = Plan::from_dir(folder.path(), &options).unwrap();
+            let out = folder.path().join("model.gguf");
+            let done = plan.run(&out, &mut (), &Cancel::new()).unwrap().done;
+            let weights = |dir: &Path| -> u64 {
+                let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+                let files = files.filter(|path| path.extension().is_some_and(|end| end == "safetensors"));
+                files.map(|path| fs::metadata(path).unwrap().len()).sum()
+            };
+            let n_bytes = weights(folder.path()) + weights(&tower);
+            assert_eq!(done.n_read_bytes, n_bytes, "{shards} shards, by name: {by_name}");
+        }
+        for shard in fs::read_dir(&tower).unwrap().map(|entry| entry.unwrap().path()) {
+            if shard.to_string_lossy().contains("model") {
+                fs::remove_file(shard).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_is_compared_with_checkpoint_and_tower() {
+    let case = Case::read("internvl_v1_0");
+    let folder = TempDir::new().unwrap();
+    tiny::lay_out(&case, folder.path());
+    let (file, tower) = (folder.path().join("model.gguf"), folder.path().join("tower"));
+    tiny::convert(folder.path(), DType::Q8_0, &file);
+    let verify = |words: &[&Path]| owlet(&[&[Path::new("verify"), &file], words].concat());
+    let against = [Path::new("--against"), folder.path()];
+    let with_tower = [&against[..], &[Path::new("--vision-tower"), &tower]].concat();
+    let words = verify(&with_tower).ok();
+    assert!(
+        words.contains("\ndistance   right; ") && words.contains(": the files that it was made of\n"),
+        "{words}"
+    );
+    let alone = verify(&against);
+    assert_eq!(alone.code, Some(1));
+    assert!(alone.err.contains("as --vision-tower DIR, found none"), "{}", alone.err);
+    assert_eq!(verify(&with_tower[2..]).code, Some(2), "a tower without a checkpoint");
+    // another tower
+    let mut weights = tiny::tower_weights(&case);
+    let qkv = weights.iter_mut().find(|weight| weight.name.ends_with("0.attn.qkv.weight")).unwrap();
+    qkv.values.rotate_left(100);
+    write_weights(&tower, &weights, Float::F32, Layout::Safetensors { shards: 1 });
+    let other = verify(&with_tower);
+    assert_eq!(other.code, Some(1));
+    assert!(
+        other.out.contains("distance   1 tensor is wrong; ")
+            && other.out.contains("\n  v.blk.0.attn_qkv.weight"),
+        "{}",
+        other.out
+    );
 }
 
 /// InternVL-Chat-V1.0 has the tower's weights in its own shards, too; with those, config.json is all that is needed of the
@@ -257,5 +325,5 @@ fn a_tower_that_nobody_asked_for() {
     tiny::lay_out(&case, folder.path());
     let options = Options { vision_tower: Some("elsewhere".into()), ..Options::default() };
     let found = Plan::from_dir(folder.path(), &options).unwrap_err().to_string();
-    assert_eq!(found, "--vision-tower elsewhere: InternVLChatModel has its own tower");
+    assert_eq!(found, "--vision-tower elsewhere: InternVL-Chat has its own tower");
 }

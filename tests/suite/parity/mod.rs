@@ -10,6 +10,7 @@ mod llava;
 mod outliers;
 mod pixels;
 mod position_grid;
+mod settings;
 mod stored_types;
 mod subject;
 mod tiny;
