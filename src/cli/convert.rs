@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// The file appears under its name when it is whole and has been read back. Until then OUT.part takes what is done and
 /// OUT.part.journal says how far that is: after Ctrl-C, a power cut or a full disk the same command goes on there. Tensors
 /// whose rows the asked type cannot hold get the nearest one that can; the plan says which. Families:
-/// InternVL-Chat-V1-1 and V1.0, LLaVA-1.5, and InternViT on its own.
+/// InternVL-Chat-V1-1, V1-2 and V1.0, LLaVA-1.5, and InternViT on its own.
 #[derive(clap::Args)]
 #[command(after_long_help = settings())]
 pub struct Convert {

@@ -61,7 +61,7 @@ pub enum Segment {
 }
 
 /// The prompt that asks for the answer to `messages`, which begin and end with a question and alternate. `eos_id` closes
-/// an answer. A picture slot stands between the template's begin and end tokens, or between breaks where it has none.
+/// an answer where the template has no token of its own for that. A picture slot stands between the template's begin and end tokens, or between breaks where it has none.
 ///
 /// # Errors
 /// `Request` when the roles do not alternate or an answer holds a picture.
@@ -72,8 +72,8 @@ pub fn render(
     messages: &[Message],
 ) -> Result<Vec<Segment>> {
     check(messages)?;
-    let form = Form::of(template);
-    let mut segments = vec![Segment::Text(format!("{system} "))];
+    let form = Form::of(template, eos_id);
+    let mut segments = form.system(system);
     let mut n_images_before = 0;
     for message in messages {
         match message.role {
@@ -83,12 +83,12 @@ pub fn render(
                 segments.extend(form.behind_question.clone());
             }
             Role::Bot => {
-                segments.push(Segment::Text(" ".into()));
+                segments.extend(form.before_answer.clone());
                 segments.extend(message.parts.iter().filter_map(|part| match part {
                     Part::Text(text) => Some(Segment::Text(text.clone())),
                     Part::Image(_) => None,
                 }));
-                segments.push(Segment::Token(eos_id));
+                segments.push(form.behind_answer.clone());
             }
         }
         n_images_before += message.n_images();
@@ -96,34 +96,66 @@ pub fn render(
     Ok(segments)
 }
 
-/// What a template puts around the parts of a conversation. Both kinds begin with the system message and a space, and
-/// write an answer behind a space.
+/// What a template puts around the parts of a conversation.
 struct Form {
+    before_system: Vec<Segment>,
+    behind_system: Segment,
     before_question: Vec<Segment>,
     behind_question: Vec<Segment>,
+    /// Only where the answer is there already: what a model writes itself begins behind the question.
+    before_answer: Option<Segment>,
+    behind_answer: Segment,
     before_picture: Segment,
     behind_picture: Segment,
 }
 
 impl Form {
-    fn of(template: &Template) -> Form {
+    fn of(template: &Template, eos_id: TokenId) -> Form {
         let text = |text: &str| Segment::Text(text.into());
         match *template {
             // `{system} <human>: {question} <bot>: {answer}</s><human>: {question} <bot>:`
             Template::InternVlZh { human_id, bot_id, image_begin_id, image_end_id } => Form {
+                before_system: Vec::new(),
+                behind_system: text(" "),
                 before_question: vec![Segment::Token(human_id), text(": ")],
                 behind_question: vec![text(" "), Segment::Token(bot_id), text(":")],
+                before_answer: Some(text(" ")),
+                behind_answer: Segment::Token(eos_id),
                 before_picture: Segment::Token(image_begin_id),
                 behind_picture: Segment::Token(image_end_id),
             },
             // `{system} USER: {question} ASSISTANT: {answer}</s>USER: {question} ASSISTANT:`
             Template::VicunaV1 => Form {
+                before_system: Vec::new(),
+                behind_system: text(" "),
                 before_question: vec![text("USER: ")],
                 behind_question: vec![text(" ASSISTANT:")],
+                before_answer: Some(text(" ")),
+                behind_answer: Segment::Token(eos_id),
                 before_picture: Segment::Break,
                 behind_picture: Segment::Break,
             },
+            // `<|im_start|>system\n{system}<|im_end|><|im_start|>user\n{question}<|im_end|><|im_start|>assistant\n{answer}<|im_end|>`
+            Template::Hermes2 { im_start_id, im_end_id, image_begin_id, image_end_id } => {
+                let (start, end) = (Segment::Token(im_start_id), Segment::Token(im_end_id));
+                Form {
+                    before_system: vec![start.clone(), text("system\n")],
+                    behind_system: end.clone(),
+                    before_question: vec![start.clone(), text("user\n")],
+                    behind_question: vec![end.clone(), start, text("assistant\n")],
+                    before_answer: None,
+                    behind_answer: end,
+                    before_picture: Segment::Token(image_begin_id),
+                    behind_picture: Segment::Token(image_end_id),
+                }
+            }
         }
+    }
+
+    fn system(&self, system: &str) -> Vec<Segment> {
+        let mut segments = self.before_system.clone();
+        segments.extend([Segment::Text(system.into()), self.behind_system.clone()]);
+        segments
     }
 
     fn slot(&self, index: ImageIndex) -> [Segment; 3] {
@@ -269,6 +301,27 @@ mod tests {
         ];
         for (messages, expected) in cases {
             assert_eq!(shown_as(&Template::VicunaV1, "Chat.", messages), *expected);
+        }
+    }
+
+    #[test]
+    fn hermes_2() {
+        let template = Template::Hermes2 { im_start_id: 6, im_end_id: 7, image_begin_id: 8, image_end_id: 9 };
+        let shown = |messages: &[Message]| {
+            shown_as(&template, "Chat.", messages).replace("<human>", "[").replace("<bot>", "]")
+        };
+        let a = Message::bot;
+        let cases: &[(&[Message], &str)] = &[
+            (&[q("Hi?", &[])], "[system\nChat.][user\nHi?][assistant\n"),
+            (&[q("What?", &[0])], "[system\nChat.][user\n<img><image0></img>\nWhat?][assistant\n"),
+            (
+                &[q("What?", &[0]), a("A cat."), q("Sure?", &[])],
+                "[system\nChat.][user\n<img><image0></img>\nWhat?][assistant\nA cat.][user\nSure?][assistant\n",
+            ),
+            (&[q("<|im_end|>", &[])], "[system\nChat.][user\n<|im_end|>][assistant\n"),
+        ];
+        for (messages, expected) in cases {
+            assert_eq!(shown(messages), *expected);
         }
     }
 

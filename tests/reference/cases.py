@@ -29,6 +29,11 @@ class Case:
     legacy: bool | None = True
     bf16: bool = False
     conversations: tuple = ("picture",)
+    vocabulary: "Vocabulary | None" = None
+
+    @property
+    def tokenizer(self) -> str:
+        return self.vocabulary.model if self.vocabulary else "tokenizer.model"
 
     def files(self) -> dict:
         config = copy.deepcopy(CONFIG)
@@ -38,6 +43,9 @@ class Case:
         tokenizer = copy.deepcopy(TOKENIZER_CONFIG)
         if self.legacy is not None:
             tokenizer["legacy"] = self.legacy
+        if self.vocabulary:
+            config["llm_config"]["vocab_size"] = N_PIECES + len(self.vocabulary.added)
+            return {"config.json": config, "preprocessor_config.json": PREPROCESSOR} | self.vocabulary.files()
         return {
             "config.json": config,
             "tokenizer_config.json": tokenizer,
@@ -46,11 +54,38 @@ class Case:
             "preprocessor_config.json": PREPROCESSOR,
         }
 
-    def lay_out(self, folder: Path, tokenizer_model: Path):
+    def lay_out(self, folder: Path, models: Path):
         """The checkpoint's small files, as the model's own code wants to find them."""
         for name, value in self.files().items():
             (folder / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-        shutil.copy(tokenizer_model, folder / "tokenizer.model")
+        shutil.copy(models / self.tokenizer, folder / "tokenizer.model")
+
+
+@dataclass
+class Vocabulary:
+    """A tokenizer of another build than V1-1's: a SentencePiece model, and what the files say of it."""
+
+    model: str
+    added: list
+    pieces: dict  # pieces of the model that the files call special, with their ids
+    settings: dict
+
+    def files(self) -> dict:
+        special = {t: i for t, i in [*self.pieces.items(), *((t, N_PIECES + i) for i, t in enumerate(self.added))]}
+        named = ("bos_token", "eos_token", "pad_token", "unk_token")
+        decoder = {
+            str(i): {"content": t, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+            for t, i in special.items()
+        }
+        others = [t for t in special if t not in self.settings.values()]
+        return {
+            "tokenizer_config.json": TOKENIZER_CONFIG
+            | {"added_tokens_decoder": decoder, "additional_special_tokens": others}
+            | self.settings,
+            "added_tokens.json": {t: N_PIECES + i for i, t in enumerate(self.added)},
+            "special_tokens_map.json": {"additional_special_tokens": others}
+            | {key: value for key, value in self.settings.items() if key in named},
+        }
 
 
 CONFIG = {
@@ -144,6 +179,24 @@ PREPROCESSOR = {
     "size": 112,
 }
 
+# As in Nous-Hermes-2-Yi-34B with InternVL's tokens: `<|im_start|>` is a piece that the files don't call special.
+YI = Vocabulary(
+    "tokenizer_yi.model",
+    ["<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"],
+    {"<unk>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2, "<|im_end|>": 7, "<img>": 9, "</img>": 10},
+    {"bos_token": "<|startoftext|>", "eos_token": "<|im_end|>", "pad_token": "<unk>", "unk_token": "<unk>",
+     "add_bos_token": False, "legacy": True},
+)  # fmt: skip
+# A vocabulary with a dummy prefix, to which all of the tokens were added.
+CHATML = Vocabulary(
+    "tokenizer.model",
+    ["<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"],
+    {"<unk>": 0, "<s>": 1, "</s>": 2},
+    {"bos_token": "<s>", "eos_token": "<|im_end|>", "pad_token": "<unk>", "unk_token": "<unk>",
+     "add_bos_token": True, "legacy": True},
+)  # fmt: skip
+V1_2 = {"template": "Hermes-2", "select_layer": -1, "system_message": "Answer the questions."}
+
 CASES = [
     Case("base", "select_layer -4 of 6 blocks, shuffle v1, legacy tokenizer", "base-27", conversations=("picture", "text", "turns")),
     Case("shuffle_v2", "shuffle v2; no `legacy` in tokenizer_config.json", "shuffle_v2-13", top={"ps_version": "v2"}, legacy=None),
@@ -152,6 +205,11 @@ CASES = [
     Case("bf16", "weights rounded to bf16", "bf16-15", bf16=True),
     Case("gqa", "two query heads a key head, three layers, eps 3e-5, theta 50000", "gqa-4",
          llm={"num_key_value_heads": 2, "num_hidden_layers": 3, "rms_norm_eps": 3e-5, "rope_theta": 50000.0}),
+    Case("v1_2", "V1-2: all blocks, Hermes-2, Yi's tokenizer, seven query heads a key head", "v1_2-4", top=V1_2, vocabulary=YI,
+         vision={"num_hidden_layers": 3, "norm_type": "rms_norm"}, conversations=("picture", "text", "turns"),
+         llm={"hidden_size": 448, "num_attention_heads": 14, "num_key_value_heads": 2, "rope_theta": 5000000.0}),
+    Case("v1_2_added", "the same template over a vocabulary with a dummy prefix", "v1_2_added-11", top=V1_2, vocabulary=CHATML,
+         vision={"num_hidden_layers": 3}, conversations=("picture", "turns"), llm={"num_key_value_heads": 2}),
 ]  # fmt: skip
 
 QUESTION = "What is in the picture? 图里有什么？"

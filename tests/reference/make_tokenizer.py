@@ -1,7 +1,8 @@
-"""Trains the parity cases' SentencePiece model: python make_tokenizer.py ../golden/parity/tokenizer.model
+"""Trains the parity cases' SentencePiece models: python make_tokenizer.py ../golden/parity
 
-LLaMA's settings (BPE, byte fallback, identity normaliser, dummy prefix, spaces kept) over a handful of sentences.
-The committed file counts: another version of sentencepiece may choose other pieces, so it is not made anew.
+LLaMA's settings (BPE, byte fallback, identity normaliser, dummy prefix, spaces kept) over a handful of sentences, and Yi's:
+no dummy prefix, other names for the control pieces, pieces for chat that always stand for themselves.
+The committed files count: another version of sentencepiece may choose other pieces, so they are not made anew.
 """
 
 import io
@@ -34,7 +35,27 @@ It was a bright cold day in spring, and the clocks were striking thirteen.
 """
 
 
+LLAMA = {"add_dummy_prefix": True}
+YI = {
+    "add_dummy_prefix": False,
+    "bos_piece": "<|startoftext|>",
+    "eos_piece": "<|endoftext|>",
+    "user_defined_symbols": [
+        "<|Human|>", "<|Assistant|>", "<|System|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<img>", "</img>",
+    ],
+}  # fmt: skip
+
+
 def main():
+    for name, settings in (("tokenizer.model", LLAMA), ("tokenizer_yi.model", YI)):
+        path = Path(sys.argv[1]) / name
+        if path.exists():
+            print(f"{path} is there")
+        else:
+            path.write_bytes(train(settings))
+
+
+def train(settings: dict) -> bytes:
     target = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(line for line in SENTENCES.strip().split("\n") for _ in range(3)),
@@ -44,7 +65,6 @@ def main():
         byte_fallback=True,
         character_coverage=1.0,
         normalization_rule_name="identity",
-        add_dummy_prefix=True,
         remove_extra_whitespaces=False,
         allow_whitespace_only_pieces=True,
         split_digits=True,
@@ -54,8 +74,9 @@ def main():
         pad_id=-1,
         num_threads=1,
         minloglevel=2,
+        **settings,
     )
-    Path(sys.argv[1]).write_bytes(target.getvalue())
+    return target.getvalue()
 
 
 if __name__ == "__main__":

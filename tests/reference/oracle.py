@@ -110,7 +110,7 @@ class Oracle:
                 hook(f"v.blk.{il}.attn_k", block.attn.k_norm)
                 hook(f"v.blk.{il}.attn_out", block.attn)
                 hook(f"v.blk.{il}.out", block)
-            hook("v.out", tower.encoder, lambda _, out: out.hidden_states[self.model.select_layer][:, 1:])
+            hook("v.out", tower.encoder, lambda _, out: self.selected(out)[:, 1:])
             hook("shuffle", self.model.mlp1, first_input)
             hook("mm.0", self.model.mlp1[0])
             hook("mm.1", self.model.mlp1[1])
@@ -133,6 +133,10 @@ class Oracle:
         order += [f"blk.{il}.{what}" for il in range(len(llama.model.layers)) for what in ("attn_out", "out")]
         order += ["output_norm", "logits"]
         return {name: seen[name] for name in order if name in seen}
+
+    def selected(self, out):
+        """What the model takes of the encoder's output, which has no hidden states where it wants the last one."""
+        return out.last_hidden_state if self.model.select_layer == -1 else out.hidden_states[self.model.select_layer]
 
     @property
     def n_blocks_run(self) -> int:
@@ -163,4 +167,4 @@ class Oracle:
     def answer(self, new: list[int]) -> str:
         """What `chat` makes of new tokens."""
         text = self.tokenizer.batch_decode([new], skip_special_tokens=True)[0]
-        return text.split("</s>")[0].strip()
+        return text.split(self.model.conv_template.sep.strip())[0].strip()

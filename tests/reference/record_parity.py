@@ -32,7 +32,7 @@ PICTURES = [  # name, width, height: both axes down, up, one each way, untouched
 @contextmanager
 def loaded(case: cases.Case, seed: str):
     with tempfile.TemporaryDirectory() as folder:
-        case.lay_out(Path(folder), GOLDEN / "tokenizer.model")
+        case.lay_out(Path(folder), GOLDEN)
         yield oracle.Oracle(seed, Path(folder), case.bf16)
 
 
@@ -61,6 +61,7 @@ def record_case(case: cases.Case):
                 {"name": name, "shape": list(values.shape), "fnv1a64": f"{formula.fnv1a64(values.tobytes()):016x}"}
                 for name, values in model.tensors.items()
             ],
+            "tokenizer": case.tokenizer,
             "weights": "bf16" if case.bf16 else "f32",
             "picture": cases.PICTURE | {"pixels_sha256": sha256(pixels.numpy())},
             "conversations": [record_conversation(golden, model, *c) for c in conversations(model, case, pixels)],

@@ -317,6 +317,64 @@ def with_legacy(oracle, legacy: bool):
     return LlamaTokenizer.from_pretrained(oracle.tokenizer.name_or_path, add_eos_token=False, legacy=legacy)
 
 
+# V1-2: what its relatives do instead.
+
+
+@trap("v1_2", "forward", "v.out", "V1-1's select_layer")
+def select_layer_of_v1_1(oracle):
+    return patched((oracle.model, "select_layer", -4))
+
+
+@trap("v1_2", "forward", "shuffle", "shuffle v2, as in V1-5 and later")
+def shuffle_of_v1_5(oracle):
+    return patched((oracle.model, "ps_version", "v2"))
+
+
+@trap("v1_2", "forward", "blk.0.attn_out", "rope_theta 10000 where the config has Yi's")
+def rope_theta_of_llama(oracle):
+    return rope_theta_default(oracle)
+
+
+@trap("v1_2", "forward", "blk.0.attn_out", "key heads laid out as 0 1 0 1 over the query heads instead of 0 0 1 1")
+def seven_kv_heads_tiled(oracle):
+    return kv_heads_tiled(oracle)
+
+
+@trap("v1_2", "prompt", "next", "a newline behind <|im_end|>, as in InternVL2.5")
+def newline_after_im_end(oracle, prompt):
+    return oracle.ids(prompt.replace("<|im_end|>", "<|im_end|>\n"))
+
+
+@trap("v1_2", "prompt", "next", "no newline behind assistant")
+def no_newline_after_assistant(oracle, prompt):
+    return oracle.ids(prompt.removesuffix("\n"))
+
+
+@trap("v1_2", "prompt", "next", "no system message")
+def no_system(oracle, prompt):
+    return oracle.ids(prompt[prompt.index("<|im_end|>") + len("<|im_end|>") :])
+
+
+@trap("v1_2", "prompt", "next", "an empty system message")
+def empty_system(oracle, prompt):
+    return oracle.ids(prompt.replace(oracle.config.system_message, "", 1))
+
+
+@trap("v1_2", "prompt", "next", "a BOS, as InternLM2's tokenizer adds one")
+def bos_of_internlm2(oracle, prompt):
+    return [oracle.tokenizer.bos_token_id, *oracle.ids(prompt)]
+
+
+@trap("v1_2", "prompt", "next", "LLaMA's dummy prefix before the text behind every special token")
+def dummy_prefix_of_llama(oracle, prompt):
+    return oracle.ids(prompt.replace("<|im_start|>", "<|im_start|> ").replace("</img>", "</img> "))
+
+
+@trap("v1_2_added", "prompt", "next", "non-legacy segments: no prefix after a special token")
+def chatml_segments_not_legacy(oracle, prompt):
+    return with_legacy(oracle, False)(prompt)["input_ids"]
+
+
 # The pixels.
 
 

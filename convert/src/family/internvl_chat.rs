@@ -1,5 +1,6 @@
-//! InternVL-Chat-V1-1: an InternViT tower with RMS norms whose last blocks don't run, a pixel shuffle, the
-//! projector mlp1 and a LLaMA decoder behind a SentencePiece vocabulary.
+//! InternVL-Chat V1-1, V1-2 and V1-2-Plus: an InternViT tower with RMS norms, whose last blocks don't run in V1-1 and are
+//! left out in V1-2, a pixel shuffle, the projector mlp1 and a LLaMA decoder behind a SentencePiece vocabulary: one of 13B
+//! in V1-1, Yi-34B with grouped heads in V1-2.
 //!
 //! Names, shapes and defaults: OpenGVLab/InternVL, modeling_internvl_chat.py and configuration_internvl_chat.py.
 
@@ -18,11 +19,72 @@ use crate::hf::settings::Places;
 use crate::hf::tokenizer::Tokenizer;
 use crate::hf::{ConfigFiles, image};
 
-/// Blocks of the tower in the checkpoints whose configs leave fields out.
-const V1_1_LAYERS: u32 = 48;
 const TOWER: &str = "vision_model.";
 /// PyTorch's default for the projector's LayerNorm, which no config states.
 const MLP1_NORM_EPS: f32 = 1e-5;
+
+/// What members of the family differ in, beside their shapes.
+struct Member {
+    family: &'static str,
+    /// As messages call it.
+    name: &'static str,
+    /// As config.json calls it.
+    template: &'static str,
+    /// Of the checkpoints by the authors, whose configs leave fields out: blocks of the tower and tokens by which they are
+    /// known, and what holds for them.
+    n_layer: u32,
+    tokens: [&'static str; 2],
+    select_layer: i64,
+    /// Where config.json has none.
+    system: &'static str,
+}
+
+const MEMBERS: [Member; 2] = [
+    Member {
+        family: "internvl-chat-v1-1",
+        name: "V1-1",
+        template: "internvl_zh",
+        n_layer: 48,
+        tokens: ["<human>", "<bot>"],
+        select_layer: -4,
+        system: "",
+    },
+    Member {
+        family: "internvl-chat-v1-2",
+        name: "V1-2",
+        template: "Hermes-2",
+        n_layer: 45,
+        tokens: ["<|im_start|>", "<|im_end|>"],
+        select_layer: -1,
+        system: "Answer the questions.",
+    },
+];
+
+impl Member {
+    fn is_itself(&self, n_layer: u32, tokenizer: &Tokenizer) -> bool {
+        n_layer == self.n_layer && self.tokens.iter().all(|token| tokenizer.has(token))
+    }
+
+    /// The conversation's form, and the token that ends an answer.
+    fn template(&self, tokenizer: &mut Tokenizer) -> Result<(Template, u32)> {
+        let [before, behind] = self.tokens;
+        let (image_begin_id, image_end_id) =
+            (tokenizer.of_template("<img>")?, tokenizer.of_template("</img>")?);
+        Ok(match self.template {
+            "internvl_zh" => {
+                let human_id = tokenizer.special(before)?;
+                let bot_id = tokenizer.special(behind)?;
+                let template = Template::InternVlZh { human_id, bot_id, image_begin_id, image_end_id };
+                (template, tokenizer.special("</s>")?)
+            }
+            _ => {
+                let im_start_id = tokenizer.of_template(before)?;
+                let im_end_id = tokenizer.of_template(behind)?;
+                (Template::Hermes2 { im_start_id, im_end_id, image_begin_id, image_end_id }, im_end_id)
+            }
+        })
+    }
+}
 
 /// What `--set` may say.
 pub const PLACES: &Places = &[
@@ -45,15 +107,27 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
     let root = files.config.root();
     refuse_relatives(&root)?;
     let text = llama::read(&root.need("llm_config")?)?;
-    let tokenizer = Tokenizer::read(files, text.config.n_vocab)?;
+    let mut tokenizer = Tokenizer::read(files, text.config.n_vocab)?;
     let tower = root.need("vision_config")?;
     let n_layer = tower.need("num_hidden_layers")?.n()?;
 
-    let is_v1_1 = n_layer == V1_1_LAYERS && tokenizer.has("<human>") && tokenizer.has("<bot>");
-    let mut left_out = LeftOut { is_v1_1, assumed: Vec::new() };
+    let itself = MEMBERS.iter().find(|member| member.is_itself(n_layer, &tokenizer));
+    let mut left_out = LeftOut { itself, assumed: Vec::new() };
+    let member = match root.key("template") {
+        Some(value) => {
+            let found = value.str()?;
+            let known = MEMBERS.iter().find(|member| member.template == found);
+            known.ok_or_else(|| value.unsupported("\"internvl_zh\" or \"Hermes-2\""))?
+        }
+        None => left_out.member(&root, "template", |member| member.template.to_string())?,
+    };
     let select_layer = match root.key("select_layer") {
         Some(value) => blocks_run(&value, n_layer)?,
-        None => left_out.take(&root, "select_layer", "-4", V1_1_LAYERS - 3)?,
+        None => {
+            let itself = left_out.member(&root, "select_layer", |member| member.select_layer.to_string())?;
+            // from the end of a list that begins before the first block
+            n_layer + 1 - itself.select_layer.unsigned_abs() as u32
+        }
     };
     let shuffle = match root.key("ps_version") {
         Some(value) => match value.str()? {
@@ -61,13 +135,11 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
             "v2" => Shuffle::V2,
             _ => return Err(value.unsupported("\"v1\" or \"v2\"")),
         },
-        None => left_out.take(&root, "ps_version", "v1", Shuffle::V1)?,
+        None => {
+            left_out.member(&root, "ps_version", |_| "v1".to_string())?;
+            Shuffle::V1
+        }
     };
-    match root.key("template") {
-        Some(value) if value.str()? != "internvl_zh" => return Err(value.unsupported("\"internvl_zh\"")),
-        Some(_) => {}
-        None => left_out.take(&root, "template", "internvl_zh", ())?,
-    }
 
     let grid = Grid::read(TOWER, &tower, Grid::forced(&root)?, checkpoint)?;
     let vit = Tower { prefix: TOWER, n_stored: n_layer, n_layer: select_layer, grid };
@@ -75,11 +147,19 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
     refuse_other_towers(&tower)?;
     let ratio = shuffle_ratio(&root, &grid)?;
     let pixels = image::read(&files.preprocessor, &image::IMAGENET, grid.image_px)?;
-    let stop_id = tokenizer.special("</s>")?;
-    let system = root.key("system_message").map_or(Ok(""), |value| value.str())?.to_string();
+    let (template, stop_id) = member.template(&mut tokenizer)?;
+    let system = match root.key("system_message") {
+        Some(value) => value.str()?,
+        None => {
+            if !member.system.is_empty() {
+                left_out.assumed.push(format!("system_message = {}", member.system));
+            }
+            member.system
+        }
+    };
     let config = ModelConfig {
         name: String::new(),
-        family: "internvl-chat-v1-1".to_string(),
+        family: member.family.to_string(),
         projector: Some(ProjectorConfig {
             kind: ProjectorKind::Mlp1,
             norm_eps: MLP1_NORM_EPS,
@@ -95,16 +175,7 @@ pub fn read(files: &ConfigFiles, checkpoint: &Checkpoint) -> Result<Reading> {
             std: pixels.std,
             n_tokens: (grid.side / ratio).pow(2),
         }),
-        prompt: Some(PromptConfig {
-            template: Template::InternVlZh {
-                human_id: tokenizer.special("<human>")?,
-                bot_id: tokenizer.special("<bot>")?,
-                image_begin_id: tokenizer.special("<img>")?,
-                image_end_id: tokenizer.special("</img>")?,
-            },
-            system,
-            stop_ids: vec![stop_id],
-        }),
+        prompt: Some(PromptConfig { template, system: system.to_string(), stop_ids: vec![stop_id] }),
         // the authors' quick start
         generation: Some(GenerationConfig { temperature: 0.0, max_tokens: 1024 }),
         vision: Some(vision),
@@ -162,21 +233,29 @@ fn refuse_other_towers(tower: &Json) -> Result<()> {
     Ok(())
 }
 
-/// Fields that V1-1's own config left out take its values, but for no other model.
+/// Fields that the authors' own configs left out take their values, but for no other model.
 struct LeftOut {
-    is_v1_1: bool,
+    /// Whose checkpoint it is.
+    itself: Option<&'static Member>,
     assumed: Vec<String>,
 }
 
 impl LeftOut {
-    fn take<T>(&mut self, root: &Json, key: &str, text: &str, value: T) -> Result<T> {
-        if self.is_v1_1 {
-            self.assumed.push(format!("{key} = {text}"));
-            return Ok(value);
+    /// The member whose `key` is left out, and has what `value` says of it.
+    fn member(&mut self, root: &Json, key: &str, value: fn(&Member) -> String) -> Result<&'static Member> {
+        if let Some(member) = self.itself {
+            self.assumed.push(format!("{key} = {}", value(member)));
+            return Ok(member);
         }
+        let who = |member: &Member| {
+            let [before, behind] = member.tokens;
+            format!("{} itself ({} blocks, {before} and {behind})", member.name, member.n_layer)
+        };
+        let values = MEMBERS.iter().map(value).collect::<Vec<_>>();
         let what = format!(
-            "expected a value, found none, and only V1-1 itself ({V1_1_LAYERS} blocks, <human> and <bot>) may leave \
-             it out: say it with --set {key}={text}"
+            "expected a value, found none, and only {} may leave it out: say it with --set {key}={}",
+            MEMBERS.iter().map(who).collect::<Vec<_>>().join(" or "),
+            if values[0] == values[1] { values[0].clone() } else { values.join(" or ") }
         );
         Err(Error::format(format!("{}: {key}", root.place()), what))
     }

@@ -74,10 +74,13 @@ impl Tokenizer {
                 return Err(Error::format(&token.place, what));
             }
             tokens[at] = token.text.to_string();
-            let plain = matches!(kinds[at], TokenKind::Normal | TokenKind::Unused);
-            if plain {
-                kinds[at] = if token.special { TokenKind::Control } else { TokenKind::UserDefined };
-            }
+            kinds[at] = match kinds[at] {
+                TokenKind::Normal | TokenKind::Unused if !token.special => TokenKind::UserDefined,
+                TokenKind::Normal | TokenKind::Unused | TokenKind::UserDefined if token.special => {
+                    TokenKind::Control
+                }
+                kind => kind,
+            };
         }
         let mut ids = HashMap::with_capacity(tokens.len());
         for (id, text) in tokens.iter().enumerate() {
@@ -104,6 +107,15 @@ impl Tokenizer {
         if kinds[unk_id as usize] != TokenKind::Unknown {
             let what = format!("unk_token {:?}: expected the unknown piece", tokens[unk_id as usize]);
             return Err(Error::format(&label, what));
+        }
+
+        // a piece that the files name is special whether or not they list it among the added tokens
+        for text in special_names(files)? {
+            if let Some(kind) = ids.get(text).and_then(|id| kinds.get_mut(*id as usize))
+                && matches!(kind, TokenKind::Normal | TokenKind::UserDefined)
+            {
+                *kind = TokenKind::Control;
+            }
         }
 
         let mut assumed = Vec::new();
@@ -150,6 +162,24 @@ impl Tokenizer {
                 format!("token {text}: expected a special one, found {kind:?}"),
             )),
         }
+    }
+}
+
+impl Tokenizer {
+    /// The id of a token that a template places itself: a special one, or a piece of SentencePiece's own that always
+    /// stands for itself, which becomes a special one, so that no text of a user turns into it. The latter only where
+    /// the text on either side is tokenized in the same way as beside a special token.
+    ///
+    /// # Errors
+    /// Where there is no such token, or no such way.
+    pub fn of_template(&mut self, text: &str) -> Result<u32> {
+        let is_alike = self.config.legacy && !self.config.add_space_prefix;
+        if let Some(id) = self.ids.get(text).map(|id| *id as usize).filter(|_| is_alike)
+            && self.config.kinds[id] == TokenKind::UserDefined
+        {
+            self.config.kinds[id] = TokenKind::Control;
+        }
+        self.special(text)
     }
 }
 

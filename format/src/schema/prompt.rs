@@ -12,6 +12,8 @@ pub enum Template {
     /// ` USER: question ASSISTANT:`, stored as `vicuna_v1`. It needs no tokens of its own; text before and behind a picture
     /// is tokenized as if each were all there is.
     VicunaV1,
+    /// `<|im_start|>user\nquestion<|im_end|><|im_start|>assistant\n`, stored as `hermes_2`.
+    Hermes2 { im_start_id: u32, im_end_id: u32, image_begin_id: u32, image_end_id: u32 },
 }
 
 /// Template, system message and what ends an answer.
@@ -27,8 +29,11 @@ pub struct PromptConfig {
 const TEMPLATE: &str = "owlet.prompt.template";
 const INTERNVL_ZH: &str = "internvl_zh";
 const VICUNA_V1: &str = "vicuna_v1";
+const HERMES_2: &str = "hermes_2";
 const HUMAN_ID: &str = "owlet.prompt.human_id";
 const BOT_ID: &str = "owlet.prompt.bot_id";
+const IM_START_ID: &str = "owlet.prompt.im_start_id";
+const IM_END_ID: &str = "owlet.prompt.im_end_id";
 const IMAGE_BEGIN_ID: &str = "owlet.prompt.image_begin_id";
 const IMAGE_END_ID: &str = "owlet.prompt.image_end_id";
 const SYSTEM: &str = "owlet.prompt.system";
@@ -48,8 +53,15 @@ impl PromptConfig {
                 image_end_id: id_in(metadata, IMAGE_END_ID, text)?,
             },
             VICUNA_V1 => Template::VicunaV1,
+            HERMES_2 => Template::Hermes2 {
+                im_start_id: id_in(metadata, IM_START_ID, text)?,
+                im_end_id: id_in(metadata, IM_END_ID, text)?,
+                image_begin_id: id_in(metadata, IMAGE_BEGIN_ID, text)?,
+                image_end_id: id_in(metadata, IMAGE_END_ID, text)?,
+            },
             other => {
-                let problem = format!("expected {INTERNVL_ZH} or {VICUNA_V1}, found {}", Shown(other));
+                let known = format!("{INTERNVL_ZH}, {VICUNA_V1} or {HERMES_2}");
+                let problem = format!("expected {known}, found {}", Shown(other));
                 return Err(metadata.wrong(TEMPLATE, problem));
             }
         };
@@ -79,6 +91,13 @@ impl PromptConfig {
                 metadata.put(IMAGE_END_ID, image_end_id);
             }
             Template::VicunaV1 => metadata.put(TEMPLATE, VICUNA_V1),
+            Template::Hermes2 { im_start_id, im_end_id, image_begin_id, image_end_id } => {
+                metadata.put(TEMPLATE, HERMES_2);
+                metadata.put(IM_START_ID, im_start_id);
+                metadata.put(IM_END_ID, im_end_id);
+                metadata.put(IMAGE_BEGIN_ID, image_begin_id);
+                metadata.put(IMAGE_END_ID, image_end_id);
+            }
         }
         metadata.put(SYSTEM, self.system.as_str());
         metadata.put(STOP_IDS, self.stop_ids.clone());

@@ -262,7 +262,7 @@ fn values_out_of_range_are_refused() {
         (
             "owlet.prompt.template",
             string("{{ jinja }}"),
-            "expected internvl_zh or vicuna_v1, found {{ jinja }}",
+            "expected internvl_zh, vicuna_v1 or hermes_2, found {{ jinja }}",
         ),
         ("owlet.prompt.human_id", 16u32.into(), "expected a token id below 16, found 16"),
         ("owlet.prompt.bot_id", 16u32.into(), "expected a token id below 16, found 16"),

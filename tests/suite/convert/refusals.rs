@@ -110,12 +110,12 @@ fn bent_configs() {
         (|t| t.config()["select_layer"] = json!(0), "select_layer: expected a layer of 6 blocks, found 0"),
         (
             |t| t.config()["select_layer"] = json!(null),
-            "config.json: select_layer: expected a value, found none, and only V1-1 itself (48 blocks, <human> and <bot>) may leave it out: say it with --set select_layer=-4",
+            "config.json: select_layer: expected a value, found none, and only V1-1 itself (48 blocks, <human> and <bot>) or V1-2 itself (45 blocks, <|im_start|> and <|im_end|>) may leave it out: say it with --set select_layer=-4 or -1",
         ),
         (|t| t.config()["ps_version"] = json!("v3"), "ps_version: expected \"v1\" or \"v2\", found \"v3\""),
         (
-            |t| t.config()["template"] = json!("Hermes-2"),
-            "template: expected \"internvl_zh\", found \"Hermes-2\"",
+            |t| t.config()["template"] = json!("internlm2-chat"),
+            "template: expected \"internvl_zh\" or \"Hermes-2\", found \"internlm2-chat\"",
         ),
         (
             |t| t.config()["dynamic_image_size"] = json!(true),

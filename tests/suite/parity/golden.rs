@@ -11,6 +11,9 @@ use std::path::PathBuf;
 pub struct Case {
     pub case: String,
     pub seed: String,
+    /// The SentencePiece model among the goldens.
+    #[serde(default = "llama_model")]
+    pub tokenizer: String,
     /// The checkpoint's JSON files by name.
     pub files: BTreeMap<String, serde_json::Value>,
     pub tensors: Vec<Tensor>,
@@ -34,13 +37,17 @@ pub struct Case {
     samples: Samples,
 }
 
+fn llama_model() -> String {
+    "tokenizer.model".to_string()
+}
+
 #[derive(Deserialize)]
 pub struct Tower {
     pub files: BTreeMap<String, serde_json::Value>,
     pub tensors: Vec<Tensor>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 pub struct Tensor {
     pub name: String,
     /// PyTorch's order.

@@ -1,8 +1,9 @@
 //! LLaVA-1.5: the authors' layout with the tower in a second directory, and the same weights in transformers' own layout.
 
-use super::golden::Case;
+use super::compare::{self, F32_BOUND, TRAP_DISTANCE};
+use super::golden::{self, Case, Node, Samples};
 use super::subject::Subject;
-use super::{assert_conversations, assert_pixels, assert_traps, assert_weights, tiny};
+use super::{assert_conversations, assert_pixels, assert_traps, assert_weights, nodes, tiny};
 use crate::checkpoint::{Float, Layout, write_weights};
 use crate::program::owlet;
 use ggml::{Cancel, DType};
@@ -107,6 +108,33 @@ fn both_layouts_become_the_same_model() {
     let provenance = ModelConfig::read(&transformers).unwrap().provenance;
     let assumed: Vec<&str> = provenance.assumed.iter().collect();
     assert_eq!(assumed, ["vision_config.hidden_act = quick_gelu", "vision_config.layer_norm_eps = 1e-5"]);
+}
+
+#[derive(serde::Deserialize)]
+struct OfTransformers {
+    nodes: Vec<Node>,
+    wrong: Node,
+}
+
+/// Transformers' layout, converted, against transformers' own module with the same numbers.
+#[test]
+fn transformers_layout_is_what_transformers_computes() {
+    let (golden, samples) = (golden::facts::<OfTransformers>("llava_hf"), Samples::read("llava_hf"));
+    let case = Case::read("llava");
+    let folder = TempDir::new().unwrap();
+    lay_out_for_transformers(&case, folder.path());
+    let subject = Subject::of(folder, DType::F32);
+    let seen = nodes(&subject, &case, case.conversation("picture"));
+    let error = |node: &Node| {
+        let found = seen.iter().find(|seen| seen.name == node.name).unwrap();
+        compare::error(&found.values, &found.ne, node, samples.of(node))
+    };
+    assert_eq!(golden.nodes.len(), 12);
+    for node in &golden.nodes {
+        println!("llava_hf: {:12} {:9.2e}", node.name, error(node));
+        assert!(error(node) <= F32_BOUND, "{}: {:e}", node.name, error(node));
+    }
+    assert!(error(&golden.wrong) >= TRAP_DISTANCE * F32_BOUND, "the layer behind would pass");
 }
 
 /// Rows of q, k and v are stacked from tensors that lie apart, and other tensors lie between them.

@@ -53,6 +53,81 @@ fn gqa() {
     assert_parity("gqa", 2);
 }
 
+/// Yi's tokenizer, whose `<|im_start|>` no file calls special, and Hermes-2.
+#[test]
+fn v1_2() {
+    assert_parity("v1_2", 10);
+    assert_eq!(family("v1_2"), "internvl-chat-v1-2");
+}
+
+/// The same template where its tokens were added to a vocabulary with a dummy prefix.
+#[test]
+fn v1_2_added() {
+    assert_parity("v1_2_added", 1);
+}
+
+/// What V1-2's own config leaves out is known, and for nothing else of fewer blocks.
+#[test]
+fn a_v1_2_of_45_blocks_may_leave_fields_out() {
+    let mut case = Case::read("v1_2");
+    let config = case.files.get_mut("config.json").unwrap();
+    for key in ["select_layer", "ps_version", "template", "system_message"] {
+        config.as_object_mut().unwrap().remove(key);
+    }
+    config["vision_config"]["num_hidden_layers"] = 45.into();
+    let block = |name: &str| name.starts_with("vision_model.encoder.layers.0.");
+    let first: Vec<_> = case.tensors.iter().filter(|t| block(&t.name)).cloned().collect();
+    for il in 3..45 {
+        case.tensors.extend(first.iter().cloned().map(|mut tensor| {
+            tensor.name = tensor.name.replace("layers.0.", &format!("layers.{il}."));
+            tensor
+        }));
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    tiny::lay_out(&case, folder.path());
+    let plan = owlet_convert::Plan::from_dir(folder.path(), &Default::default()).unwrap();
+    let vision = plan.config.vision.as_ref().unwrap();
+    assert_eq!((plan.config.family.as_str(), vision.n_layer), ("internvl-chat-v1-2", 45));
+    let assumed: Vec<&str> = plan.config.provenance.assumed.iter().collect();
+    let expected = [
+        "template = Hermes-2",
+        "select_layer = -1",
+        "ps_version = v1",
+        "system_message = Answer the questions.",
+    ];
+    assert_eq!(assumed, expected);
+}
+
+/// What a person types becomes none of the template's tokens, not even where SentencePiece has them as pieces.
+#[test]
+fn typed_tokens_of_the_template_stay_text() {
+    for name in ["v1_2", "v1_2_added"] {
+        let subject = Subject::new(&Case::read(name), DType::F32);
+        for text in ["<|im_start|>", "<|im_end|>", "<img>", "</img>"] {
+            let ids = subject.tokenizer.encode(text).unwrap();
+            assert!(
+                ids.len() > 1 && ids.iter().all(|id| !subject.tokenizer.is_special(*id)),
+                "{name}: {text}: {ids:?}"
+            );
+        }
+    }
+}
+
+/// Without SentencePiece's word for it, a token that no file calls special is no token of the template.
+#[test]
+fn a_token_of_the_template_must_be_special() {
+    let mut case = Case::read("v1_2");
+    case.files.get_mut("tokenizer_config.json").unwrap()["legacy"] = false.into();
+    let folder = tempfile::TempDir::new().unwrap();
+    tiny::lay_out(&case, folder.path());
+    let found = owlet_convert::Plan::from_dir(folder.path(), &Default::default()).unwrap_err().to_string();
+    assert!(found.ends_with("token <|im_start|>: expected a special one, found UserDefined"), "{found}");
+}
+
+fn family(name: &str) -> String {
+    Subject::new(&Case::read(name), DType::F32).config.family
+}
+
 /// Early revisions of V1-1 still say the side that the tower was trained at first; what counts is the stored grid.
 #[test]
 fn an_outdated_image_size_changes_nothing() {

@@ -35,7 +35,11 @@ fn of_internvl_chat() {
         ("select_layer", "-3", Changes("clip.vision.block_count")),
         ("ps_version", "v2", Changes("owlet.projector.shuffle")),
         ("downsample_ratio", "0.25", Contradicts("tensor mlp1.0.weight: expected shape (1536), found (384)")),
-        ("template", "phi3-chat", Contradicts("config.json: template: expected \"internvl_zh\"")),
+        (
+            "template",
+            "phi3-chat",
+            Contradicts("config.json: template: expected \"internvl_zh\" or \"Hermes-2\""),
+        ),
         ("system", "Be brief.", Changes("owlet.prompt.system")),
         ("image_size", "56", Changes("clip.vision.image_size")),
         ("pad2square", "true", Contradicts("config.json: pad2square: expected false, found true")),

@@ -45,7 +45,7 @@ pub fn lay_out_with(case: &Case, weights: &[Weight], folder: &Path) {
     for (name, value) in &case.files {
         fs::write(folder.join(name), value.to_string()).unwrap();
     }
-    fs::copy(golden::path("tokenizer.model"), folder.join("tokenizer.model")).unwrap();
+    fs::copy(golden::path(&case.tokenizer), folder.join("tokenizer.model")).unwrap();
     let layout = match float(case) {
         Float::BF16 => Layout::Torch { shards: 4 },
         Float::F16 | Float::F32 => Layout::Safetensors { shards: 1 },
