@@ -107,6 +107,9 @@ pub trait Job: Sync {
     /// Adds what makes this another job than others, beside config and tensors.
     fn identify(&self, id: &mut Sha256);
 
+    /// How much errors matter, place by place of a row of tensor `index`; alike where nothing is known.
+    fn importance(&self, index: usize) -> Option<&[f32]>;
+
     /// Threads that quantize; every core without it.
     fn n_threads(&self) -> Option<usize>;
 }

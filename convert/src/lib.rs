@@ -26,6 +26,7 @@ mod rows;
 mod rules;
 mod run;
 mod verify;
+mod weighting;
 
 pub use error::{Error, Result};
 pub use estimate::Estimate;
@@ -41,3 +42,4 @@ pub use requantize::{Requantize, RequantizeOptions};
 pub use rules::Rules;
 pub use run::{Done, Progress};
 pub use verify::{Comparison, Deviation, NotFinite, SourceDirs, Verdict, verify};
+pub use weighting::Weighting;

@@ -1,7 +1,7 @@
 //! The types that people know by llama-quantize's names, and which type each tensor of a LLaMA gets under such a name.
 //!
 //! The rules are llama.cpp's (src/llama-quant.cpp, llama_tensor_get_type_impl and tensor_type_fallback), for a dense
-//! LLaMA and without an importance matrix; a test holds them against what its own quantizer does.
+//! LLaMA; a test holds them against what its own quantizer does without an importance matrix. With one, two of them are others.
 
 use std::fmt;
 use std::str::FromStr;
@@ -95,8 +95,19 @@ impl fmt::Display for TypeChoice {
     }
 }
 
-/// The type of the weight `name` of a text half under `choice`, before rows are looked at.
-pub fn text_type(choice: TypeChoice, name: &str, n_per_row: u64, text: &TextConfig) -> DType {
+/// A weight of a text half.
+#[derive(Clone, Copy)]
+pub struct TextWeight<'a> {
+    pub name: &'a str,
+    pub n_per_row: u64,
+    pub text: &'a TextConfig,
+    /// Whether the model is quantized with an importance matrix.
+    pub has_importance: bool,
+}
+
+/// The type of a weight under `choice`, before rows are looked at.
+pub fn text_type(choice: TypeChoice, weight: TextWeight) -> DType {
+    let TextWeight { name, n_per_row, text, has_importance } = weight;
     let base = choice.base();
     if !base.is_quantized() {
         return base;
@@ -120,7 +131,11 @@ pub fn text_type(choice: TypeChoice, name: &str, n_per_row: u64, text: &TextConf
         },
         "ffn_down.weight" => match choice {
             Plain(Q2_K) => Q3_K,
-            Plain(IQ4_NL | IQ4_XS) | Mixture(Q4_K, Small) if il < n_layer / 8 => Q5_K,
+            Plain(IQ4_NL | IQ4_XS) if il < n_layer / 8 && !has_importance => Q5_K,
+            Mixture(Q4_K, Small) if il < n_layer / 8 => Q5_K,
+            // what is weighted goes astray there without a minimum
+            Plain(Q4_0) if il < n_layer / 8 && has_importance => Q4_1,
+            Plain(Q5_0) if il < n_layer / 8 && has_importance => Q5_1,
             Mixture(Q3_K, Medium) => {
                 if il < n_layer / 16 {
                     Q5_K

@@ -19,6 +19,7 @@ use crate::mixture::{Size, TypeChoice};
 use crate::origin::Origin;
 use crate::recipe::{Chosen, Recipe};
 use crate::rules::Rules;
+use crate::weighting::{Weighted, Weighting};
 
 /// A row is the unit that is read, converted and quantized at once.
 const ROW_ELEMENTS_MAX: u64 = 1 << 22;
@@ -36,6 +37,7 @@ pub struct Options {
     pub projector: Option<TypeChoice>,
     /// Types of single tensors, before those of the parts.
     pub rules: Rules,
+    pub importance: Option<Weighting>,
     /// Where the vision tower lies, for families whose checkpoints lack it.
     pub vision_tower: Option<PathBuf>,
     /// `--set key=value`, see [`crate::settings_help`].
@@ -53,6 +55,7 @@ impl Default for Options {
             vision: TypeChoice::Plain(DType::Q8_0),
             projector: None,
             rules: Rules::default(),
+            importance: None,
             vision_tower: None,
             set: Vec::new(),
             n_threads: None,
@@ -81,6 +84,7 @@ pub struct Plan {
     pub skipped: Vec<Skipped>,
     pub notes: Vec<String>,
     pub recipe: Recipe,
+    pub(crate) importance: Weighted,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) n_threads: Option<usize>,
 }
@@ -101,6 +105,7 @@ impl Plan {
             vision: options.vision.plain(),
             projector: options.projector.unwrap_or(options.vision).plain(),
             rules: options.rules.clone(),
+            has_importance: options.importance.is_some(),
         };
         let origin = Origin::of(dir);
         reading.config.name = options.name.clone().unwrap_or_else(|| origin.name.clone());
@@ -123,12 +128,20 @@ impl Plan {
         }
         refuse_surplus(&checkpoint, &tensors, &reading.skipped)?;
         fold_outliers(&checkpoint, &mut tensors)?;
+        let importance = match &options.importance {
+            Some(weighting) => weighting.of(tensors.iter().map(|t| (&t.spec, t.chosen.dtype)))?,
+            None => Weighted::default(),
+        };
+        let provenance = &mut reading.config.provenance;
+        provenance.recipe = provenance.recipe.iter().chain(importance.line.as_deref()).collect();
+        reading.notes.extend(importance.note.clone());
         Ok(Plan {
             config: reading.config,
             tensors,
             skipped: reading.skipped,
             notes: reading.notes,
             recipe,
+            importance,
             checkpoint,
             n_threads: options.n_threads,
         })

@@ -95,6 +95,10 @@ impl Job for Plan {
         }
     }
 
+    fn importance(&self, index: usize) -> Option<&[f32]> {
+        self.importance.rows.get(index)?.as_deref()
+    }
+
     fn n_threads(&self) -> Option<usize> {
         self.n_threads
     }

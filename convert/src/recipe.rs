@@ -7,7 +7,7 @@ use owlet_format::{ModelConfig, Part, Role, TensorSpec};
 
 use crate::checkpoint::SourceType;
 use crate::error::Result;
-use crate::mixture::{TypeChoice, fitting, text_type};
+use crate::mixture::{TextWeight, TypeChoice, fitting, text_type};
 use crate::rules::Rules;
 
 /// One choice a part, and rules before them.
@@ -17,6 +17,8 @@ pub struct Recipe {
     pub vision: TypeChoice,
     pub projector: TypeChoice,
     pub rules: Rules,
+    /// Whether there is an importance matrix, which changes some choices of the text half.
+    pub has_importance: bool,
 }
 
 /// The type a tensor gets, and the one that its rows were too short or too long for.
@@ -39,7 +41,10 @@ impl Recipe {
         if Recipe::has_choice(spec) {
             let n_per_row = spec.ne.padded()[0];
             let by_name = || match &config.text {
-                Some(text) if spec.part == Part::Text => text_type(choice, &spec.name, n_per_row, text),
+                Some(text) if spec.part == Part::Text => {
+                    let (name, has_importance) = (spec.name.as_str(), self.has_importance);
+                    text_type(choice, TextWeight { name, n_per_row, text, has_importance })
+                }
                 _ => choice.base(),
             };
             let wanted = self.rules.dtype(&spec.name).unwrap_or_else(by_name);
@@ -106,7 +111,7 @@ mod tests {
         };
         let of = |vision, spec: &TensorSpec, source| {
             let rules = Rules::parse(b". = q4_0", "recipe").unwrap();
-            Recipe { text: Plain(DType::Q4_0), vision, projector: vision, rules }
+            Recipe { text: Plain(DType::Q4_0), vision, projector: vision, rules, has_importance: false }
                 .choose(spec, source, &config())
                 .dtype
         };

@@ -20,6 +20,7 @@ use crate::report::Report;
 use crate::rows::CHUNK_BYTES;
 use crate::rules::Rules;
 use crate::run::{Progress, run};
+use crate::weighting::{Weighted, Weighting};
 
 /// What the caller chooses. A part without a type, and no rule about it, stays as it is.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,7 @@ pub struct RequantizeOptions {
     pub vision: Option<TypeChoice>,
     pub projector: Option<TypeChoice>,
     pub rules: Rules,
+    pub importance: Option<Weighting>,
     /// Quantize again what is quantized.
     pub allow_requantize: bool,
     /// Threads that quantize; every core without it.
@@ -43,6 +45,7 @@ pub struct Requantize {
     tensors: Vec<(TensorSpec, TensorInfo, [u8; 32])>,
     /// What they become.
     plan: Vec<TensorPlan>,
+    importance: Weighted,
     n_threads: Option<usize>,
 }
 
@@ -62,6 +65,7 @@ impl Requantize {
             vision: or_any(options.vision).plain(),
             projector: or_any(options.projector).plain(),
             rules: options.rules.clone(),
+            has_importance: options.importance.is_some(),
         };
         recipe.refuse_idle_rules(&specs)?;
         let sums = file.checksums()?;
@@ -86,14 +90,23 @@ impl Requantize {
             plan.push(TensorPlan { name: spec.name.clone(), dtype, shape: spec.ne });
             tensors.push((spec, info, sums[at]));
         }
+        let importance = match &options.importance {
+            Some(weighting) => {
+                weighting.of(tensors.iter().zip(&plan).map(|((spec, ..), plan)| (spec, plan.dtype)))?
+            }
+            None => Weighted::default(),
+        };
         config.provenance.converter = format!("owlet {}", env!("CARGO_PKG_VERSION"));
         config.provenance.recipe =
             config.provenance.recipe.iter().map(str::to_string).chain(options.lines()).collect();
+        let line = importance.line.iter().map(|line| format!("then {line}"));
+        config.provenance.recipe = config.provenance.recipe.iter().map(str::to_string).chain(line).collect();
         Ok(Requantize {
             config,
             source: SourceFile::open(path)?,
             tensors,
             plan,
+            importance,
             n_threads: options.n_threads,
         })
     }
@@ -216,6 +229,10 @@ impl Job for Requantize {
             id.update(format!("{info:?}\n").as_bytes());
             id.update(sum);
         }
+    }
+
+    fn importance(&self, index: usize) -> Option<&[f32]> {
+        self.importance.rows.get(index)?.as_deref()
     }
 
     fn n_threads(&self) -> Option<usize> {

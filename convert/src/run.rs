@@ -246,6 +246,7 @@ fn store(job: &dyn Job, chunk: &Chunk, dtype: DType, n_per_row: usize, blocks: &
     let stored_row = dtype.row_bytes(n_per_row as u64).unwrap_or(0) as usize;
     blocks.resize(n_rows * stored_row, 0);
     let rows_per_task = (TASK_ELEMENTS / n_per_row).max(1);
+    let importance = job.importance(chunk.tensor);
     let tasks = blocks.par_chunks_mut(stored_row * rows_per_task);
     let tasks = tasks.zip(chunk.bytes.par_chunks(row_bytes * rows_per_task)).enumerate();
     tasks.try_for_each_init(
@@ -254,10 +255,12 @@ fn store(job: &dyn Job, chunk: &Chunk, dtype: DType, n_per_row: usize, blocks: &
             let rows = blocks.chunks_exact_mut(stored_row).zip(bytes.chunks_exact(row_bytes));
             for (i, (blocks, bytes)) in rows.enumerate() {
                 let stored = chunk.values(bytes, values);
-                stored.and_then(|()| quantize_rows(dtype, values, n_per_row, None, blocks)).map_err(|e| {
-                    let row = chunk.row + (task * rows_per_task + i) as u64;
-                    Error::format(format!("{}: row {row}", job.place(chunk.tensor)), format!("as {e}"))
-                })?;
+                stored.and_then(|()| quantize_rows(dtype, values, n_per_row, importance, blocks)).map_err(
+                    |e| {
+                        let row = chunk.row + (task * rows_per_task + i) as u64;
+                        Error::format(format!("{}: row {row}", job.place(chunk.tensor)), format!("as {e}"))
+                    },
+                )?;
             }
             Ok(())
         },

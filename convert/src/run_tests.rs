@@ -55,6 +55,10 @@ impl Job for Failing {
         self.job.identify(id)
     }
 
+    fn importance(&self, index: usize) -> Option<&[f32]> {
+        self.job.importance(index)
+    }
+
     fn n_threads(&self) -> Option<usize> {
         self.job.n_threads()
     }

@@ -1,4 +1,4 @@
-//! What is in an owlet model file.
+//! What is in an owlet model file, and in an importance matrix beside it.
 //!
 //! `container` reads and writes GGUF and knows no model; `schema` says which keys and tensors a model has, and is
 //! the one place that reads or writes a hyper-parameter. Both take a file for hostile: what comes out of
@@ -7,6 +7,7 @@
 
 mod container;
 mod error;
+mod importance;
 mod lost_maps;
 mod schema;
 
@@ -15,6 +16,7 @@ pub use container::{
     TensorInfo, TensorPlan, Value, ValueType, Writer, Written,
 };
 pub use error::{Error, Result};
+pub use importance::Importance;
 pub use lost_maps::report_lost_maps;
 pub use schema::{
     Activation, Fit, GenerationConfig, ImageConfig, ModelConfig, NormKind, Part, ProjectorConfig,

@@ -134,6 +134,7 @@ impl Random {
             vision,
             projector: self.projector_type.or(default.projector).unwrap_or(vision),
             rules: default.rules,
+            has_importance: false,
         };
         let dtype_of = |spec: &TensorSpec| recipe.choose(spec, SourceType::BF16, &config).dtype;
         Ok(Synthetic::new(config.clone(), dtype_of))

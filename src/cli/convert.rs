@@ -5,7 +5,7 @@ use super::interrupt::Interruptible;
 use super::screen::{Screen, note};
 use crate::error::{Error, Result};
 use ggml::Cancel;
-use owlet_convert::{Estimate, Options, Plan, Rules, TypeChoice};
+use owlet_convert::{Estimate, Options, Plan, Rules, TypeChoice, Weighting};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +36,9 @@ pub struct Convert {
     /// the others
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    /// Importance matrix of the same model, as `owlet imatrix` writes it: spends precision where it matters
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
     /// Directory of the vision tower, where the checkpoint only names it: openai/clip-vit-large-patch14-336 for LLaVA-1.5,
     /// the InternViT that config.json names for InternVL-Chat-V1.0
     #[arg(long, value_name = "DIR")]
@@ -68,6 +71,7 @@ impl Convert {
             vision: self.vision_type,
             projector: self.projector_type,
             rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
+            importance: self.imatrix.as_deref().map(Weighting::read).transpose()?,
             vision_tower: self.vision_tower,
             set: self.set,
             n_threads: self.threads,

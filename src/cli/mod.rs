@@ -14,6 +14,7 @@ mod embed_file;
 mod figures;
 mod flags;
 mod follow;
+mod imatrix;
 mod inspect;
 mod interrupt;
 mod json;
@@ -49,6 +50,7 @@ enum Command {
     Chat(chat::Chat),
     Convert(convert::Convert),
     Embed(embed::Embed),
+    Imatrix(imatrix::Imatrix),
     Inspect(inspect::Inspect),
     Quantize(quantize::Quantize),
     Verify(verify::Verify),
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Chat(chat) => chat.run(),
         Command::Convert(convert) => convert.run(),
         Command::Embed(embed) => embed.run(),
+        Command::Imatrix(imatrix) => imatrix.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Quantize(quantize) => quantize.run(),
         Command::Verify(verify) => verify.run(),

@@ -7,7 +7,7 @@ use super::screen::note;
 use crate::error::{Error, Result};
 use clap::value_parser;
 use ggml::Cancel;
-use owlet_convert::{Requantize, RequantizeOptions, Rules, TypeChoice};
+use owlet_convert::{Requantize, RequantizeOptions, Rules, TypeChoice, Weighting};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,6 +33,9 @@ pub struct Quantize {
     /// File of lines `regex = type`: the first line that is found in a tensor's name chooses its type
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    /// Importance matrix of the same model, as `owlet imatrix` writes it: spends precision where it matters
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
     /// Quantize again what is quantized already
     #[arg(long)]
     allow_requantize: bool,
@@ -54,6 +57,7 @@ impl Quantize {
             vision: self.vision_type,
             projector: self.projector_type,
             rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
+            importance: self.imatrix.as_deref().map(Weighting::read).transpose()?,
             allow_requantize: self.allow_requantize,
             n_threads: self.threads.map(|n| n as usize),
         };

@@ -3,13 +3,14 @@
 //!
 //! A bench ([`bench`]) measures the machine's [`Limits`], then the tests on a model from a file or of random weights
 //! ([`Synthetic`], in a [`shape`] that needs no download), and yields a [`Report`]; a [`Plan`] says what a file will take of
-//! memory, by part, and [`expect`] how long it will take, from the reports that were [kept](History). Knows no
+//! memory, by part, and [`expect`] how long it will take, from the reports that were [kept](History). A [`Calibration`] watches what every matrix is multiplied with. Knows no
 //! terminal and prints nothing: doors show what comes out. Numbers that a door shows are in units that their names end with.
 
 mod bench;
 mod cores;
 mod expectation;
 mod history;
+mod imatrix;
 mod limits;
 mod machine;
 mod memory;
@@ -27,6 +28,7 @@ pub use bench::{Options, bench};
 pub use cores::n_cores;
 pub use expectation::{Expected, expect};
 pub use history::History;
+pub use imatrix::Calibration;
 pub use limits::Limits;
 pub use machine::Machine;
 pub use memory::{available, bytes_in_words};

@@ -33,6 +33,10 @@ pub(super) struct Norm {
 /// The one place that chooses who multiplies, by the weight's type: our kernels where they know it, else
 /// ggml.
 pub(super) fn linear(net: &mut Net, w: &Linear, x: &mut Operand) -> Sum {
+    if let Some(name) = net.watched_input(w.weight) {
+        let floats = x.floats(net);
+        net.watch(floats, name);
+    }
     let product = match product(net, w.weight, x) {
         Some(product) => product,
         None => {

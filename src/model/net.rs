@@ -44,6 +44,20 @@ impl<'o> Net<'o> {
         tensor
     }
 
+    /// What `weight` is multiplied with, as an observer knows it; none where nobody asked for it.
+    pub(super) fn watched_input(&self, weight: Tensor) -> Option<String> {
+        let observer = self.observer?;
+        let name = self.graph.name_of(weight);
+        observer.wants_input(&name).then(|| format!("{name}.in"))
+    }
+
+    /// Keeps the value of a contiguous f32 node as `name`, without giving it that name.
+    pub(super) fn watch(&mut self, tensor: Tensor, name: String) {
+        self.graph.output(tensor);
+        let [n, n_rows, ..] = self.graph.ne(tensor);
+        self.watched.0.push((name, tensor, vec![n, n_rows]));
+    }
+
     pub(super) fn finish(self) -> (Graph, Watched) {
         (self.graph.build(), self.watched)
     }

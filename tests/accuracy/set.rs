@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 pub struct Question {
-    image: String,
+    pub image: String,
     pub question: String,
     answer: String,
     #[serde(default)]

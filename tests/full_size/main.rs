@@ -22,7 +22,7 @@ fn main() {
     let config = shape("internvl-chat-v1-1", n_layer(1), n_layer(2)).unwrap();
     let options = Options::default();
     let (vision, rules) = (options.vision, options.rules);
-    let recipe = Recipe { text: options.text, vision, projector: vision, rules };
+    let recipe = Recipe { text: options.text, vision, projector: vision, rules, has_importance: false };
     Synthetic::new(config.clone(), |spec| recipe.choose(spec, SourceType::BF16, &config).dtype)
         .write(Path::new(out))
         .unwrap();

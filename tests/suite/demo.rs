@@ -1,7 +1,7 @@
 //! The built-in model on a fixed sample of pictures that it was not trained on.
 
 #[path = "../accuracy/set.rs"]
-mod set;
+pub mod set;
 
 use std::path::PathBuf;
 use std::process::Command;

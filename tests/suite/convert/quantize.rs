@@ -58,7 +58,13 @@ fn types_and_bytes_are_llama_quantizes() {
         let config = model.config();
         for (name, by_tensor) in &model.types {
             let text: TypeChoice = name.parse().unwrap();
-            let recipe = Recipe { text, vision: text, projector: text, rules: Rules::default() };
+            let recipe = Recipe {
+                text,
+                vision: text,
+                projector: text,
+                rules: Rules::default(),
+                has_importance: false,
+            };
             for spec in config.tensors() {
                 let found = recipe.choose(&spec, SourceType::F32, &config).dtype;
                 let common = by_tensor.get("*").filter(|_| !spec.name.contains("norm"));

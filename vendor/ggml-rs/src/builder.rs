@@ -144,6 +144,12 @@ impl GraphBuilder {
         arena::set_name(tensor, name);
     }
 
+    /// The name of a tensor of this graph, or of attached weights or memory.
+    pub fn name_of(&self, tensor: Tensor) -> String {
+        self.facts("name", tensor);
+        arena::name(tensor)
+    }
+
     /// Keeps the values of a node until the next computation, so that they can be read.
     ///
     /// # Panics

@@ -1,0 +1,94 @@
+//! How much errors of each weight matter: what an importance matrix says of the tensors of one file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ggml::DType;
+use owlet_format::{Importance, Role, TensorSpec};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::hex;
+use crate::error::{Error, Result};
+
+/// An importance matrix from a file.
+#[derive(Debug, Clone)]
+pub struct Weighting {
+    /// The file's name, for messages.
+    pub label: String,
+    pub importance: Arc<Importance>,
+}
+
+/// What it says of each tensor of a plan.
+#[derive(Debug, Default)]
+pub struct Weighted {
+    /// For each tensor, `[n_per_row]`.
+    pub rows: Vec<Option<Arc<[f32]>>>,
+    /// A line about what it does not know.
+    pub note: Option<String>,
+    /// As provenance states it.
+    pub line: Option<String>,
+}
+
+impl Weighting {
+    /// # Errors
+    /// Where the file at `path` is no importance matrix.
+    pub fn read(path: &Path) -> Result<Weighting> {
+        let importance = Arc::new(Importance::read(path)?);
+        Ok(Weighting { label: path.display().to_string(), importance })
+    }
+
+    /// For `tensors`, each with the type that it will have.
+    ///
+    /// # Errors
+    /// Where it knows none of them, or one in rows of another length.
+    pub fn of<'a>(&self, tensors: impl Iterator<Item = (&'a TensorSpec, DType)>) -> Result<Weighted> {
+        let mut weighted = Weighted::default();
+        let (mut n_known, mut unknown) = (0, Vec::new());
+        let mut sum = Sha256::new();
+        for (spec, dtype) in tensors {
+            let row = self.row(spec, dtype)?;
+            match &row {
+                Some(row) => {
+                    n_known += 1;
+                    row.iter().for_each(|weight| sum.update(weight.to_le_bytes()));
+                }
+                None if dtype.is_quantized() && spec.role != Role::Embedding => {
+                    unknown.push(spec.name.as_str())
+                }
+                None => {}
+            }
+            weighted.rows.push(row);
+        }
+        if n_known == 0 {
+            let what = "expected sums for a matrix that is quantized, found none";
+            return Err(Error::format(&self.label, what));
+        }
+        if !unknown.is_empty() {
+            weighted.note = Some(format!("{} has no sums for {}", self.label, unknown.join(", ")));
+        }
+        let n_chunks = self.importance.n_chunks;
+        let (sum, datasets) = (hex(&sum.finalize().into()), self.importance.datasets.join(", "));
+        weighted.line = Some(format!("importance = {sum}, {n_chunks} inputs of {datasets}"));
+        Ok(weighted)
+    }
+
+    fn row(&self, spec: &TensorSpec, dtype: DType) -> Result<Option<Arc<[f32]>>> {
+        if !dtype.is_quantized() {
+            return Ok(None);
+        }
+        let Some(mut row) = self.importance.of(&spec.name) else { return Ok(None) };
+        let n_per_row = spec.ne.padded()[0];
+        if row.len() as u64 != n_per_row {
+            let what = format!("expected {n_per_row} sums, found {}", row.len());
+            return Err(Error::format(format!("{}: tensor {}", self.label, spec.name), what));
+        }
+        // a place that was always zero still has a weight, or a block of such places would have no scale
+        let mean = row.iter().sum::<f32>() / row.len() as f32;
+        let least = (mean * LEAST).max(f32::MIN_POSITIVE);
+        row.iter_mut().filter(|weight| **weight == 0.0).for_each(|weight| *weight = least);
+        Ok(Some(row.into()))
+    }
+}
+
+/// Of the mean: too little to matter beside any other.
+const LEAST: f32 = 1e-6;
