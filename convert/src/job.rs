@@ -80,6 +80,9 @@ pub trait Job: Sync {
     /// The tensors, in the order of the file.
     fn tensors(&self) -> Vec<TensorPlan>;
 
+    /// How long a file may be at most; one file without it.
+    fn split_max_bytes(&self) -> Option<u64>;
+
     /// Indices of all tensors in the order in which their source lies on the disk.
     fn order(&self) -> Vec<usize>;
 

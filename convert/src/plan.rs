@@ -42,6 +42,8 @@ pub struct Options {
     pub vision_tower: Option<PathBuf>,
     /// `--set key=value`, see [`crate::settings_help`].
     pub set: Vec<(String, String)>,
+    /// How long a file may be at most; one file without it.
+    pub split_max_bytes: Option<u64>,
     /// Threads that quantize; every core without it.
     pub n_threads: Option<usize>,
 }
@@ -58,6 +60,7 @@ impl Default for Options {
             importance: None,
             vision_tower: None,
             set: Vec::new(),
+            split_max_bytes: None,
             n_threads: None,
         }
     }
@@ -86,6 +89,7 @@ pub struct Plan {
     pub recipe: Recipe,
     pub(crate) importance: Weighted,
     pub(crate) checkpoint: Checkpoint,
+    pub(crate) split_max_bytes: Option<u64>,
     pub(crate) n_threads: Option<usize>,
 }
 
@@ -143,6 +147,7 @@ impl Plan {
             recipe,
             importance,
             checkpoint,
+            split_max_bytes: options.split_max_bytes,
             n_threads: options.n_threads,
         })
     }

@@ -1,6 +1,6 @@
 //! A conversion as the job of a run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ggml::Cancel;
 use owlet_format::{ModelConfig, Strings, TensorPlan};
@@ -12,7 +12,7 @@ use crate::job::{Chunk, Job};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::rows::read_chunks;
-use crate::run::{Progress, run};
+use crate::run::{Progress, files_of, run};
 
 impl Plan {
     /// Writes the file. Nothing but a whole file ever stands under `out`, and what stood there before stays until
@@ -25,7 +25,15 @@ impl Plan {
     pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
         let done = run(self, out, progress, cancel)?;
         let parts = self.config.parts().map(|part| (part, self.part_size(part))).collect();
-        Ok(Report { path: out.to_path_buf(), parts, done })
+        Ok(Report { parts, done })
+    }
+
+    /// The files that [`run`](Plan::run) would write for `out`: itself, or several beside it.
+    ///
+    /// # Errors
+    /// Where they can't be as short as the options ask.
+    pub fn files(&self, out: &Path) -> Result<Vec<PathBuf>> {
+        files_of(self, out)
     }
 }
 
@@ -43,6 +51,10 @@ impl Job for Plan {
             shape: tensor.spec.ne,
         };
         self.tensors.iter().map(plan).collect()
+    }
+
+    fn split_max_bytes(&self) -> Option<u64> {
+        self.split_max_bytes
     }
 
     fn order(&self) -> Vec<usize> {

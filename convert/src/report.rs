@@ -1,7 +1,6 @@
 //! What a run did, for people.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use owlet_format::Part;
@@ -29,16 +28,19 @@ impl Spent {
 /// `Display` is the text behind a conversion.
 #[derive(Debug, Clone)]
 pub struct Report {
-    pub path: PathBuf,
     pub parts: Vec<(Part, PartSize)>,
     pub done: Done,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Done { n_bytes, n_source_bytes, n_resumed_bytes, n_read_bytes, spent, peak_memory_bytes } =
+        let Done { n_bytes, n_source_bytes, n_resumed_bytes, n_read_bytes, spent, peak_memory_bytes, .. } =
             &self.done;
-        writeln!(f, "{}: {n_bytes} bytes", self.path.display())?;
+        write!(f, "{}: {n_bytes} bytes", self.done.path.display())?;
+        match self.done.n_files {
+            1 => writeln!(f)?,
+            n => writeln!(f, " in {n} files, of which this is the first")?,
+        }
         for (part, size) in &self.parts {
             writeln!(f, "{:<10} {size}", part.word())?;
         }

@@ -3,7 +3,7 @@
 //! Blocks whose type stays are copied. What is quantized already is not quantized again unless that is asked for,
 //! since each time loses more.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ggml::Cancel;
 use owlet_format::{Gguf, ModelConfig, Part, Strings, TensorInfo, TensorPlan, TensorSpec};
@@ -12,14 +12,14 @@ use sha2::{Digest, Sha256 as Sum};
 use crate::checkpoint::file::SourceFile;
 use crate::checkpoint::{Sha256, SourceType};
 use crate::error::{Error, Result};
-use crate::job::{Chunk, Job, Stored};
+use crate::job::{self, Chunk, Job};
 use crate::mixture::TypeChoice;
 use crate::plan::PartSize;
 use crate::recipe::Recipe;
 use crate::report::Report;
 use crate::rows::CHUNK_BYTES;
 use crate::rules::Rules;
-use crate::run::{Progress, run};
+use crate::run::{Progress, files_of, run};
 use crate::weighting::{Weighted, Weighting};
 
 /// What the caller chooses. A part without a type, and no rule about it, stays as it is.
@@ -32,6 +32,8 @@ pub struct RequantizeOptions {
     pub importance: Option<Weighting>,
     /// Quantize again what is quantized.
     pub allow_requantize: bool,
+    /// How long a file may be at most; one file without it.
+    pub split_max_bytes: Option<u64>,
     /// Threads that quantize; every core without it.
     pub n_threads: Option<usize>,
 }
@@ -40,13 +42,27 @@ pub struct RequantizeOptions {
 #[derive(Debug)]
 pub struct Requantize {
     config: ModelConfig,
-    source: SourceFile,
-    /// The tensors of the source with the SHA-256 that it states, in the order of the file to be.
-    tensors: Vec<(TensorSpec, TensorInfo, [u8; 32])>,
+    /// One file, or several.
+    sources: Vec<SourceFile>,
+    /// The tensors of the source, in the order of the file to be.
+    tensors: Vec<Stored>,
     /// What they become.
     plan: Vec<TensorPlan>,
     importance: Weighted,
+    split_max_bytes: Option<u64>,
     n_threads: Option<usize>,
+}
+
+/// A tensor as the source has it.
+#[derive(Debug)]
+struct Stored {
+    spec: TensorSpec,
+    info: TensorInfo,
+    /// The SHA-256 that the source states.
+    sum: [u8; 32],
+    /// Which of the source's files has it, and at which byte.
+    file: usize,
+    start: u64,
 }
 
 impl Requantize {
@@ -88,11 +104,13 @@ impl Requantize {
                 return Err(Error::Request(format!("{}: tensor {}: is {what}", file.label(), spec.name)));
             }
             plan.push(TensorPlan { name: spec.name.clone(), dtype, shape: spec.ne });
-            tensors.push((spec, info, sums[at]));
+            // the file was opened from a path
+            let (file, start) = file.place(&info).unwrap_or_default();
+            tensors.push(Stored { spec, info, sum: sums[at], file, start });
         }
         let importance = match &options.importance {
             Some(weighting) => {
-                weighting.of(tensors.iter().zip(&plan).map(|((spec, ..), plan)| (spec, plan.dtype)))?
+                weighting.of(tensors.iter().zip(&plan).map(|(stored, plan)| (&stored.spec, plan.dtype)))?
             }
             None => Weighted::default(),
         };
@@ -103,10 +121,11 @@ impl Requantize {
         config.provenance.recipe = config.provenance.recipe.iter().map(str::to_string).chain(line).collect();
         Ok(Requantize {
             config,
-            source: SourceFile::open(path)?,
+            sources: file.files().map(SourceFile::open).collect::<Result<_>>()?,
             tensors,
             plan,
             importance,
+            split_max_bytes: options.split_max_bytes,
             n_threads: options.n_threads,
         })
     }
@@ -118,14 +137,21 @@ impl Requantize {
     pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
         let done = run(self, out, progress, cancel)?;
         let parts = self.config.parts().map(|part| (part, self.part_size(part))).collect();
-        Ok(Report { path: out.to_path_buf(), parts, done })
+        Ok(Report { parts, done })
+    }
+
+    /// As [`Plan::files`](crate::Plan::files).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn files(&self, out: &Path) -> Result<Vec<PathBuf>> {
+        files_of(self, out)
     }
 
     fn part_size(&self, part: Part) -> PartSize {
         let mut size = PartSize::default();
-        for ((spec, ..), plan) in
-            self.tensors.iter().zip(&self.plan).filter(|((spec, ..), _)| spec.part == part)
-        {
+        let pairs = self.tensors.iter().zip(&self.plan);
+        for (Stored { spec, .. }, plan) in pairs.filter(|(stored, _)| stored.spec.part == part) {
             size.n_tensors += 1;
             size.n_elements += spec.ne.n_elements();
             size.n_bytes += spec.ne.n_bytes(plan.dtype).unwrap_or(0);
@@ -161,19 +187,23 @@ impl Job for Requantize {
         self.plan.clone()
     }
 
+    fn split_max_bytes(&self) -> Option<u64> {
+        self.split_max_bytes
+    }
+
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.tensors.len()).collect();
-        order.sort_by_key(|index| self.tensors[*index].1.offset);
+        order.sort_by_key(|index| self.tensors[*index].info.offset);
         order
     }
 
     fn n_source_bytes(&self, index: usize) -> u64 {
-        self.tensors[index].1.n_bytes
+        self.tensors[index].info.n_bytes
     }
 
     /// A tensor that is read from its first row on is compared with its SHA-256.
     fn read(&self, index: usize, first: u64, take: &mut dyn FnMut(Chunk) -> bool) -> Result<()> {
-        let (_, info, expected) = &self.tensors[index];
+        let Stored { info, sum: expected, file, start, .. } = &self.tensors[index];
         let n_rows = info.shape.n_rows();
         let row_bytes = info.n_bytes / n_rows;
         let rows_per_chunk = (CHUNK_BYTES / row_bytes).clamp(1, n_rows);
@@ -182,7 +212,7 @@ impl Job for Requantize {
         while row < n_rows {
             let n = rows_per_chunk.min(n_rows - row);
             let mut bytes = vec![0; (n * row_bytes) as usize];
-            self.source.read_at(info.offset + row * row_bytes, &mut bytes)?;
+            self.sources[*file].read_at(start + row * row_bytes, &mut bytes)?;
             sum.update(&bytes);
             let is_last = row + n == n_rows;
             if is_last && first == 0 && <[u8; 32]>::from(sum.clone().finalize()) != *expected {
@@ -191,7 +221,7 @@ impl Job for Requantize {
                     "expected the bytes that were written, found others",
                 ));
             }
-            let stored = Stored::Blocks(info.dtype);
+            let stored = job::Stored::Blocks(info.dtype);
             if !take(Chunk {
                 tensor: index,
                 row,
@@ -208,7 +238,8 @@ impl Job for Requantize {
     }
 
     fn place(&self, index: usize) -> String {
-        format!("{}: tensor {}", self.source.label(), self.tensors[index].1.name)
+        let Stored { info, file, .. } = &self.tensors[index];
+        format!("{}: tensor {}", self.sources[*file].label(), info.name)
     }
 
     fn start(&self, _: usize, _: u64) -> Option<(usize, u64)> {
@@ -220,12 +251,14 @@ impl Job for Requantize {
     }
 
     fn n_read(&self) -> u64 {
-        self.source.n_read()
+        self.sources.iter().map(SourceFile::n_read).sum()
     }
 
     fn identify(&self, id: &mut Sha256) {
-        id.update(format!("{} {:?}\n", self.source.n_bytes(), self.source.modified()).as_bytes());
-        for (_, info, sum) in &self.tensors {
+        for source in &self.sources {
+            id.update(format!("{} {:?}\n", source.n_bytes(), source.modified()).as_bytes());
+        }
+        for Stored { info, sum, .. } in &self.tensors {
             id.update(format!("{info:?}\n").as_bytes());
             id.update(sum);
         }

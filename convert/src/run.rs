@@ -1,12 +1,12 @@
 //! Carries a job out: one thread reads ahead, all cores convert and quantize rows, and the file appears under its
 //! name when it is whole and has been read back. What a run that was interrupted has done, the next one keeps.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ggml::quantize::quantize_rows;
 use ggml::{Cancel, DType};
-use owlet_format::{Gguf, Layout, Metadata, ModelConfig, Strings};
+use owlet_format::{Gguf, Layout, Limits, Metadata, ModelConfig, Strings};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ use crate::checkpoint::file::SourceFile;
 use crate::checkpoint::{Sha256, hex};
 use crate::error::{Error, Result};
 use crate::job::{Chunk, Job, Stored};
-use crate::part::{Part, Subject};
+use crate::part::{Part, Subject, targets};
 use crate::read_ahead::read_ahead;
 use crate::report::{Spent, peak_memory_bytes};
 
@@ -42,7 +42,10 @@ impl Progress for () {
 /// What a run did.
 #[derive(Debug, Clone)]
 pub struct Done {
-    /// Length of the file.
+    /// The file, or the first one of several.
+    pub path: PathBuf,
+    pub n_files: usize,
+    /// Length of all of them.
     pub n_bytes: u64,
     /// What the tensors were made of, in all.
     pub n_source_bytes: u64,
@@ -64,18 +67,21 @@ pub struct Done {
 pub fn run(job: &dyn Job, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Done> {
     let started = Instant::now();
     let sums = vec![[0; 32]; job.hashed().len()];
-    let (layout, id) = plan_file(job, out, &sums)?;
-    let tensors = layout.tensors.iter().map(|tensor| tensor.name.clone()).collect();
-    let subject = Subject { id, n_tensors: layout.tensors.len(), n_hashes: sums.len() };
-    let part = Part::open(out, layout, job.order(), subject, &mut |line| progress.note(line))?;
+    let (layouts, id) = plan_files(job, out, &sums)?;
+    let tensors: Vec<_> = job.tensors().into_iter().map(|tensor| tensor.name).collect();
+    let subject = Subject { id, n_tensors: tensors.len(), n_hashes: sums.len() };
+    let part = Part::open(out, layouts, job.order(), subject, &mut |line| progress.note(line))?;
     let mut run = Run { job, part, tensors, spent: Spent::default(), n_resumed: 0, n_read: job.n_read() };
     let total = (0..run.tensors.len()).map(|index| job.n_source_bytes(index)).sum();
     progress.start(total);
     match run.work(total, out, progress, cancel) {
         Ok(n_bytes) => {
-            run.part.publish()?;
+            let n_files = run.part.paths().len();
+            let path = run.part.publish()?;
             run.spent.total = started.elapsed();
             Ok(Done {
+                path,
+                n_files,
                 n_bytes,
                 n_source_bytes: total,
                 n_resumed_bytes: run.n_resumed,
@@ -88,16 +94,25 @@ pub fn run(job: &dyn Job, out: &Path, progress: &mut dyn Progress, cancel: &Canc
     }
 }
 
-/// The file with `sums` in its header, and what tells this job from others.
-fn plan_file(job: &dyn Job, out: &Path, sums: &[[u8; 32]]) -> Result<(Layout, [u8; 32])> {
+/// The files with `sums` in the first one's header, and what tells this job from others.
+fn plan_files(job: &dyn Job, out: &Path, sums: &[[u8; 32]]) -> Result<(Vec<Layout>, [u8; 32])> {
     let mut metadata = Metadata::new(out.display().to_string());
     job.config(shards(job.hashed(), sums)).write(&mut metadata);
-    let layout = Layout::new(&metadata, &job.tensors())?;
+    let layouts = Layout::split(&metadata, &job.tensors(), job.split_max_bytes().unwrap_or(u64::MAX))?;
     let mut id = Sha256::default();
     id.update(env!("CARGO_PKG_VERSION").as_bytes());
-    id.update(&layout.header);
+    layouts.iter().for_each(|layout| id.update(&layout.header));
     job.identify(&mut id);
-    Ok((layout, id.finish()))
+    Ok((layouts, id.finish()))
+}
+
+/// The files that `job` would write for `out`.
+///
+/// # Errors
+/// Where they can't be as short as is asked.
+pub fn files_of(job: &dyn Job, out: &Path) -> Result<Vec<PathBuf>> {
+    let (layouts, _) = plan_files(job, out, &vec![[0; 32]; job.hashed().len()])?;
+    Ok(targets(out, layouts.len()))
 }
 
 /// A line a file, as sha256sum prints it.
@@ -128,9 +143,9 @@ impl Run<'_> {
         self.stream(total, progress, cancel)?;
         self.commit()?;
         let sums = self.hashes().into_iter().map(Sha256::finish).collect::<Vec<_>>();
-        let (layout, _) = plan_file(self.job, out, &sums)?;
-        let n_bytes = layout.n_bytes;
-        self.part.complete(layout)?;
+        let (layouts, _) = plan_files(self.job, out, &sums)?;
+        let n_bytes = layouts.iter().map(|layout| layout.n_bytes).sum();
+        self.part.complete(layouts)?;
         self.read_back(&self.job.config(shards(self.job.hashed(), &sums)))?;
         match cancel.is_cancelled() {
             true => Err(Error::Cancelled),
@@ -196,12 +211,18 @@ impl Run<'_> {
 
     /// Reads the file as the runtime will: its schema, its tensors, nothing lost on the way.
     fn read_back(&self, expected: &ModelConfig) -> Result<()> {
-        let path = self.part.path();
-        let file = Gguf::open(path)?;
+        let paths = self.part.paths();
+        let file = match &paths[..] {
+            [path] => Gguf::open(path)?,
+            paths => Gguf::open_files(paths, Limits::default())?,
+        };
         let config = ModelConfig::read(&file)?;
         config.check(&file)?;
         if config != *expected {
-            return Err(Error::format(path.display(), "expected the config that was written, found another"));
+            return Err(Error::format(
+                self.part.path().display(),
+                "expected the config that was written, found another",
+            ));
         }
         Ok(())
     }

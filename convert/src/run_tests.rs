@@ -55,6 +55,10 @@ impl Job for Failing {
         self.job.identify(id)
     }
 
+    fn split_max_bytes(&self) -> Option<u64> {
+        self.job.split_max_bytes()
+    }
+
     fn importance(&self, index: usize) -> Option<&[f32]> {
         self.job.importance(index)
     }

@@ -12,8 +12,8 @@ mod lost_maps;
 mod schema;
 
 pub use container::{
-    Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Encoder, Gguf, Layout, Limits, Metadata, Pages, Shape, Strings,
-    TensorInfo, TensorPlan, Value, ValueType, Writer, Written,
+    Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Encoder, Gguf, Layout, Limits, MAX_FILES, Metadata, Pages, Shape,
+    Strings, TensorInfo, TensorPlan, Value, ValueType, Writer, Written, mark_split, split_path,
 };
 pub use error::{Error, Result};
 pub use importance::Importance;

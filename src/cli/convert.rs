@@ -2,6 +2,7 @@
 
 use super::bar::Bar;
 use super::interrupt::Interruptible;
+use super::quantity::parse_bytes;
 use super::screen::{Screen, note};
 use crate::error::{Error, Result};
 use ggml::Cancel;
@@ -39,6 +40,9 @@ pub struct Convert {
     /// Importance matrix of the same model, as `owlet imatrix` writes it: spends precision where it matters
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+    /// Write files of at most so many bytes each: OUT-00001-of-00003.gguf and so on. The first one stands for all
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    split_max_size: Option<u64>,
     /// Directory of the vision tower, where the checkpoint only names it: openai/clip-vit-large-patch14-336 for LLaVA-1.5,
     /// the InternViT that config.json names for InternVL-Chat-V1.0
     #[arg(long, value_name = "DIR")]
@@ -74,21 +78,23 @@ impl Convert {
             importance: self.imatrix.as_deref().map(Weighting::read).transpose()?,
             vision_tower: self.vision_tower,
             set: self.set,
+            split_max_bytes: self.split_max_size,
             n_threads: self.threads,
         };
         if let Some(output) = &self.output {
             owlet_convert::tidy(output);
         }
-        if let (Some(output), false, false) = (&self.output, self.force, self.dry_run)
-            && output.exists()
-        {
-            return Err(Error::request(format!("{}: exists; --force replaces it", output.display())));
+        if let (Some(output), false, false) = (&self.output, self.force, self.dry_run) {
+            refuse_existing(&[output.clone()])?;
         }
         let plan = Plan::from_dir(&self.dir, &options)?;
         let Some(output) = self.output.filter(|_| !self.dry_run) else {
             Screen::new().say(&format!("{plan}{}", Estimate::of(&plan)))?;
             return Ok(ExitCode::SUCCESS);
         };
+        if !self.force {
+            refuse_existing(&plan.files(&output)?)?;
+        }
         let cancel = Cancel::new();
         let _interruptible = Interruptible::by(&cancel);
         let mut bar = Bar::new(self.quiet);
@@ -98,6 +104,15 @@ impl Convert {
             note(report.to_string().trim_end());
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// # Errors
+/// For the first of `files` that is there.
+pub fn refuse_existing(files: &[PathBuf]) -> Result<()> {
+    match files.iter().find(|file| file.exists()) {
+        None => Ok(()),
+        Some(file) => Err(Error::request(format!("{}: exists; --force replaces it", file.display()))),
     }
 }
 

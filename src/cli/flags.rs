@@ -10,7 +10,6 @@ use crate::measure::{self, Room};
 use crate::model::{Arithmetic, KvType};
 use clap::{Args, value_parser};
 use std::ffi::OsString;
-use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 
@@ -81,8 +80,8 @@ impl ModelFlags {
         let arithmetic = if self.exact { Arithmetic::Exact } else { Arithmetic::Packed };
         let loaded = Loaded::open_with(self.model.as_deref(), n_threads(self.threads), arithmetic)?;
         let n_ctx = self.ctx.unwrap_or(loaded.text.n_ctx_train);
-        let n_file_bytes =
-            self.model.as_deref().and_then(|path| fs::metadata(path).ok()).map_or(0, |file| file.len());
+        // the built-in one is part of the program
+        let n_file_bytes = if self.model.is_some() { loaded.n_file_bytes } else { 0 };
         let mut low_memory = self.low_memory;
         // A context that the model cannot have is the engine's to refuse.
         if let Some(available) = measure::available().filter(|_| n_ctx <= loaded.text.n_ctx_train) {

@@ -1,10 +1,11 @@
 //! `owlet quantize`: a model file in, the same model in other types out.
 
 use super::bar::Bar;
-use super::convert::types;
+use super::convert::{refuse_existing, types};
 use super::interrupt::Interruptible;
+use super::quantity::parse_bytes;
 use super::screen::note;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use clap::value_parser;
 use ggml::Cancel;
 use owlet_convert::{Requantize, RequantizeOptions, Rules, TypeChoice, Weighting};
@@ -36,6 +37,9 @@ pub struct Quantize {
     /// Importance matrix of the same model, as `owlet imatrix` writes it: spends precision where it matters
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+    /// Write files of at most so many bytes each: OUT-00001-of-00003.gguf and so on. The first one stands for all
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    split_max_size: Option<u64>,
     /// Quantize again what is quantized already
     #[arg(long)]
     allow_requantize: bool,
@@ -59,13 +63,17 @@ impl Quantize {
             rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
             importance: self.imatrix.as_deref().map(Weighting::read).transpose()?,
             allow_requantize: self.allow_requantize,
+            split_max_bytes: self.split_max_size,
             n_threads: self.threads.map(|n| n as usize),
         };
         owlet_convert::tidy(&self.output);
-        if !self.force && self.output.exists() {
-            return Err(Error::request(format!("{}: exists; --force replaces it", self.output.display())));
+        if !self.force {
+            refuse_existing(&[self.output.clone()])?;
         }
         let requantize = Requantize::from_file(&self.input, &options)?;
+        if !self.force {
+            refuse_existing(&requantize.files(&self.output)?)?;
+        }
         let cancel = Cancel::new();
         let _interruptible = Interruptible::by(&cancel);
         let mut bar = Bar::new(self.quiet);

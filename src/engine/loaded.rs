@@ -23,6 +23,8 @@ pub struct Loaded {
     pub model: Model,
     /// What pictures need of the file, and words do not.
     pub vision_pages: Pages,
+    /// Of the file, or of all of several.
+    pub n_file_bytes: u64,
     /// SHA-256 of the file's header, which holds the checksum of every tensor.
     pub digest: [u8; 32],
     /// SHA-256 of `digest` and of what computes: what the bits of an embedding depend on besides its picture.
@@ -78,6 +80,7 @@ impl Loaded {
             eos_id,
             model,
             vision_pages,
+            n_file_bytes: file.bytes().len() as u64,
             digest,
             encoder_digest,
         })

@@ -24,5 +24,6 @@ mod quantize;
 mod run;
 mod sessions;
 mod speculation;
+mod split;
 mod tokenizer;
 mod verify;

@@ -1,4 +1,4 @@
-//! A model file on its way: `OUT.part` takes the tensors at the places that they will have, `OUT.part.journal` beside
+//! A model file, or several, on their way: `OUT.part` takes the tensors at the places that they will have, `OUT.part.journal` beside
 //! it says how far that is, and a later run of the same work goes on there. The header comes last, so that a part file
 //! is no model to anybody, and then the whole is put down and renamed.
 //!
@@ -12,7 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use owlet_format::Layout;
+use owlet_format::{Layout, split_path};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256 as Sum};
 
@@ -25,14 +25,15 @@ pub use journal::{State, Subject};
 /// What is read at once when a part file is compared with its journal.
 const CHECK_BYTES: usize = 1 << 20;
 
-/// A file that is being written.
+/// A model that is being written.
 #[derive(Debug)]
 pub struct Part {
+    /// What the caller asked for.
     target: PathBuf,
-    path: PathBuf,
-    file: Positioned,
+    pieces: Vec<Piece>,
+    /// For each tensor, which piece has it, and which one of the piece's it is.
+    places: Vec<(usize, usize)>,
     journal: Journal,
-    layout: Layout,
     /// Indices of tensors, as they are worked on.
     order: Vec<usize>,
     state: State,
@@ -40,55 +41,83 @@ pub struct Part {
     sum: Sum,
 }
 
+/// One file of it: all there is, or one of several.
+#[derive(Debug)]
+struct Piece {
+    /// The name that it gets in the end, and the one it has until then.
+    target: PathBuf,
+    path: PathBuf,
+    file: Positioned,
+    layout: Layout,
+}
+
 impl Part {
-    /// Begins the part file of `target`, or goes on with it where its journal is one of `subject`. `note` hears in a
-    /// line what was found.
+    /// Begins the part files of `target`, or goes on with them where their journal is one of `subject`. `note` hears in a
+    /// line what was found. Several `layouts` are several files, named as [`split_path`] does.
     ///
     /// # Errors
     /// Where `target` is a directory or a device, where its place can't be written to, where another run is writing,
     /// and where a file that is none of ours stands in the way.
     pub fn open(
         target: &Path,
-        layout: Layout,
+        layouts: Vec<Layout>,
         order: Vec<usize>,
         subject: Subject,
         note: &mut dyn FnMut(&str),
     ) -> Result<Part> {
         let target = resolved(target)?;
-        let path = beside(&target, ".part");
         let journal_path = beside(&target, ".part.journal");
-        let is_there = fs::symlink_metadata(&path).is_ok();
-        if is_there && fs::symlink_metadata(&journal_path).is_err() {
+        let names = names(&target, layouts.len());
+        let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+        let left: Vec<PathBuf> = names.iter().map(|(_, path)| path.clone()).filter(is_there).collect();
+        let first = names[0].1.display();
+        if let Some(path) = left.first().filter(|_| fs::symlink_metadata(&journal_path).is_err()) {
             let what = "stands in the way, and nothing can go on with it without its journal: remove it";
             return Err(Error::Request(format!("{}: {what}", path.display())));
         }
         let (mut journal, found) = Journal::open(&journal_path, subject)?;
+        let places = places(&layouts);
         let reason = match found {
-            Found::State(state) if is_there => {
-                let file = open_old(&path)?;
-                if let Some(sum) = borne_out(&file, &layout, &order, &state) {
-                    return Ok(Part { target, path, file, journal, layout, order, state, sum });
+            Found::State(state) if left.len() == names.len() => {
+                let piece = |((target, path), layout): (&(PathBuf, PathBuf), &Layout)| {
+                    let (target, layout) = (target.clone(), layout.clone());
+                    Ok(Piece { target, path: path.clone(), file: open_old(path)?, layout })
+                };
+                let pieces = names.iter().zip(&layouts).map(piece).collect::<Result<Vec<_>>>()?;
+                if let Some(sum) = borne_out(&pieces, &places, &order, &state) {
+                    return Ok(Part { target, pieces, places, journal, order, state, sum });
                 }
                 Some("is not what its journal says")
             }
-            Found::Other if is_there => Some("is of other input, another recipe or another version"),
+            Found::State(_) if !left.is_empty() => Some("is not what its journal says"),
+            Found::Other if !left.is_empty() => Some("is of other input, another recipe or another version"),
             _ => None,
         };
         if let Some(reason) = reason {
-            note(&format!("{}: {reason}: beginning anew", path.display()));
+            note(&format!("{first}: {reason}: beginning anew"));
         }
-        if is_there {
-            fs::remove_file(&path).map_err(|error| Error::doing(&path, "cannot remove", error))?;
+        for path in &left {
+            fs::remove_file(path).map_err(|error| Error::doing(path, "cannot remove", error))?;
         }
         journal.clear()?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        let file = Positioned::new(file.map_err(|error| Error::doing(&path, "cannot create", error))?);
+        let piece = |((target, path), layout): ((PathBuf, PathBuf), Layout)| {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+            let file = file.map_err(|error| Error::doing(&path, "cannot create", error))?;
+            Ok(Piece { target, file: Positioned::new(file), path, layout })
+        };
+        let pieces = names.into_iter().zip(layouts).map(piece).collect::<Result<_>>()?;
         let state = State::new(&subject);
-        Ok(Part { target, path, file, journal, layout, order, state, sum: Sum::new() })
+        Ok(Part { target, pieces, places, journal, order, state, sum: Sum::new() })
     }
 
+    /// The first of its files.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.pieces[0].path
+    }
+
+    /// All of them, in order.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.pieces.iter().map(|piece| piece.path.clone()).collect()
     }
 
     /// How far the work is; `prefix` and `hashes` are those of the last commit.
@@ -96,9 +125,10 @@ impl Part {
         &self.state
     }
 
-    /// Rows of tensor `index` of the file.
+    /// Rows of tensor `index`.
     pub fn n_rows(&self, index: usize) -> u64 {
-        self.layout.tensors[index].shape.n_rows()
+        let (piece, at) = self.places[index];
+        self.pieces[piece].layout.tensors[at].shape.n_rows()
     }
 
     /// Writes the next rows of the current tensor.
@@ -110,7 +140,9 @@ impl Part {
     /// Where no tensor is left, or `bytes` are no whole rows or more than it lacks.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let index = self.order[self.state.n_done];
-        let tensor = &self.layout.tensors[index];
+        let (piece, at) = self.places[index];
+        let piece = &self.pieces[piece];
+        let tensor = &piece.layout.tensors[at];
         let row_bytes = tensor.n_bytes / tensor.shape.n_rows();
         let start = self.state.row * row_bytes;
         let end = start + bytes.len() as u64;
@@ -119,7 +151,7 @@ impl Part {
             "rows of {}",
             tensor.name
         );
-        self.file.write_all_at(tensor.offset + start, bytes).map_err(|error| self.refused(error))?;
+        piece.file.write_all_at(tensor.offset + start, bytes).map_err(|error| piece.refused(error))?;
         self.sum.update(bytes);
         self.state.row = end / row_bytes;
         if end == tensor.n_bytes {
@@ -135,60 +167,91 @@ impl Part {
     /// # Errors
     /// What the disk says. The commit before stands then.
     pub fn commit(&mut self, hashes: Vec<Sha256>) -> Result<()> {
-        self.file.with(File::sync_data).map_err(|error| self.refused(error))?;
+        for piece in &self.pieces {
+            piece.file.with(File::sync_data).map_err(|error| piece.refused(error))?;
+        }
         self.state.prefix = self.sum.clone().finalize().into();
         self.state.hashes = hashes;
         self.journal.write(&self.state)
     }
 
-    /// Writes the header and waits until the disk has everything. The file still stands under its part name, to be
-    /// read and judged. `layout` has the header's last form, which is as long as the first one.
+    /// Writes the headers and waits until the disk has everything. The files still stand under their part names, to be
+    /// read and judged. `layouts` have the headers' last form, which is as long as the first one.
     ///
     /// # Errors
     /// What the disk says.
     ///
     /// # Panics
-    /// Where a tensor is missing, or `layout` is another one.
-    pub fn complete(&mut self, mut layout: Layout) -> Result<()> {
+    /// Where a tensor is missing, or `layouts` are others.
+    pub fn complete(&mut self, mut layouts: Vec<Layout>) -> Result<()> {
         assert_eq!(self.state.n_done, self.order.len(), "every tensor is there");
-        assert_eq!(layout.tensors, self.layout.tensors, "the header keeps its length");
-        layout.set_checksums(&self.state.sums);
-        let n_bytes = layout.n_bytes;
-        let written = self
-            .file
-            .write_all_at(0, &layout.header)
-            .and_then(|()| self.file.with(|file| file.set_len(n_bytes).and_then(|()| file.sync_all())));
-        written.map_err(|error| self.refused(error))
+        assert_eq!(layouts.len(), self.pieces.len(), "as many files");
+        // the first states all of them
+        layouts[0].set_checksums(&self.state.sums);
+        for (piece, layout) in self.pieces.iter().zip(layouts) {
+            assert_eq!(layout.tensors, piece.layout.tensors, "the header keeps its length");
+            let put_down = |file: &File| file.set_len(layout.n_bytes).and_then(|()| file.sync_all());
+            let written = piece.file.write_all_at(0, &layout.header).and_then(|()| piece.file.with(put_down));
+            written.map_err(|error| piece.refused(error))?;
+        }
+        Ok(())
     }
 
-    /// Gives the file its name, replacing what stood there; the journal goes.
+    /// Gives the files their names, replacing what stood there; the journal goes. The first of several, through which the
+    /// others are opened, comes last.
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn publish(self) -> Result<()> {
-        fs::rename(&self.path, &self.target)
-            .map_err(|error| Error::doing(&self.target, "cannot rename to", error))?;
+    pub fn publish(self) -> Result<PathBuf> {
+        for piece in self.pieces.iter().rev() {
+            fs::rename(&piece.path, &piece.target)
+                .map_err(|error| Error::doing(&piece.target, "cannot rename to", error))?;
+        }
         // The new name is an entry of the directory, which has to reach the disk as well. A system that can't do
         // that for a directory has no other way either, so its answer changes nothing.
         #[cfg(unix)]
-        if let Some(directory) = self.path.parent() {
+        if let Some(directory) = self.path().parent() {
             let _ = File::open(directory).and_then(|directory| directory.sync_all());
         }
+        let target = self.pieces[0].target.clone();
         self.journal
             .remove()
-            .map_err(|error| Error::doing(&self.target, "cannot remove the journal of", error))
+            .map_err(|error| Error::doing(&self.target, "cannot remove the journal of", error))?;
+        Ok(target)
     }
 
     /// Removes everything: a later run could not go on with it.
     pub fn discard(self) {
-        // whoever removed it already did what was wanted
-        let _ = fs::remove_file(&self.path);
+        for piece in &self.pieces {
+            // whoever removed it already did what was wanted
+            let _ = fs::remove_file(&piece.path);
+        }
         let _ = self.journal.remove();
     }
+}
 
+impl Piece {
     fn refused(&self, error: io::Error) -> Error {
         Error::doing(&self.target, "cannot write", error)
     }
+}
+
+/// The files that `target` becomes: their names in the end, and those until then.
+fn names(target: &Path, n_files: usize) -> Vec<(PathBuf, PathBuf)> {
+    let count = n_files as u16;
+    let name = |no| if count == 1 { target.to_path_buf() } else { split_path(target, no, count) };
+    (0..count).map(name).map(|name| (name.clone(), beside(&name, ".part"))).collect()
+}
+
+/// The files that `target` will be, where there are `n_files` of them.
+pub fn targets(target: &Path, n_files: usize) -> Vec<PathBuf> {
+    names(target, n_files).into_iter().map(|(name, _)| name).collect()
+}
+
+/// Which file has each tensor, and where among its own.
+fn places(layouts: &[Layout]) -> Vec<(usize, usize)> {
+    let of = |(file, layout): (usize, &Layout)| (0..layout.tensors.len()).map(move |at| (file, at));
+    layouts.iter().enumerate().flat_map(of).collect()
 }
 
 /// Removes a journal that outlived its run: its file has got its name already.
@@ -229,24 +292,28 @@ fn open_old(path: &Path) -> Result<Positioned> {
     Ok(Positioned::new(file.map_err(|error| Error::doing(path, "cannot open", error))?))
 }
 
-/// Whether `file` holds what `state` says; yields the sum of the rows of the tensor that is not whole.
-fn borne_out(file: &Positioned, layout: &Layout, order: &[usize], state: &State) -> Option<Sum> {
+/// Whether the files hold what `state` says; yields the sum of the rows of the tensor that is not whole.
+fn borne_out(pieces: &[Piece], places: &[(usize, usize)], order: &[usize], state: &State) -> Option<Sum> {
+    let place = |index: usize| {
+        let (piece, at) = places[index];
+        (&pieces[piece].file, &pieces[piece].layout.tensors[at])
+    };
     let done = order.get(..state.n_done)?;
     let whole = done.par_iter().all(|&index| {
-        let tensor = &layout.tensors[index];
+        let (file, tensor) = place(index);
         sum_of(file, tensor.offset, tensor.n_bytes)
             .is_ok_and(|sum| <[u8; 32]>::from(sum.finalize()) == state.sums[index])
     });
-    let n_prefix = match order.get(state.n_done) {
+    let sum = match order.get(state.n_done) {
         Some(&index) => {
-            let tensor = &layout.tensors[index];
+            let (file, tensor) = place(index);
             let n_rows = tensor.shape.n_rows();
-            (state.row < n_rows).then(|| (tensor.offset, tensor.n_bytes / n_rows * state.row))?
+            (state.row < n_rows).then_some(())?;
+            sum_of(file, tensor.offset, tensor.n_bytes / n_rows * state.row).ok()?
         }
-        None => (state.row == 0).then_some((0, 0))?,
+        None => (state.row == 0).then(Sum::new)?,
     };
-    let sum = sum_of(file, n_prefix.0, n_prefix.1).ok().filter(|_| whole)?;
-    (<[u8; 32]>::from(sum.clone().finalize()) == state.prefix).then_some(sum)
+    (whole && <[u8; 32]>::from(sum.clone().finalize()) == state.prefix).then_some(sum)
 }
 
 fn sum_of(file: &Positioned, offset: u64, n_bytes: u64) -> io::Result<Sum> {

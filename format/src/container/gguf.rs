@@ -1,7 +1,8 @@
 //! A model file in memory: its checked header, and its bytes, shared and never copied.
 
 use std::fmt;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -9,7 +10,7 @@ use super::cursor::Place;
 use super::header::{self, Header};
 use super::pages::Pages;
 use super::size::Size;
-use super::{Metadata, TensorInfo, map};
+use super::{Metadata, TensorInfo, map, split};
 use crate::error::{Error, Result};
 
 /// What a header may ask for. The defaults fit every model that is known; lower them for files of strangers.
@@ -29,9 +30,11 @@ impl Default for Limits {
     }
 }
 
-/// A GGUF whose header was checked against its bytes.
+/// A GGUF, in one file or several, whose header was checked against its bytes.
 pub struct Gguf {
     bytes: Bytes,
+    /// The files that the bytes are of, one behind the other; none where they were in memory from the beginning.
+    files: Vec<(PathBuf, Range<usize>)>,
     /// Absent where the bytes were in memory from the beginning.
     map: Option<map::Map>,
     header: Header,
@@ -40,7 +43,7 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Maps the file at `path`. It must not be changed in place as long as the result or a share of its
+    /// Maps the file at `path`, and the others of its model where it is the first of several. It must not be changed in place as long as the result or a share of its
     /// bytes lives: where it is cut short, the next read of what is gone ends the program (by
     /// [`crate::report_lost_maps`] in one line).
     ///
@@ -54,7 +57,29 @@ impl Gguf {
     pub fn open_within(path: &Path, limits: Limits) -> Result<Self> {
         let map = map::map(path)?;
         let file = Self::from_bytes_within(map.bytes(), &path.display().to_string(), limits)?;
-        Ok(Self { map: Some(map), ..file })
+        if let Some(paths) = split::siblings(path, file.metadata())? {
+            return Self::open_files(&paths, limits);
+        }
+        let files = vec![(path.to_path_buf(), 0..file.bytes.len())];
+        Ok(Self { map: Some(map), files, ..file })
+    }
+
+    /// Maps the files of one model, whatever their names are.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`]; and where they are no files of one model, in order and whole.
+    pub fn open_files(paths: &[PathBuf], limits: Limits) -> Result<Self> {
+        let (map, ranges) = map::map_joined(paths)?;
+        let bytes = map.bytes();
+        let mut headers = Vec::new();
+        for (path, range) in paths.iter().zip(&ranges) {
+            let own = bytes.get(range.clone()).unwrap_or_default();
+            headers.push((header::parse(own, &path.display().to_string(), limits)?, range.clone()));
+        }
+        let header = split::join(headers, limits)?;
+        let by_name = sorted_by_name(&header.tensors, header.metadata.label())?;
+        let files = paths.iter().cloned().zip(ranges).collect();
+        Ok(Self { bytes, files, map: Some(map), header, by_name })
     }
 
     /// Reads a GGUF that is in memory; messages call it `label`.
@@ -74,7 +99,7 @@ impl Gguf {
     pub fn from_bytes_within(bytes: Bytes, label: &str, limits: Limits) -> Result<Self> {
         let header = header::parse(&bytes, label, limits)?;
         let by_name = sorted_by_name(&header.tensors, label)?;
-        Ok(Self { bytes, map: None, header, by_name })
+        Ok(Self { bytes, files: Vec::new(), map: None, header, by_name })
     }
 
     /// What messages call this file: its path.
@@ -123,6 +148,20 @@ impl Gguf {
     /// The whole file, shared; [`TensorInfo::offset`] counts from its start.
     pub fn bytes(&self) -> Bytes {
         self.bytes.clone()
+    }
+
+    /// The files that this was opened from.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// Which of [`Gguf::files`] has a tensor, and at which byte.
+    pub fn place(&self, tensor: &TensorInfo) -> Option<(usize, u64)> {
+        let offset = Size(tensor.offset);
+        let holds =
+            |(_, range): &(PathBuf, Range<usize>)| offset.index().is_some_and(|at| range.contains(&at));
+        let file = self.files.iter().position(holds)?;
+        Some((file, offset.minus(Size(self.files[file].1.start as u64))?.0))
     }
 
     /// The pages of those tensors that `wanted` names; none where this file is not mapped.

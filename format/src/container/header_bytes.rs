@@ -21,20 +21,28 @@ pub(super) struct HeaderBytes {
 
 impl HeaderBytes {
     pub fn new(metadata: &Metadata, plan: &[TensorPlan]) -> Result<Self> {
+        Self::with_checksums(metadata, plan, plan.len())
+    }
+
+    /// With room for `n_checksums` of them: those of other files' tensors as well, or none.
+    pub fn with_checksums(metadata: &Metadata, plan: &[TensorPlan], n_checksums: usize) -> Result<Self> {
         let mut out = Vec::new();
         out.extend_from_slice(&MAGIC);
         VERSION.put_le(&mut out);
         Size::of(plan).0.put_le(&mut out);
         let others = || metadata.iter().filter(|(key, _)| *key != CHECKSUMS_KEY);
-        (others().count() as u64).saturating_add(1).put_le(&mut out);
+        let n_others = others().count() as u64;
+        n_others.saturating_add(u64::from(n_checksums > 0)).put_le(&mut out);
         for (key, value) in others() {
             put_str(key, &mut out);
             put_value(value, &mut out);
         }
-        put_str(CHECKSUMS_KEY, &mut out);
-        let zeros = vec![0u8; plan.len().saturating_mul(CHECKSUM_BYTES)];
+        let zeros = vec![0u8; n_checksums.saturating_mul(CHECKSUM_BYTES)];
         let n_zeros = Size::of(&zeros);
-        put_value(&zeros.into(), &mut out);
+        if n_checksums > 0 {
+            put_str(CHECKSUMS_KEY, &mut out);
+            put_value(&zeros.into(), &mut out);
+        }
         let checksums_at = Size::of(&out).minus(n_zeros).unwrap_or(Size::ZERO);
 
         let alignment = alignment(metadata)?;
@@ -90,6 +98,14 @@ fn laid_out(plan: &[TensorPlan], alignment: Size, label: &str) -> Result<Vec<Ten
 
 /// More than any file system holds, and far from where offsets wrap.
 const MAX_DATA_BYTES: u64 = 1 << 60;
+
+/// Bytes that a header spends on a tensor.
+pub(super) fn tensor_bytes(plan: &TensorPlan) -> Size {
+    let mut out = Vec::new();
+    let (name, dtype, shape) = (plan.name.clone(), plan.dtype, plan.shape);
+    put_tensor(&TensorInfo { name, dtype, shape, offset: 0, n_bytes: 0 }, &mut out);
+    Size::of(&out)
+}
 
 fn put_tensor(tensor: &TensorInfo, out: &mut Vec<u8>) {
     put_str(&tensor.name, out);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,14 +10,14 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::lost_maps::Watched;
 
-/// A mapped file, and its name with whoever explains a SIGBUS.
+/// Mapped files, and their names with whoever explains a SIGBUS.
 struct Mapped {
     // dropped first: an address must not be explained any more when it may become another's
-    _watched: Watched,
+    _watched: Vec<Watched>,
     map: memmap2::Mmap,
 }
 
-/// A mapped file. Clones are the same one.
+/// A mapped file, or several side by side. Clones are the same one.
 #[derive(Clone)]
 pub(super) struct Map(Arc<Mapped>);
 
@@ -78,6 +78,77 @@ fn page_bytes() -> Option<usize> {
 /// # Errors
 /// Where it is missing, unreadable, empty, or no regular file (a pipe would wait for ever to be opened).
 pub(super) fn map(path: &Path) -> Result<Map> {
+    let file = open(path)?;
+    // SAFETY: the map is private to this value and read-only. Another program may still change the file: then
+    // the numbers in tensors change, which no code here relies on (what was parsed, was copied), or pages vanish
+    // and reading them raises SIGBUS, which ends the program.
+    #[allow(unsafe_code)]
+    let map = unsafe { memmap2::Mmap::map(&file) }
+        .map_err(|error| Error::io(path.display(), "cannot map", error))?;
+    let _watched = vec![Watched::new(&map, path)];
+    Ok(Map(Arc::new(Mapped { _watched, map })))
+}
+
+/// What every file of [`map_joined`] begins at a multiple of: a page of any system, and any alignment of tensors.
+#[cfg(unix)]
+const JOINT_BYTES: usize = 1 << 16;
+
+/// The files at `paths` one behind the other, and where each of them lies; between them are zeros.
+///
+/// # Errors
+/// As [`map`], for each of them; and where there is no room for all of them together.
+#[cfg(unix)]
+pub(super) fn map_joined(paths: &[PathBuf]) -> Result<(Map, Vec<Range<usize>>)> {
+    use std::os::fd::AsRawFd;
+
+    let (mut files, mut ranges, mut end) = (Vec::new(), Vec::<Range<usize>>::new(), 0usize);
+    for path in paths {
+        let file = open(path)?;
+        let failed = |error| Error::io(path.display(), "cannot open", error);
+        let n_bytes = usize::try_from(file.metadata().map_err(failed)?.len()).ok();
+        let range = end
+            .checked_next_multiple_of(JOINT_BYTES)
+            .and_then(|start| Some(start..start.checked_add(n_bytes?)?))
+            .ok_or_else(|| {
+                Error::unsupported(&path.display().to_string(), "a file too long for this system")
+            })?;
+        end = range.end;
+        ranges.push(range);
+        files.push(file);
+    }
+    let label = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let failed = |error| Error::io(&label, "cannot map", error);
+    let room = memmap2::MmapOptions::new().len(end).no_reserve_swap().map_anon().map_err(failed)?;
+    let map = room.make_read_only().map_err(failed)?;
+    for (file, range) in files.iter().zip(&ranges) {
+        let at = map.as_ptr().wrapping_add(range.start).cast_mut().cast();
+        // SAFETY: the range lies in `map`, which is ours, which nobody has a reference into yet, and which takes these
+        // pages down with its own. Its start is a multiple of the page. What holds of the file's bytes is said in `map`.
+        #[allow(unsafe_code)]
+        let mapped = unsafe {
+            let (read, how) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_FIXED);
+            libc::mmap(at, range.len(), read, how, file.as_raw_fd(), 0)
+        };
+        if mapped != at {
+            return Err(failed(std::io::Error::last_os_error()));
+        }
+    }
+    let watched = paths.iter().zip(&ranges);
+    let _watched =
+        watched.filter_map(|(path, range)| Some(Watched::new(map.get(range.clone())?, path))).collect();
+    Ok((Map(Arc::new(Mapped { _watched, map })), ranges))
+}
+
+/// # Errors
+/// Always: this system has no way to lay files side by side.
+#[cfg(not(unix))]
+pub(super) fn map_joined(paths: &[PathBuf]) -> Result<(Map, Vec<Range<usize>>)> {
+    let label = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+    Err(Error::unsupported(&label, "a model in several files is not read on this system: join them"))
+}
+
+/// The file at `path`, which has bytes.
+fn open(path: &Path) -> Result<File> {
     let label = path.display();
     let failed = |action| move |error| Error::io(path.display(), action, error);
     let kind = fs::metadata(path).map_err(failed("cannot open"))?.file_type();
@@ -89,11 +160,5 @@ pub(super) fn map(path: &Path) -> Result<Map> {
     if file.metadata().map_err(failed("cannot open"))?.len() == 0 {
         return Err(Error::unsupported(&label.to_string(), "expected a GGUF, found an empty file"));
     }
-    // SAFETY: the map is private to this value and read-only. Another program may still change the file: then
-    // the numbers in tensors change, which no code here relies on (what was parsed, was copied), or pages vanish
-    // and reading them raises SIGBUS, which ends the program.
-    #[allow(unsafe_code)]
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed("cannot map"))?;
-    let _watched = Watched::new(&map, path);
-    Ok(Map(Arc::new(Mapped { _watched, map })))
+    Ok(file)
 }

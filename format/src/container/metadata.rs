@@ -89,6 +89,20 @@ impl Metadata {
 
 /// Typed readers. All of them are errors for a key that is missing or holds another type.
 impl Metadata {
+    pub fn u16(&self, key: &str) -> Result<u16> {
+        self.typed(key, "u16", |value| match value {
+            Value::U16(n) => Some(*n),
+            _ => None,
+        })
+    }
+
+    pub fn i32(&self, key: &str) -> Result<i32> {
+        self.typed(key, "i32", |value| match value {
+            Value::I32(n) => Some(*n),
+            _ => None,
+        })
+    }
+
     pub fn u32(&self, key: &str) -> Result<u32> {
         self.typed(key, "u32", |value| match value {
             Value::U32(n) => Some(*n),

@@ -256,5 +256,5 @@ fn progress_ends_where_it_said() {
     let report = plan.run(&dir.with_extension("gguf"), &mut sum, &Cancel::new()).unwrap();
     assert_eq!(sum.done, sum.promised);
     assert_eq!(report.done.n_source_bytes, sum.promised);
-    assert_eq!(report.done.n_bytes, fs::metadata(&report.path).unwrap().len());
+    assert_eq!(report.done.n_bytes, fs::metadata(&report.done.path).unwrap().len());
 }
