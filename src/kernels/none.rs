@@ -30,7 +30,7 @@ impl Simd {
         match self {}
     }
 
-    pub fn tile(self, _: usize) -> TileShape {
+    pub fn tile(self, _: [usize; 2]) -> TileShape {
         match self {}
     }
 

@@ -121,8 +121,8 @@ impl Against {
 }
 
 impl CustomOp for Multiply {
-    fn tile(&self, [_, n_columns]: [usize; 2]) -> TileShape {
-        self.simd.tile(n_columns)
+    fn tile(&self, ne: [usize; 2]) -> TileShape {
+        self.simd.tile(ne)
     }
 
     fn run(&self, args: &[Arg<'_>], tile: &mut Tile<'_>) {

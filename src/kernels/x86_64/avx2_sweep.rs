@@ -20,10 +20,10 @@ use super::{Matrix, unpack};
 const MOST_COLUMNS: usize = 160;
 /// Up to so many columns, rows are read to their end, as memory likes it.
 const FEW_COLUMNS: usize = 16;
-/// Rows of a tile: few enough that a slow core holds nobody up, and with many columns enough that copying their activations costs
-/// little.
-const ROWS_BY_FEW: usize = 64;
-const ROWS_BY_MANY: usize = 128;
+/// Rows of a tile: few enough that a slow core holds nobody up. Twice as many copy the activations of many columns half as
+/// often, which is worth it where there are still [`MANY_TILES`].
+const TILE_ROWS: usize = 64;
+const MANY_TILES: usize = 64;
 
 /// What a thread uses again and again.
 struct Scratch {
@@ -41,14 +41,16 @@ thread_local! {
     });
 }
 
-/// How a product of so many columns is cut.
-pub(super) fn tile(n_columns: usize) -> TileShape {
+/// How a product of so many rows and columns is cut.
+pub(super) fn tile([n_rows, n_columns]: [usize; 2]) -> TileShape {
     if n_columns <= FEW_COLUMNS {
-        return TileShape::rows(ROWS_BY_FEW);
+        return TileShape::rows(TILE_ROWS);
     }
     let n_steps = n_columns.div_ceil(MOST_COLUMNS);
+    let is_large = n_rows.div_ceil(2 * TILE_ROWS) * n_steps >= MANY_TILES;
+    let rows = if is_large { 2 * TILE_ROWS } else { TILE_ROWS };
     // Whole fours, which is what bytes are multiplied by.
-    TileShape::new(ROWS_BY_MANY, n_columns.div_ceil(n_steps).next_multiple_of(4))
+    TileShape::new(rows, n_columns.div_ceil(n_steps).next_multiple_of(4))
 }
 
 /// The rows of `sums` of `weights` times its columns of `packed`.

@@ -157,10 +157,10 @@ impl Simd {
         }
     }
 
-    /// How a product of so many columns is cut into tiles.
-    pub fn tile(self, n_columns: usize) -> TileShape {
+    /// How a product of `ne` rows and columns is cut into tiles.
+    pub fn tile(self, ne: [usize; 2]) -> TileShape {
         match self.0 {
-            Level::Avx2 => avx2_sweep::tile(n_columns),
+            Level::Avx2 => avx2_sweep::tile(ne),
             Level::Avx512Vnni => TileShape::rows(TILE_ROWS),
         }
     }
