@@ -61,6 +61,10 @@ fn products_equal_the_plain_loop() {
                 check(simd, (kind, Against::Packed), 96, 40, &[1, 3, 9]);
             }
         }
+        // So many rows that tiles are larger.
+        for kind in [WeightType::Q4_1, WeightType::Q6K, WeightType::Q8_0] {
+            check(simd, (kind, Against::Packed), 256, 64 * 128 + 35, &[18]);
+        }
         for n_in in [1, 7, 588] {
             check(simd, (WeightType::F16, Against::F32), n_in, 19, &[1, 10]);
             check(simd, (WeightType::F32, Against::F32), n_in, 32, &[1, 10]);
