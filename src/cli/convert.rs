@@ -85,7 +85,7 @@ impl Convert {
             owlet_convert::tidy(output);
         }
         if let (Some(output), false, false) = (&self.output, self.force, self.dry_run) {
-            refuse_existing(&[output.clone()])?;
+            refuse_existing(std::slice::from_ref(output))?;
         }
         let plan = Plan::from_dir(&self.dir, &options)?;
         let Some(output) = self.output.filter(|_| !self.dry_run) else {

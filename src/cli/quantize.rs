@@ -68,7 +68,7 @@ impl Quantize {
         };
         owlet_convert::tidy(&self.output);
         if !self.force {
-            refuse_existing(&[self.output.clone()])?;
+            refuse_existing(std::slice::from_ref(&self.output))?;
         }
         let requantize = Requantize::from_file(&self.input, &options)?;
         if !self.force {

@@ -21,25 +21,29 @@ pub(super) struct HeaderBytes {
 
 impl HeaderBytes {
     pub fn new(metadata: &Metadata, plan: &[TensorPlan]) -> Result<Self> {
-        Self::with_checksums(metadata, plan, plan.len())
+        Self::with_checksums(metadata, plan, Some(plan.len()))
     }
 
-    /// With room for `n_checksums` of them: those of other files' tensors as well, or none.
-    pub fn with_checksums(metadata: &Metadata, plan: &[TensorPlan], n_checksums: usize) -> Result<Self> {
+    /// With room for `n_checksums` of them, those of other files' tensors as well; without the key where there is no number.
+    pub fn with_checksums(
+        metadata: &Metadata,
+        plan: &[TensorPlan],
+        n_checksums: Option<usize>,
+    ) -> Result<Self> {
         let mut out = Vec::new();
         out.extend_from_slice(&MAGIC);
         VERSION.put_le(&mut out);
         Size::of(plan).0.put_le(&mut out);
         let others = || metadata.iter().filter(|(key, _)| *key != CHECKSUMS_KEY);
         let n_others = others().count() as u64;
-        n_others.saturating_add(u64::from(n_checksums > 0)).put_le(&mut out);
+        n_others.saturating_add(u64::from(n_checksums.is_some())).put_le(&mut out);
         for (key, value) in others() {
             put_str(key, &mut out);
             put_value(value, &mut out);
         }
-        let zeros = vec![0u8; n_checksums.saturating_mul(CHECKSUM_BYTES)];
+        let zeros = vec![0u8; n_checksums.unwrap_or(0).saturating_mul(CHECKSUM_BYTES)];
         let n_zeros = Size::of(&zeros);
-        if n_checksums > 0 {
+        if n_checksums.is_some() {
             put_str(CHECKSUMS_KEY, &mut out);
             put_value(&zeros.into(), &mut out);
         }

@@ -28,7 +28,7 @@ impl Layout {
     /// # Errors
     /// As [`Encoder::new`](super::Encoder::new).
     pub fn new(metadata: &Metadata, plan: &[TensorPlan]) -> Result<Self> {
-        Self::with_checksums(metadata, plan, plan.len())
+        Self::with_checksums(metadata, plan, Some(plan.len()))
     }
 
     /// The files of a model none of which is longer than `max_bytes`: the first has all keys and all checksums. One that
@@ -49,13 +49,13 @@ impl Layout {
             })?;
         let layout = |(no, share): (u16, Range<usize>)| {
             let metadata = marked(metadata, no, count, plan.len())?;
-            let n_checksums = if no == 0 { plan.len() } else { 0 };
+            let n_checksums = (no == 0).then_some(plan.len());
             Self::with_checksums(&metadata, plan.get(share).unwrap_or_default(), n_checksums)
         };
         (0..count).zip(shares).map(layout).collect()
     }
 
-    fn with_checksums(metadata: &Metadata, plan: &[TensorPlan], n_checksums: usize) -> Result<Self> {
+    fn with_checksums(metadata: &Metadata, plan: &[TensorPlan], n_checksums: Option<usize>) -> Result<Self> {
         let HeaderBytes { bytes: header, alignment, tensors, checksums_at } =
             HeaderBytes::with_checksums(metadata, plan, n_checksums)?;
         let end = match tensors.last() {
@@ -64,7 +64,13 @@ impl Layout {
         };
         let padded = end.and_then(|end| end.padded(Size(alignment.into())));
         let too_long = || Error::format(metadata.label(), "end", "expected a file of fewer bytes");
-        Ok(Self { header, tensors, n_bytes: padded.ok_or_else(too_long)?.0, checksums_at, n_checksums })
+        Ok(Self {
+            header,
+            tensors,
+            n_bytes: padded.ok_or_else(too_long)?.0,
+            checksums_at,
+            n_checksums: n_checksums.unwrap_or(0),
+        })
     }
 
     /// States the SHA-256 of every tensor, in their order; those of all files in the first of several.
@@ -103,11 +109,11 @@ fn shares(metadata: &Metadata, plan: &[TensorPlan], max_bytes: u64) -> Result<Ve
         Err(Error::Limit { path: metadata.label().to_owned(), at, max: max.0, found: found.0 })
     };
     let total = |header: Size, data: Size| header.padded(unit).and_then(|header| header.plus(data));
-    let (first, other) = (header(0, plan.len())?, header(1, 0)?);
+    let (first, other) = (header(0, Some(plan.len()))?, header(1, None)?);
     if first > max {
         return too_long("bytes of the keys in the first of several files".to_owned(), first);
     }
-    let mut shares = vec![0..0];
+    let mut shares = Vec::from([Range { start: 0, end: 0 }]);
     let (mut head, mut data) = (first, Size::ZERO);
     for (at, tensor) in plan.iter().enumerate() {
         let endless =
