@@ -126,10 +126,10 @@ impl Beside {
                 Err(Error::Backend(_)) => decoder(n_ctx.min(256)),
                 decoder => decoder,
             };
-            beside.text = decoder?.pass_bytes(engine::PROMPT_ROWS as u32)?;
+            beside.text = decoder?.pass_bytes(engine::PROMPT_ROWS as u32)?.total();
         }
         if config.vision.is_some() {
-            beside.vision = VisionEncoder::new(model)?.bytes()?;
+            beside.vision = VisionEncoder::new(model)?.bytes()?.total();
         }
         Ok(beside)
     }

@@ -5,7 +5,7 @@
 //! A row's bits depend on the rows of its own sequence before it, and on nothing else: not on the other rows
 //! of a call, not on how calls or passes cut them, not on threads.
 
-use ggml::{Cancel, Executor, Graph, GraphBuilder};
+use ggml::{Cancel, Executor, Graph, GraphBuilder, PlacedBytes};
 
 use super::kv_cache::{KvCache, KvRows, KvType};
 use super::net::{Net, Watched};
@@ -132,7 +132,7 @@ impl Decoder {
     ///
     /// # Errors
     /// No memory for a graph.
-    pub fn pass_bytes(&mut self, n_rows: u32) -> Result<u64> {
+    pub fn pass_bytes(&mut self, n_rows: u32) -> Result<PlacedBytes> {
         let n_ctx = self.cache.n_ctx();
         let row = |pos| Row { input: Input::Token(0), seq: 0, pos, want_logits: pos + 1 == n_ctx };
         // The last rows of the context: the pass that takes most of them is cut from the end.
@@ -204,7 +204,7 @@ impl Decoder {
     /// As many of the first rows as one pass takes.
     fn first_pass<'r>(&self, rows: &'r [Row]) -> Result<Pass<'r>> {
         let (config, _) = self.model.text()?;
-        Ok(match self.model.0.kernels.attend_over_cells() {
+        Ok(match self.cache.is_ours() {
             true => Pass::of_any_rows(rows, config),
             false => Pass::of_segments(rows, config, &self.cache),
         })

@@ -9,7 +9,7 @@ mod rows;
 
 use std::str::FromStr;
 
-use ggml::{DType, Executor, Memory, Tensor};
+use ggml::{DType, Executor, Memory, Place, Tensor};
 use owlet_format::TextConfig;
 
 use super::Model;
@@ -70,9 +70,6 @@ fn n_cells(n_ctx: u32) -> u64 {
 pub(super) struct KvCache {
     memory: Memory,
     kv_type: KvType,
-    /// Whether values lie by columns, as ggml's products read floats; our kernels, and ggml's for blocks of
-    /// quantized values, read rows.
-    by_columns: bool,
     layers: Vec<Layer>,
     n_ctx: u32,
     n_embd_kv: u64,
@@ -84,11 +81,55 @@ pub(super) struct KvCache {
 /// The tensors of a layer, cell `seq * n_cells + pos`.
 #[derive(Clone, Copy)]
 pub(super) struct Layer {
+    reader: Reader,
     /// `[n_embd_kv, n_cells * n_seq]`
     pub(super) k: Tensor,
     /// By columns `[1, n_cells * n_embd_kv * n_seq]`: step after step of cells, in each step the cells of
     /// element 0, then those of element 1. Else as `k`. Memory is touched only as the context fills.
     pub(super) v: Tensor,
+}
+
+/// Who attends over a layer's cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// Kernels of ours, which read rows and find sequences by themselves.
+    Ours,
+    /// ggml's flash attention, which reads rows.
+    Flash,
+    /// ggml's products, which read values by columns.
+    Products,
+}
+
+impl Reader {
+    fn of(model: &Model, config: &TextConfig, kv_type: KvType, place: Place) -> Result<Reader> {
+        let is_quantized = kv_type == KvType::Q8_0;
+        if place == Place::Cpu {
+            // ggml's flash attention for floats chooses its order of sums by the number of rows and threads.
+            return Ok(match model.0.kernels.attend_over_cells() {
+                true => Reader::Ours,
+                false if is_quantized => Reader::Flash,
+                false => Reader::Products,
+            });
+        }
+        let heads = [config.n_head.into(), config.n_head_kv.into()];
+        let has_flash =
+            model.backend().device_has_flash_attn(config.head_dim().into(), heads, kv_type.dtype());
+        match kv_type {
+            // A device's flash attention reads f32 as f16.
+            KvType::F32 => Ok(Reader::Products),
+            KvType::F16 | KvType::Q8_0 if has_flash => Ok(Reader::Flash),
+            KvType::F16 => Ok(Reader::Products),
+            KvType::Q8_0 => Err(Error::unsupported(
+                "kv type q8_0",
+                format_args!(
+                    "layers on the device need f16 or f32 for heads of {}, {} of {}",
+                    config.head_dim(),
+                    config.n_head,
+                    config.n_head_kv
+                ),
+            )),
+        }
+    }
 }
 
 /// Graph inputs that say where the rows of a pass go, the same for all layers.
@@ -104,7 +145,7 @@ impl KvCache {
     /// `Limit`: longer than the model was trained for, or too many sequences. `Unsupported`: heads that
     /// blocks cannot hold.
     pub(super) fn new(model: &Model, n_ctx: u32, n_seq: u32, kv_type: KvType) -> Result<KvCache> {
-        let (config, _) = model.text()?;
+        let (config, weights) = model.text()?;
         if n_ctx == 0 || n_seq == 0 {
             return Err(Error::request(format_args!(
                 "context: expected some positions, found {n_ctx} for {n_seq} sequences"
@@ -126,18 +167,28 @@ impl KvCache {
         }
         let n_rows = n_cells(n_ctx) * u64::from(n_seq);
         let (k_ne, v_ne) = ([n_embd_kv, n_rows, 1, 1], [1, n_embd_kv * n_rows, 1, 1]);
-        let by_columns = kv_type != KvType::Q8_0 && !model.0.kernels.attend_over_cells();
-        let v_ne = if by_columns { v_ne } else { k_ne };
-        let mut tensors = Vec::new();
-        for il in 0..config.n_layer {
-            tensors.push((format!("k.{il}"), kv_type.dtype(), k_ne));
-            tensors.push((format!("v.{il}"), kv_type.dtype(), v_ne));
+        let (mut tensors, mut readers) = (Vec::new(), Vec::new());
+        for (il, block) in weights.blocks.iter().enumerate() {
+            // Beside the weights that make them.
+            let place = model.0.weights.place(block.attn_norm.weight);
+            let reader = Reader::of(model, config, kv_type, place)?;
+            let v_ne = if reader == Reader::Products { v_ne } else { k_ne };
+            tensors.push((format!("k.{il}"), kv_type.dtype(), k_ne, place));
+            tensors.push((format!("v.{il}"), kv_type.dtype(), v_ne, place));
+            readers.push(reader);
         }
-        let specs: Vec<_> = tensors.iter().map(|(name, dtype, ne)| (name.as_str(), *dtype, *ne)).collect();
-        let memory = Memory::new(model.backend(), &specs)?;
-        let layers = (0..config.n_layer).map(|il| Layer::of(&memory, il)).collect::<Result<_>>()?;
+        let specs: Vec<_> =
+            tensors.iter().map(|(name, dtype, ne, place)| (name.as_str(), *dtype, *ne, *place)).collect();
+        let memory = Memory::placed(model.backend(), &specs)?;
+        let layers = (0..).zip(readers).map(|(il, reader)| Layer::of(&memory, il, reader));
+        let layers = layers.collect::<Result<_>>()?;
         let n_past = vec![0; n_seq as usize];
-        Ok(KvCache { memory, kv_type, by_columns, layers, n_ctx, n_embd_kv, head_dim, n_past })
+        Ok(KvCache { memory, kv_type, layers, n_ctx, n_embd_kv, head_dim, n_past })
+    }
+
+    /// Whether kernels of ours attend in every layer.
+    pub(super) fn is_ours(&self) -> bool {
+        self.layers.iter().all(|layer| layer.reader == Reader::Ours)
     }
 
     pub(super) fn memory(&self) -> &Memory {
@@ -227,7 +278,8 @@ impl KvCache {
     pub(super) fn places(&self, net: &mut Net, n_rows: u64) -> Places {
         let cells = net.graph.input("k_places", DType::I64, [n_rows, 1, 1, 1]);
         let n_elements = n_rows * self.n_embd_kv;
-        let v = self.by_columns.then(|| net.graph.input("v_places", DType::I64, [n_elements, 1, 1, 1]));
+        let has_columns = self.layers.iter().any(|layer| layer.reader == Reader::Products);
+        let v = has_columns.then(|| net.graph.input("v_places", DType::I64, [n_elements, 1, 1, 1]));
         Places { cells, v }
     }
 
@@ -257,7 +309,7 @@ impl KvCache {
     pub(super) fn store(&self, net: &mut Net, il: u32, places: &Places, k: Tensor, v: Tensor) -> Layer {
         let layer = self.layers[il as usize];
         let k = net.graph.set_rows(layer.k, k, places.cells);
-        let v = match places.v {
+        let v = match places.v.filter(|_| layer.reader == Reader::Products) {
             None => net.graph.set_rows(layer.v, v, places.cells),
             Some(v_places) => {
                 let n_elements = net.graph.ne(v).iter().product();
@@ -265,7 +317,7 @@ impl KvCache {
                 net.graph.set_rows(layer.v, elements, v_places)
             }
         };
-        Layer { k, v }
+        Layer { k, v, ..layer }
     }
 
     /// The first `n_kv` cells of a sequence.
@@ -278,7 +330,7 @@ impl KvCache {
         let rows_ne = [self.head_dim, n_kv, n_head_kv];
         let rows_nb = [bytes(self.n_embd_kv), bytes(self.head_dim)];
         let k = net.graph.view_3d(layer.k, rows_ne, rows_nb, offset);
-        if !self.by_columns {
+        if layer.reader != Reader::Products {
             let v = net.graph.view_3d(layer.v, rows_ne, rows_nb, offset);
             return Cached::Rows { k, v };
         }
@@ -289,12 +341,12 @@ impl KvCache {
 }
 
 impl Layer {
-    fn of(memory: &Memory, il: u32) -> Result<Layer> {
+    fn of(memory: &Memory, il: u32, reader: Reader) -> Result<Layer> {
         let tensor = |name: &str| {
             memory
                 .tensor(&format!("{name}.{il}"))
                 .ok_or_else(|| Error::internal(format_args!("cache without {name}.{il}")))
         };
-        Ok(Layer { k: tensor("k")?, v: tensor("v")? })
+        Ok(Layer { reader, k: tensor("k")?, v: tensor("v")? })
     }
 }

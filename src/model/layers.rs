@@ -3,7 +3,7 @@
 //! alone, whatever rows ride along. Knows neither files nor configs of whole models. Shapes are proven when a
 //! model is loaded, so a wrong one here is our bug and asserts in the graph builder.
 
-use ggml::{DType, Tensor};
+use ggml::{DType, Place, Tensor};
 use owlet_format::NormKind;
 
 use super::net::Net;
@@ -30,8 +30,8 @@ pub(super) struct Norm {
 
 /// `weight * x + bias`: `[n_in, n_rows]` to `[n_out, n_rows]`.
 ///
-/// The one place that chooses who multiplies, by the weight's type: our kernels where they know it, else
-/// ggml.
+/// The one place that chooses who multiplies, by where the weight lies and its type: our kernels on the CPU where they
+/// know it, else ggml.
 pub(super) fn linear(net: &mut Net, w: &Linear, x: &mut Operand) -> Sum {
     if let Some(name) = net.watched_input(w.weight) {
         let floats = x.floats(net);
@@ -51,7 +51,7 @@ pub(super) fn linear(net: &mut Net, w: &Linear, x: &mut Operand) -> Sum {
 fn product(net: &mut Net, weight: Tensor, x: &mut Operand) -> Option<Tensor> {
     let [n_in, n_out, ..] = net.graph.ne(weight);
     let [_, n_columns] = x.ne(net);
-    let (op, columns) = match net.kernels.product(net.graph.dtype(weight), n_in)? {
+    let (op, columns) = match net.kernels().product(net.graph.dtype(weight), n_in)? {
         Product::OfFloats(op) => (op, x.floats(net)),
         Product::OfPacked(op) => (op, x.packed(net)?),
     };
@@ -82,21 +82,37 @@ pub(super) fn rows_from(net: &mut Net, x: Tensor, first: u64, n_rows: u64) -> Te
 /// Every row attends to every row. Queries, keys and values are in rows of contiguous matrices, each from an
 /// element on; the result is `[n_head * head_dim, n_rows]`.
 ///
-/// By ggml's flash attention where there is none of ours. Memory is bounded by tiles in both, whatever `n_rows` is,
-/// and sums are in f32.
+/// On the CPU by ggml's flash attention where there is none of ours. Memory is bounded by tiles in both, whatever
+/// `n_rows` is. Devices hold all scores at once. Sums are in f32 everywhere.
 pub(super) fn attention_over_all(net: &mut Net, heads: Heads, parts: [(Tensor, u64); 3]) -> Tensor {
     let Heads { n_head, head_dim, .. } = heads;
     let [_, n_rows, ..] = net.graph.ne(parts[0].0);
     let ne = [head_dim * n_head, n_rows, 1, 1];
-    if let Some(op) = net.kernels.attend_all(heads, parts.map(|(_, first)| first)) {
+    if let Some(op) = net.kernels().attend_all(heads, parts.map(|(_, first)| first)) {
         return net.graph.custom("attention", DType::F32, ne, &parts.map(|(rows, _)| rows), op);
     }
     let [q, k, v] = parts.map(|(rows, first)| {
         let heads = views_of_heads(net, rows, first, [head_dim, n_head]);
         net.graph.permute(heads, [0, 2, 1, 3])
     });
+    if net.graph.place() == Place::Device {
+        let out = attention_by_products(net, q, k, v);
+        return net.graph.reshape(out, ne);
+    }
     let out = net.graph.flash_attn(q, k, v, None, inverse_sqrt(head_dim));
     net.graph.reshape(out, ne)
+}
+
+/// Attention of `q`, `k` and `v`, views `[head_dim, n_rows, n_head]`, as two products: `[head_dim, n_head, n_rows]`.
+fn attention_by_products(net: &mut Net, q: Tensor, k: Tensor, v: Tensor) -> Tensor {
+    let [head_dim, ..] = net.graph.ne(q);
+    let scores = net.graph.mul_mat(k, q);
+    let weights = net.graph.soft_max(scores, None, inverse_sqrt(head_dim));
+    let columns = net.graph.transpose(v);
+    let columns = net.graph.cont(columns);
+    let sums = net.graph.mul_mat(columns, weights);
+    let sums = net.graph.permute(sums, [0, 2, 1, 3]);
+    net.graph.cont(sums)
 }
 
 /// Keys and values that queries look at, as they lie in a cache.

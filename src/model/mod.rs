@@ -15,6 +15,7 @@ mod net;
 mod observe;
 mod operand;
 mod pass;
+mod place;
 mod projector;
 mod text;
 mod tower;
@@ -32,6 +33,7 @@ use owlet_format::{Gguf, ModelConfig, ProjectorConfig, Role, TextConfig, VisionC
 pub use decoder::{Decoder, Input, Logits, Row};
 pub use kv_cache::{KvHalf, KvRows, KvType, kv_bytes, kv_row_bytes};
 pub use observe::Observe;
+pub use place::{GpuLayers, Placement, Purpose, VisionDevice, Wish};
 pub use vision::{Step, VisionEncoder};
 
 pub use crate::kernels::Arithmetic;
@@ -48,10 +50,18 @@ struct Parts {
     label: String,
     backend: Backend,
     kernels: Kernels,
+    placement: Placement,
     weights: Weights,
     vision: Option<(VisionConfig, VisionWeights)>,
     projector: Option<(ProjectorConfig, ProjectorWeights)>,
     text: Option<(TextConfig, TextWeights)>,
+}
+
+/// What computes, and which part of a model where.
+struct Machine<'a> {
+    backend: &'a Backend,
+    kernels: Kernels,
+    placement: Placement,
 }
 
 impl Model {
@@ -73,9 +83,27 @@ impl Model {
         backend: &Backend,
         arithmetic: Arithmetic,
     ) -> Result<Model> {
+        Model::load_placed(file, config, backend, arithmetic, Placement::cpu())
+    }
+
+    /// The same with its parts where `placement` says: those on the device of `backend` are copied there.
+    ///
+    /// # Errors
+    /// As [`load_with`](Self::load_with); `Backend` where the device has no room; `Unsupported` where exact arithmetic
+    /// would run on a device.
+    pub fn load_placed(
+        file: &Gguf,
+        config: &ModelConfig,
+        backend: &Backend,
+        arithmetic: Arithmetic,
+        placement: Placement,
+    ) -> Result<Model> {
         config.check(file)?;
         let kernels = Kernels::of_this_machine(arithmetic);
         if arithmetic == Arithmetic::Exact {
+            if placement.has_device() {
+                return Err(Error::unsupported("exact arithmetic", "expected all layers on the CPU"));
+            }
             expect_exact(file, config, &kernels)?;
         }
         let spec = |tensor: &owlet_format::TensorInfo| ggml::TensorSpec {
@@ -83,10 +111,11 @@ impl Model {
             dtype: tensor.dtype,
             ne: tensor.shape.padded(),
             offset: tensor.offset,
+            place: placement.of(&tensor.name),
         };
         let specs: Vec<_> = file.tensors().iter().map(spec).collect();
         let weights = Weights::new(backend, file.bytes(), &specs)?;
-        Model::assemble(file.label(), weights, config, backend, kernels)
+        Model::assemble(file.label(), weights, config, Machine { backend, kernels, placement })
     }
 
     /// The network of tensors that are what `config` implies.
@@ -94,21 +123,32 @@ impl Model {
         label: &str,
         weights: Weights,
         config: &ModelConfig,
-        backend: &Backend,
-        kernels: Kernels,
+        machine: Machine,
     ) -> Result<Model> {
+        let Machine { backend, kernels, placement } = machine;
         let lookup = Lookup { weights: &weights, label };
         let vision = config.vision.clone().map(|c| lookup.vision(&c).map(|w| (c, w))).transpose()?;
         let projector = config.projector.clone().map(|c| lookup.projector(&c).map(|w| (c, w))).transpose()?;
         let text = config.text.clone().map(|c| lookup.text(&c).map(|w| (c, w))).transpose()?;
         let (label, backend) = (label.to_owned(), backend.clone());
-        Ok(Model(Arc::new(Parts { label, backend, kernels, weights, vision, projector, text })))
+        Ok(Model(Arc::new(Parts { label, backend, kernels, placement, weights, vision, projector, text })))
     }
 
     /// Which code computes the matrix products, in words for a report.
     pub fn kernels(&self) -> String {
         let ggml = ggml::build_info();
         format!("{}, ggml {} (cpu {})", self.0.kernels, ggml.ggml_version, ggml.cpu_level)
+    }
+
+    /// What lies where.
+    pub fn placement(&self) -> Placement {
+        self.0.placement
+    }
+
+    /// What is on which device, in words; none where all is on the CPU.
+    pub fn on_device(&self) -> Option<String> {
+        let device = self.0.backend.device().filter(|_| self.0.placement.has_device())?;
+        Some(format!("{} ({}): {}", device.name(), device.description(), self.0.placement))
     }
 
     /// What activations are before quantized weights are multiplied with them.
@@ -126,7 +166,12 @@ impl Model {
     pub fn arithmetic(&self) -> String {
         let ggml = ggml::build_info();
         let attention = self.0.kernels.attention();
-        format!("{}, {attention}, {}, {}", self.kernels(), ggml.ggml_source, ggml.features.join(","))
+        let on_cpu =
+            format!("{}, {attention}, {}, {}", self.kernels(), ggml.ggml_source, ggml.features.join(","));
+        match self.on_device() {
+            Some(on_device) => format!("{on_cpu}, {on_device}"),
+            None => on_cpu,
+        }
     }
 
     pub fn backend(&self) -> &Backend {

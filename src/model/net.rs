@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use ggml::{Executor, Graph, GraphBuilder, Tensor};
+use ggml::{Executor, Graph, GraphBuilder, Place, Tensor};
 
 use super::observe::Observe;
 use crate::kernels::Kernels;
@@ -10,7 +10,7 @@ use crate::kernels::Kernels;
 /// A graph under construction.
 pub(super) struct Net<'o> {
     pub(super) graph: GraphBuilder,
-    pub(super) kernels: Kernels,
+    kernels: Kernels,
     observer: Option<&'o dyn Observe>,
     watched: Watched,
 }
@@ -22,6 +22,19 @@ pub(super) struct Watched(Vec<(String, Tensor, Vec<u64>)>);
 impl<'o> Net<'o> {
     pub(super) fn new(graph: GraphBuilder, kernels: Kernels, observer: Option<&'o dyn Observe>) -> Net<'o> {
         Net { graph, kernels, observer, watched: Watched::default() }
+    }
+
+    /// From here on nodes run where `weight` lies.
+    pub(super) fn follow(&mut self, weight: Tensor) {
+        self.graph.set_place(self.graph.place_of(weight));
+    }
+
+    /// Who computes here beside ggml: ours run on the CPU only.
+    pub(super) fn kernels(&self) -> Kernels {
+        match self.graph.place() {
+            Place::Cpu => self.kernels,
+            Place::Device => Kernels::none(),
+        }
     }
 
     /// Whether somebody asked for this node; for nodes that only an observer needs.

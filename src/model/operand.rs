@@ -64,7 +64,7 @@ pub(super) fn join(net: &mut Net, hidden: Tensor, branch: Sum, scale: Option<Ten
     let work = Work::Join { has_bias: branch.bias.is_some(), has_scale: scale.is_some() };
     let others: Vec<_> = branch.bias.into_iter().chain(scale).collect();
     // A sum alone is one pass of ggml's as well, and takes the place of what it reads.
-    if let Some(op) = net.kernels.pass(work).filter(|_| !others.is_empty()) {
+    if let Some(op) = net.kernels().pass(work).filter(|_| !others.is_empty()) {
         let args = [&[hidden, branch.product], &others[..]].concat();
         let ne = net.graph.ne(hidden);
         return net.graph.custom("join", DType::F32, ne, &args, op);
@@ -130,7 +130,7 @@ impl Operand {
             return floats;
         }
         let pass = self.recipe.pass();
-        let pass = pass.and_then(|(name, work, args)| Some((name, args, net.kernels.pass(work)?)));
+        let pass = pass.and_then(|(name, work, args)| Some((name, args, net.kernels().pass(work)?)));
         let floats = match pass {
             Some((name, args, op)) => {
                 let [n, n_columns] = self.ne(net);
@@ -147,8 +147,8 @@ impl Operand {
             let [n, n_columns] = self.ne(net);
             let fused = self.recipe.pass().filter(|_| self.floats.is_none());
             let (name, args, Columns { op, column_bytes }) = match fused {
-                Some((name, work, args)) => (name, args, net.kernels.packed_pass(work, n)?),
-                None => ("pack", vec![self.floats(net)], net.kernels.pack(n)?),
+                Some((name, work, args)) => (name, args, net.kernels().packed_pass(work, n)?),
+                None => ("pack", vec![self.floats(net)], net.kernels().pack(n)?),
             };
             self.packed = Some(net.graph.custom(name, DType::I8, [column_bytes, n_columns, 1, 1], &args, op));
         }

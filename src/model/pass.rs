@@ -11,10 +11,10 @@ use crate::kernels::turns;
 use crate::{Error, Result};
 
 /// Rows of one pass: enough that unpacking weights is free, few enough that a pass ends soon.
-const MAX_ROWS: usize = 512;
+pub(super) const MAX_ROWS: usize = 512;
 
 /// ggml's attention scores of a segment are held at once; far into a context fewer rows make a pass.
-const MAX_SCORE_BYTES: u64 = 128 << 20;
+pub(super) const MAX_SCORE_BYTES: u64 = 128 << 20;
 
 /// `0` and `-inf` in f16.
 const SEEN: u16 = 0;
@@ -129,7 +129,9 @@ impl<'a> Pass<'a> {
         let positions: Vec<i32> = self.rows.iter().map(|row| row.pos as i32).collect();
         executor.set_i32(io.positions, &positions)?;
         let (n_dims, base) = self.rope;
-        executor.set_f32(io.turns, &turns(self.rows.iter().map(|row| row.pos), n_dims, base));
+        if let Some(input) = io.turns {
+            executor.set_f32(input, &turns(self.rows.iter().map(|row| row.pos), n_dims, base));
+        }
         let places: Vec<_> = self.rows.iter().map(|row| (row.seq, row.pos)).collect();
         cache.set_places(executor, &io.places, &places)?;
         let mut rows = self.rows;

@@ -21,6 +21,7 @@ pub(super) fn project(
 ) -> (Tensor, Tensor) {
     let n_patches = u64::from(tower.n_patches());
     let n_embd_in = u64::from(config.n_embd_in(tower.n_embd));
+    net.follow(weights.first.weight);
     let order = net.graph.input("order", DType::I32, [n_patches, 1, 1, 1]);
     if net.is_watched("v.out") {
         let patches = rows_from(net, hidden, u64::from(tower.cls), n_patches);

@@ -1,11 +1,12 @@
 //! The graph of the decoder: token ids and embedding rows in, logits out, keys and values into the cache on
 //! the way. Formulas: transformers' modeling_llama.py; rows of q and k are stored in pairs, as llama.cpp has
-//! them. All matrices run over all rows of a pass at once; ggml's attention runs sequence by sequence. Must not know
+//! them. All matrices run over all rows of a pass at once; ggml's attention runs sequence by sequence. Each block runs where
+//! its weights lie. Must not know
 //! how rows are chosen.
 
 use std::sync::Arc;
 
-use ggml::{DType, Tensor};
+use ggml::{DType, Place, Rope, RopeMode, Tensor};
 use owlet_format::TextConfig;
 
 use super::kv_cache::{KvCache, Layer, Places};
@@ -42,8 +43,8 @@ pub(super) struct Io {
     pub(super) rows: RowInput,
     /// `[n_rows]` i32
     pub(super) positions: Tensor,
-    /// `[rope_dim, n_rows]`, see [`turns`](crate::kernels::turns)
-    pub(super) turns: Tensor,
+    /// `[rope_dim, n_rows]`, see [`turns`](crate::kernels::turns), where a block runs on the CPU
+    pub(super) turns: Option<Tensor>,
     pub(super) places: Places,
     /// `[n_kv, n_rows]` f16, a segment each, where ggml attends
     pub(super) masks: Vec<Tensor>,
@@ -103,8 +104,15 @@ pub(super) fn build(
 ) -> Io {
     let n_rows = topology.n_tokens + topology.n_embedded;
     let (rows, mut x) = embed(net, config, w, topology);
+    // What all blocks read lies with those on the device, if there are any: nothing is copied to where it is.
+    let norms = || w.blocks.iter().map(|block| block.attn_norm.weight);
+    let is_at = |net: &Net, place| norms().any(|norm| net.graph.place_of(norm) == place);
+    if is_at(net, Place::Device) {
+        net.graph.set_place(Place::Device);
+    }
     let positions = net.graph.input("positions", DType::I32, [n_rows, 1, 1, 1]);
-    let turns = net.graph.input("turns", DType::F32, [config.rope_dim.into(), n_rows, 1, 1]);
+    let turns = is_at(net, Place::Cpu)
+        .then(|| net.graph.input("turns", DType::F32, [config.rope_dim.into(), n_rows, 1, 1]));
     let places = cache.places(net, n_rows);
     let mask = |s: &Segment| net.graph.input("mask", DType::F16, [s.n_kv, s.n_rows, 1, 1]);
     let masks: Vec<_> = topology.segments.iter().map(mask).collect();
@@ -119,6 +127,7 @@ pub(super) fn build(
         net.graph.output(x);
         return io;
     }
+    net.follow(w.output_norm.weight);
     let wanted = net.graph.input("wanted", DType::I32, [topology.n_out, 1, 1, 1]);
     let rows = net.graph.get_rows(x, wanted);
     let mut rows = norm(&w.output_norm, rows).named(net, "output_norm");
@@ -132,6 +141,7 @@ pub(super) fn build(
 /// The input of the rows, and what block 0 reads: `[n_embd, n_rows]`.
 fn embed(net: &mut Net, config: &TextConfig, w: &TextWeights, topology: &Topology) -> (RowInput, Tensor) {
     let Topology { n_tokens, n_embedded, .. } = *topology;
+    net.follow(w.token_embd);
     let tokens = |net: &mut Net| net.graph.input("tokens", DType::I32, [n_tokens, 1, 1, 1]);
     let embedded =
         |net: &mut Net| net.graph.input("embedded", DType::F32, [config.n_embd.into(), n_embedded, 1, 1]);
@@ -162,6 +172,7 @@ struct Block<'a> {
 impl Block<'_> {
     /// Block `il` on `x [n_embd, n_rows]`.
     fn build(&self, net: &mut Net, il: u32, w: &TextBlock, x: Tensor) -> Tensor {
+        net.follow(w.attn_norm.weight);
         let branch = self.attention(net, il, w, norm(&w.attn_norm, x));
         let x = join(net, x, branch, None);
 
@@ -186,7 +197,7 @@ impl Block<'_> {
         let k = net.graph.reshape(k, [head_dim * n_head_kv, n_rows, 1, 1]);
         let layer = self.cache.store(net, il, &self.io.places, k, v);
         let heads = Heads { n_head, n_head_kv, head_dim };
-        let out = match net.kernels.attend_cells(heads) {
+        let out = match net.kernels().attend_cells(heads) {
             Some(op) => {
                 let ne = [head_dim * n_head, n_rows, 1, 1];
                 let q = net.graph.reshape(q, ne);
@@ -221,8 +232,18 @@ impl Block<'_> {
     fn rotated(&self, net: &mut Net, x: Tensor, n_head: u64) -> Tensor {
         let [width, n_rows, ..] = net.graph.ne(x);
         let head_dim = width / n_head;
-        let op = Arc::new(Rotate { head_dim: head_dim as usize });
-        let x = net.graph.custom("rotate", DType::F32, [width, n_rows, 1, 1], &[x, self.io.turns], op);
-        net.graph.reshape(x, [head_dim, n_head, n_rows, 1])
+        let heads = [head_dim, n_head, n_rows, 1];
+        match self.io.turns.filter(|_| net.graph.place() == Place::Cpu) {
+            Some(turns) => {
+                let op = Arc::new(Rotate { head_dim: head_dim as usize });
+                let x = net.graph.custom("rotate", DType::F32, [width, n_rows, 1, 1], &[x, turns], op);
+                net.graph.reshape(x, heads)
+            }
+            None => {
+                let x = net.graph.reshape(x, heads);
+                let (n_dims, freq_base) = (self.config.rope_dim, self.config.rope_base);
+                net.graph.rope(x, self.io.positions, Rope { n_dims, mode: RopeMode::Normal, freq_base })
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::kernels::Heads;
 pub(super) fn embed(net: &mut Net, config: &VisionConfig, weights: &VisionWeights) -> (Tensor, Tensor) {
     let n_embd = u64::from(config.n_embd);
     let n_pixels = u64::from(config.patch_px * config.patch_px * 3);
+    net.follow(weights.positions);
     let columns = net.graph.input("columns", DType::F32, [n_pixels, config.n_patches().into(), 1, 1]);
     // A convolution whose stride is its width is one product a patch.
     let weight = net.graph.reshape(weights.patch.weight, [n_pixels, n_embd, 1, 1]);
@@ -45,6 +46,7 @@ pub(super) fn block(
     hidden: Tensor,
 ) -> Tensor {
     let w = &weights.blocks[il as usize];
+    net.follow(w.norm1.weight);
     let branch = attention(net, config, w, il, hidden);
     let hidden = join(net, hidden, branch, w.scale1);
 

@@ -3,7 +3,7 @@
 //! caller can show progress, stop, or do other work in between; all that lives between steps is the hidden
 //! rows. Must not know what the rows are for.
 
-use ggml::{Cancel, DType, Executor, Graph, GraphBuilder, Memory, Tensor};
+use ggml::{Cancel, DType, Executor, Graph, GraphBuilder, Memory, PlacedBytes, Tensor};
 
 use super::grid::patch_columns;
 use super::net::{Net, Watched};
@@ -65,9 +65,10 @@ impl VisionEncoder {
     }
 
     fn up_to(model: &Model, projects: bool) -> Result<VisionEncoder> {
-        let (config, _) = model.vision()?;
+        let (config, weights) = model.vision()?;
         let ne = [u64::from(config.n_embd), u64::from(config.n_positions()), 1, 1];
-        let state = Memory::new(model.backend(), &[("hidden", DType::F32, ne)])?;
+        let place = model.0.weights.place(weights.positions);
+        let state = Memory::placed(model.backend(), &[("hidden", DType::F32, ne, place)])?;
         let hidden = state.tensor("hidden").ok_or_else(|| Error::internal("hidden rows without a tensor"))?;
         let executor = Executor::new(model.backend(), MAX_NODES)?;
         Ok(VisionEncoder { model: model.clone(), executor, state, hidden, projects, picture: None })
@@ -123,17 +124,20 @@ impl VisionEncoder {
     ///
     /// # Errors
     /// No memory for a graph.
-    pub fn bytes(&mut self) -> Result<u64> {
+    pub fn bytes(&mut self) -> Result<PlacedBytes> {
         let (config, _) = self.model.vision()?;
         let n_values = config.image_px.pow(2) * 3 + config.n_embd * config.n_positions();
         // All blocks are of one shape.
         let steps = [0, 1, self.n_steps()? - 1];
-        let mut largest = 0;
+        let mut largest = PlacedBytes::default();
         for step in steps {
             let (graph, _, _) = build(&self.model, &self.state, self.hidden, step, None)?;
-            largest = largest.max(self.executor.bytes_for(graph));
+            let bytes = self.executor.bytes_for(graph);
+            largest.cpu = largest.cpu.max(bytes.cpu);
+            largest.device = largest.device.max(bytes.device);
         }
-        Ok(largest + u64::from(n_values) * size_of::<f32>() as u64)
+        largest.cpu += u64::from(n_values) * size_of::<f32>() as u64;
+        Ok(largest)
     }
 
     /// What the steps so far have allocated for their nodes.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use ggml::Tensor;
 use owlet_format::TextConfig;
 
-use super::{CELL_STEP, KvCache, KvType};
+use super::{CELL_STEP, KvCache, KvType, Reader};
 use crate::{Error, Result};
 
 /// Which of the two things that are remembered of a position.
@@ -119,7 +119,7 @@ impl KvCache {
     }
 
     fn lies_in_columns(&self, rows: KvRows) -> bool {
-        rows.half == KvHalf::Values && self.by_columns
+        rows.half == KvHalf::Values && self.layers[rows.layer as usize].reader == Reader::Products
     }
 
     fn tensor(&self, rows: KvRows) -> Tensor {

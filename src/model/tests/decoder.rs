@@ -269,7 +269,7 @@ fn check_bytes(who: &str, new: impl Fn() -> Decoder) {
     };
     for n in [1, 64, 300] {
         let (mut decoder, mut fresh) = (new(), new());
-        let bytes = decoder.pass_bytes(n).unwrap();
+        let bytes = decoder.pass_bytes(n).unwrap().total();
         assert_eq!(decoder.allocated_bytes(), 0);
         // Reads the context one row at a time, then the rows in question.
         for row in rows(0..n_ctx - n) {
@@ -282,7 +282,7 @@ fn check_bytes(who: &str, new: impl Fn() -> Decoder) {
         assert!(flat(logits) == flat(expected), "{who}: asking changes no answer");
     }
     // No pass takes more than 512 rows, whatever is asked.
-    let [most, more] = [512, 9000].map(|n| new().pass_bytes(n).unwrap());
+    let [most, more] = [512, 9000].map(|n| new().pass_bytes(n).unwrap().total());
     assert!(most <= more && more < most + most / 4, "{who}: {most}, {more}");
 }
 

@@ -2,6 +2,7 @@
 //! forgetting.
 
 mod decoder;
+mod placed;
 mod reference;
 mod tiny;
 mod vision;

@@ -13,7 +13,7 @@ use owlet_format::{Shuffle, TextConfig, VisionConfig};
 
 use super::reference::Nodes;
 use crate::kernels::{Arithmetic, Kernels};
-use crate::model::{Model, Observe};
+use crate::model::{Machine, Model, Observe, Placement};
 
 /// InternViT's build: 8 x 8 patches and the class token, so that a last tile of attention is one column wide.
 pub(super) const TOWER: VisionConfig = VisionConfig {
@@ -100,7 +100,18 @@ pub(super) fn model_of(
     dtype_of: impl Fn(&str) -> DType,
     n_threads: usize,
 ) -> (Model, Tensors) {
-    stored(config, dtype_of, n_threads, |_, _| ())
+    let backend = Backend::cpu(n_threads).unwrap();
+    stored(config, dtype_of, (&backend, Placement::cpu()), |_, _| ())
+}
+
+/// The same on a backend with a device.
+pub(super) fn placed(
+    config: &ModelConfig,
+    dtype: DType,
+    backend: &Backend,
+    placement: Placement,
+) -> (Model, Tensors) {
+    stored(config, |_| dtype, (backend, placement), |_, _| ())
 }
 
 /// In f32, with the matrices that a model in `dtype` has: rounded to it.
@@ -110,14 +121,15 @@ pub(super) fn rounded(config: &ModelConfig, dtype: DType, n_threads: usize) -> M
         quantize_rows(dtype, values, n_in, None, &mut blocks).unwrap();
         dequantize(dtype, &blocks, values).unwrap();
     };
-    stored(config, |_| DType::F32, n_threads, round).0
+    let backend = Backend::cpu(n_threads).unwrap();
+    stored(config, |_| DType::F32, (&backend, Placement::cpu()), round).0
 }
 
 /// Matrices go through `change`, with the length of their rows, before they are stored.
 fn stored(
     config: &ModelConfig,
     dtype_of: impl Fn(&str) -> DType,
-    n_threads: usize,
+    (backend, placement): (&Backend, Placement),
     change: impl Fn(&mut [f32], usize),
 ) -> (Model, Tensors) {
     let mut tensors = HashMap::new();
@@ -136,13 +148,14 @@ fn stored(
         bytes.resize(offset + n_bytes, 0);
         quantize_rows(dtype, &values, ne[0] as usize, None, &mut bytes[offset..]).unwrap();
         bytes.resize(bytes.len().next_multiple_of(64), 0);
-        specs.push(TensorSpec { name: spec.name.clone(), dtype, ne, offset: offset as u64 });
+        let place = placement.of(&spec.name);
+        specs.push(TensorSpec { name: spec.name.clone(), dtype, ne, offset: offset as u64, place });
         tensors.insert(spec.name, values);
     }
-    let backend = Backend::cpu(n_threads).unwrap();
-    let weights = Weights::new(&backend, Bytes::from(bytes), &specs).unwrap();
+    let weights = Weights::new(backend, Bytes::from(bytes), &specs).unwrap();
     let kernels = Kernels::of_this_machine(Arithmetic::Packed);
-    (Model::assemble("tiny", weights, config, &backend, kernels).unwrap(), Tensors(tensors))
+    let machine = Machine { backend, kernels, placement };
+    (Model::assemble("tiny", weights, config, machine).unwrap(), Tensors(tensors))
 }
 
 /// The same model without kernels of ours.
@@ -209,6 +222,15 @@ pub(super) struct Compare {
 impl Compare {
     pub(super) fn new(case: impl Into<String>, expected: Nodes, bound: f64) -> Compare {
         Compare { case: case.into(), expected, bound, errors: Vec::new() }
+    }
+
+    /// Notes how far a node is from what is expected.
+    pub(super) fn see(&mut self, name: &str, values: &[f32]) {
+        self.node(name, &[], values);
+    }
+
+    pub(super) fn largest(&self) -> f64 {
+        self.errors.iter().map(|(_, error)| *error).fold(0.0, f64::max)
     }
 
     /// Fails on the first node beyond the bound, and on nodes that never came.

@@ -1,7 +1,19 @@
 #include "shim.h"
 
+#include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-impl.h"
+
+#ifdef OWLET_CUDA
+#include "ggml-cuda.h"
+#endif
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <unordered_set>
+#include <utility>
+#include <vector>
 
 size_t owlet_tensor_bytes(void) {
     return sizeof(owlet_tensor);
@@ -39,36 +51,157 @@ ggml_threadpool * owlet_threadpool_new(int n_threads) {
     return ggml_threadpool_new(&params);
 }
 
-ggml_backend_sched_t owlet_sched_new(ggml_backend_t cpu, size_t n_tensors) {
+size_t owlet_n_devices(void) {
+#ifdef OWLET_CUDA
+    return ggml_backend_reg_dev_count(ggml_backend_cuda_reg());
+#else
+    return 0;
+#endif
+}
+
+ggml_backend_dev_t owlet_device(size_t i) {
+#ifdef OWLET_CUDA
+    return ggml_backend_reg_dev_get(ggml_backend_cuda_reg(), i);
+#else
+    (void) i;
+    return nullptr;
+#endif
+}
+
+ggml_backend_sched_t owlet_sched_new(ggml_backend_t device, ggml_backend_t cpu, size_t n_tensors) {
     try {
-        return ggml_backend_sched_new(&cpu, nullptr, 1, n_tensors, false, false);
+        ggml_backend_t both[] = {device, cpu};
+        ggml_backend_t * backends = device ? both : both + 1;
+        return ggml_backend_sched_new(backends, nullptr, device ? 2 : 1, n_tensors, false, false);
     } catch (...) {
         return nullptr;
     }
 }
 
-int owlet_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph) {
+static bool has_device(ggml_backend_sched_t sched) {
+    return ggml_backend_sched_get_n_backends(sched) > 1;
+}
+
+static bool is_allocated(const ggml_tensor * tensor) {
+    return tensor->buffer || (tensor->view_src && tensor->view_src->buffer);
+}
+
+// Leaves the scheduler nothing to choose: what it would choose depends on its neighbours' places.
+static void place(ggml_backend_sched_t sched, const owlet_graph & placed) {
+    ggml_backend_sched_reset(sched);
+    if (!has_device(sched)) {
+        return;
+    }
+    ggml_backend_t device = ggml_backend_sched_get_backend(sched, 0);
+    ggml_backend_t cpu    = ggml_backend_sched_get_backend(sched, 1);
+    for (int i = 0; i < placed.graph->n_nodes; i++) {
+        ggml_backend_sched_set_tensor_backend(sched, placed.graph->nodes[i], cpu);
+    }
+    for (int i = 0; i < placed.graph->n_leafs; i++) {
+        if (!is_allocated(placed.graph->leafs[i])) {
+            ggml_backend_sched_set_tensor_backend(sched, placed.graph->leafs[i], cpu);
+        }
+    }
+    for (size_t i = 0; i < placed.n_on_device; i++) {
+        ggml_backend_sched_set_tensor_backend(sched, placed.on_device[i], device);
+    }
+}
+
+// The first node that its place cannot compute, or that would have a weight copied whenever it runs.
+static const ggml_tensor * misplaced(ggml_backend_sched_t sched, const ggml_cgraph * graph) {
+    for (int i = 0; i < graph->n_nodes; i++) {
+        ggml_tensor * node = graph->nodes[i];
+        ggml_backend_t backend = ggml_backend_sched_get_tensor_backend(sched, node);
+        if (!ggml_backend_supports_op(backend, node)) {
+            return node;
+        }
+        for (const ggml_tensor * source : node->src) {
+            if (source && is_allocated(source)) {
+                const ggml_tensor * root = source->view_src ? source->view_src : source;
+                if (!ggml_backend_supports_buft(backend, ggml_backend_buffer_get_type(root->buffer))) {
+                    return node;
+                }
+            }
+        }
+    }
+    return nullptr;
+}
+
+// What splitting a graph changes in it: it puts copies in the place of sources that lie elsewhere.
+class Sources {
+  public:
+    explicit Sources(const ggml_cgraph * graph) {
+        for (int i = 0; i < graph->n_nodes; i++) {
+            ggml_tensor * node = graph->nodes[i];
+            std::array<ggml_tensor *, GGML_MAX_SRC> sources;
+            std::copy(std::begin(node->src), std::end(node->src), sources.begin());
+            nodes.emplace_back(node, sources);
+        }
+    }
+
+    void restore() const {
+        for (const auto & [node, sources] : nodes) {
+            std::copy(sources.begin(), sources.end(), std::begin(node->src));
+        }
+    }
+
+  private:
+    std::vector<std::pair<ggml_tensor *, std::array<ggml_tensor *, GGML_MAX_SRC>>> nodes;
+};
+
+int owlet_sched_alloc(ggml_backend_sched_t sched, owlet_graph placed, const ggml_tensor ** refused) {
     try {
-        ggml_backend_sched_reset(sched);
+        place(sched, placed);
+        if (has_device(sched) && (*refused = misplaced(sched, placed.graph))) {
+            return OWLET_REFUSED;
+        }
         // The allocator keeps its plan when the next graph has as many nodes of no larger sizes, even if they
         // live longer than those of the graph that the plan was made for. Reserving makes a new plan; buffers
-        // only grow. (Splitting the same graph twice is fine with one backend; with more, reserve a twin.)
-        if (!ggml_backend_sched_reserve(sched, graph)) {
+        // only grow.
+        Sources sources(placed.graph);
+        const bool has_room = ggml_backend_sched_reserve(sched, placed.graph);
+        sources.restore();
+        if (!has_room) {
             return OWLET_NO_MEMORY;
         }
-        return ggml_backend_sched_alloc_graph(sched, graph) ? OWLET_OK : OWLET_NO_MEMORY;
+        place(sched, placed);
+        return ggml_backend_sched_alloc_graph(sched, placed.graph) ? OWLET_OK : OWLET_NO_MEMORY;
     } catch (...) {
         return OWLET_FAILED;
     }
 }
 
-size_t owlet_sched_bytes(ggml_backend_sched_t sched, ggml_cgraph * graph) {
+void owlet_sched_bytes(ggml_backend_sched_t sched, owlet_graph placed, size_t * cpu, size_t * device) {
+    *cpu = *device = 0;
     try {
-        size_t bytes = 0;
-        ggml_backend_sched_reserve_size(sched, graph, &bytes);
-        return bytes;
+        if (!has_device(sched)) {
+            ggml_backend_sched_reserve_size(sched, placed.graph, cpu);
+            return;
+        }
+        // The scheduler forgets places before it measures; its allocator can be asked without it, and leaves out
+        // only what is copied from place to place.
+        const std::unordered_set<const ggml_tensor *> on_device(
+            placed.on_device, placed.on_device + placed.n_on_device);
+        const auto ids = [&](ggml_tensor ** tensors, int n) {
+            std::vector<int> ids(n);
+            std::transform(tensors, tensors + n, ids.begin(), [&](const ggml_tensor * tensor) {
+                return on_device.count(tensor) ? 0 : 1;
+            });
+            return ids;
+        };
+        ggml_backend_buffer_type_t types[2];
+        for (int i = 0; i < 2; i++) {
+            types[i] = ggml_backend_get_default_buffer_type(ggml_backend_sched_get_backend(sched, i));
+        }
+        size_t sizes[2] = {0, 0};
+        const std::unique_ptr<ggml_gallocr, void (*)(ggml_gallocr_t)> allocator(
+            ggml_gallocr_new_n(types, 2), ggml_gallocr_free);
+        ggml_gallocr_reserve_n_size(allocator.get(), placed.graph,
+            ids(placed.graph->nodes, placed.graph->n_nodes).data(),
+            ids(placed.graph->leafs, placed.graph->n_leafs).data(), sizes);
+        *device = sizes[0];
+        *cpu    = sizes[1];
     } catch (...) {
-        return 0;
     }
 }
 

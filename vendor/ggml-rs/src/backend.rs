@@ -1,4 +1,5 @@
-//! The processor that graphs run on: ggml's CPU backend with one pool of threads that lives as long as it.
+//! The processors that graphs run on: ggml's CPU backend with one pool of threads that lives as long as it, and a
+//! device beside it where one was chosen.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::Write;
@@ -7,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
-use crate::{Cancel, Error, Result, check_cpu, sys};
+use crate::device::Open;
+use crate::{Cancel, Device, Error, Place, Result, check_cpu, sys};
 
 /// Where graphs run. Clones share the threads; graphs of all clones run one after another.
 #[derive(Clone)]
@@ -16,6 +18,7 @@ pub struct Backend(Arc<Inner>);
 struct Inner {
     raw: NonNull<sys::ggml_backend>,
     threadpool: NonNull<sys::ggml_threadpool>,
+    device: Option<Open>,
     n_threads: usize,
     state: Mutex<State>,
 }
@@ -46,6 +49,19 @@ impl Backend {
     /// [`Error::Unsupported`] when this CPU lacks what ggml was built for, [`Error::Limit`] beyond four
     /// threads a core, [`Error::Threads`] when the system gives none.
     pub fn cpu(n_threads: usize) -> Result<Backend> {
+        Backend::new(n_threads, None)
+    }
+
+    /// The same with `device` beside it. The device computes a graph's nodes one after another as well, but ends
+    /// no sooner than it is done.
+    ///
+    /// # Errors
+    /// As [`Backend::cpu`]; [`Error::Unsupported`] where the device cannot be used.
+    pub fn with_device(n_threads: usize, device: Device) -> Result<Backend> {
+        Backend::new(n_threads, Some(device))
+    }
+
+    fn new(n_threads: usize, device: Option<Device>) -> Result<Backend> {
         check_cpu()?;
         install_callbacks();
         let max = max_threads();
@@ -68,7 +84,39 @@ impl Backend {
             sys::ggml_backend_cpu_set_threadpool(raw.as_ptr(), threadpool.as_ptr());
         }
         let state = Mutex::new(State { work_bytes: 0, broken: false });
-        Ok(Backend(Arc::new(Inner { raw, threadpool, n_threads, state })))
+        let mut inner = Inner { raw, threadpool, device: None, n_threads, state };
+        inner.device = device.map(Open::new).transpose()?;
+        Ok(Backend(Arc::new(inner)))
+    }
+
+    pub fn device(&self) -> Option<Device> {
+        self.0.device.as_ref().map(Open::device)
+    }
+
+    pub(crate) fn device_backend(&self) -> Option<&Open> {
+        self.0.device.as_ref()
+    }
+
+    /// The device's half, for what is placed there.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub(crate) fn device_raw(&self, what: &str) -> *mut sys::ggml_backend {
+        let Some(device) = &self.0.device else { panic!("{what}: expected a backend with a device") };
+        device.raw()
+    }
+
+    /// The same, or null.
+    pub(crate) fn device_or_null(&self) -> *mut sys::ggml_backend {
+        self.0.device.as_ref().map_or(null_mut(), Open::raw)
+    }
+
+    /// # Panics
+    /// When `place` is a device and there is none.
+    pub(crate) fn expect(&self, place: Place, what: &str) {
+        if place == Place::Device {
+            self.device_raw(what);
+        }
     }
 
     pub fn n_threads(&self) -> usize {
@@ -166,6 +214,9 @@ impl Drop for Inner {
         }
         // SAFETY: the last clone is gone, so nothing runs; the backend goes before the pool it points to.
         unsafe {
+            if let Some(device) = &mut self.device {
+                device.close();
+            }
             sys::ggml_backend_free(self.raw.as_ptr());
             sys::ggml_threadpool_free(self.threadpool.as_ptr());
         }
@@ -206,7 +257,7 @@ fn try_threads(n: usize) -> std::io::Result<()> {
     result
 }
 
-fn install_callbacks() {
+pub(crate) fn install_callbacks() {
     static ONCE: Once = Once::new();
     // SAFETY: both functions live forever and do not unwind.
     ONCE.call_once(|| unsafe {

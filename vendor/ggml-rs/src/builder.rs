@@ -3,13 +3,13 @@
 //! In: weights and memory that were attached, inputs that are made here. Out: a [`Graph`]. The operations
 //! themselves are in `ops/`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
 use crate::custom::MAX_ARGS;
 use crate::ops::Customs;
 use crate::sys::{self, TensorFacts};
-use crate::{Backend, DType, Memory, Result, Tensor, Weights};
+use crate::{Backend, DType, Memory, Place, Result, Tensor, Weights};
 
 /// Makes the nodes of one graph. Every operation joins the graph when it is called, so nodes are computed in
 /// the order of the program; what reads memory after [`GraphBuilder::set_rows`] sees the new rows.
@@ -26,6 +26,9 @@ pub struct GraphBuilder {
     weights: Vec<Weights>,
     inputs: HashMap<Tensor, Input>,
     outputs: Vec<Tensor>,
+    /// Where what is made from now on runs.
+    place: Place,
+    on_device: HashSet<*mut sys::ggml_tensor>,
     max_nodes: usize,
 }
 
@@ -49,6 +52,8 @@ pub struct Graph {
     pub(crate) outputs: Vec<Tensor>,
     pub(crate) customs: Customs,
     pub(crate) n_tensors: usize,
+    /// Nodes and inputs that are the device's; the others are the CPU's.
+    pub(crate) on_device: Vec<*mut sys::ggml_tensor>,
     n_nodes: usize,
     /// The graph and its nodes lie here.
     _arena: Arena,
@@ -63,6 +68,11 @@ impl Graph {
     /// Nodes, views among them.
     pub fn n_nodes(&self) -> usize {
         self.n_nodes
+    }
+
+    pub(crate) fn placed(&self) -> sys::PlacedGraph {
+        let Graph { raw, on_device, .. } = self;
+        sys::PlacedGraph { graph: *raw, on_device: on_device.as_ptr(), n_on_device: on_device.len() }
     }
 }
 
@@ -99,6 +109,8 @@ impl GraphBuilder {
             customs: Customs::default(),
             inputs: HashMap::new(),
             outputs: Vec::new(),
+            place: Place::Cpu,
+            on_device: HashSet::new(),
             max_nodes,
         })
     }
@@ -117,6 +129,27 @@ impl GraphBuilder {
         self.memories.push(memory.clone());
     }
 
+    /// Inputs and operations that are made from now on run in this place, at first the CPU. What only shows another
+    /// tensor, or writes to memory, runs where that lies. What an operation computed elsewhere is brought along
+    /// whenever the graph runs; weights and memory never are.
+    ///
+    /// # Panics
+    /// When it is a device and the backend has none.
+    pub fn set_place(&mut self, place: Place) {
+        self.backend.expect(place, "graph");
+        self.place = place;
+    }
+
+    /// Where operations run that are made now.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Where a tensor lies that this graph may use.
+    pub fn place_of(&self, tensor: Tensor) -> Place {
+        self.place_of_root(self.facts("place", tensor).root)
+    }
+
     /// A tensor that the executor is given before it computes. It keeps its values from one computation to
     /// the next. Shape padded with 1.
     pub fn input(&mut self, name: &str, dtype: DType, ne: [u64; 4]) -> Tensor {
@@ -132,6 +165,9 @@ impl GraphBuilder {
             sys::ggml_set_output(tensor.raw.as_ptr());
             // An input that no operation reads gets a place all the same.
             sys::ggml_build_forward_expand(self.graph, tensor.raw.as_ptr());
+        }
+        if self.place == Place::Device {
+            self.on_device.insert(tensor.raw.as_ptr());
         }
         let n_elements = ne.iter().product::<u64>() as usize;
         self.inputs.insert(tensor, Input { dtype, n_elements, n_rows: None, is_set: false });
@@ -187,6 +223,7 @@ impl GraphBuilder {
             outputs: self.outputs,
             customs: self.customs,
             n_tensors: n_nodes + n_leafs,
+            on_device: self.on_device.into_iter().collect(),
             n_nodes,
             _arena: self.arena,
             _weights: self.weights,
@@ -217,6 +254,11 @@ impl GraphBuilder {
         self.arena.claim(op);
         let raw = make(self.arena.context());
         let tensor = self.arena.own(raw);
+        let root = arena::facts(tensor).root;
+        let place = if root == tensor.raw.as_ptr() { self.place } else { self.place_of_root(root) };
+        if place == Place::Device {
+            self.on_device.insert(tensor.raw.as_ptr());
+        }
         // SAFETY: the node and its sources are alive; the graph has room for all of them.
         unsafe { sys::ggml_build_forward_expand(self.graph, tensor.raw.as_ptr()) };
         tensor
@@ -231,6 +273,14 @@ impl GraphBuilder {
             panic!("{op}: expected row numbers from an input, found {}", self.show(ids));
         };
         input.n_rows = Some(input.n_rows.map_or(n_rows, |n| n.min(n_rows)));
+    }
+
+    /// Where the tensor lies that owns its data.
+    fn place_of_root(&self, root: *mut sys::ggml_tensor) -> Place {
+        let is_on_device = self.on_device.contains(&root)
+            || self.weights.iter().any(|weights| weights.place_of(root) == Place::Device)
+            || self.memories.iter().any(|memory| memory.place_of(root) == Place::Device);
+        if is_on_device { Place::Device } else { Place::Cpu }
     }
 
     /// (nodes, other tensors) so far.

@@ -1,8 +1,10 @@
 //! Runs graphs: allocates them, takes their inputs, computes them and hands out their outputs.
 //!
-//! Graphs go through ggml's scheduler, which places each node on a backend. Today there is one, the CPU.
+//! Graphs go through ggml's scheduler, which runs each node in the place that the graph says: on the CPU, or on the
+//! device of the backend if it has one.
 
-use std::ptr::NonNull;
+use std::ffi::CStr;
+use std::ptr::{NonNull, null_mut};
 
 use crate::arena;
 use crate::backend::Stop;
@@ -63,7 +65,7 @@ impl Executor {
     /// Makes `graph` the one that is computed from now on. Its inputs are not set yet.
     ///
     /// # Errors
-    /// [`Error::Memory`]; no graph is loaded then.
+    /// [`Error::Memory`]; [`Error::Unsupported`] where a node cannot run in its place. No graph is loaded then.
     ///
     /// # Panics
     /// When the graph belongs to another backend or has more nodes than this executor was made for.
@@ -75,13 +77,17 @@ impl Executor {
             Some(sched) => sched,
             None => Sched::new(&self.backend, self.max_nodes)?,
         };
+        let mut refused = null_mut();
         // SAFETY: the graph is alive and was never allocated; the scheduler has room for it.
-        match unsafe { sys::owlet_sched_alloc(sched.raw.as_ptr(), graph.raw) } {
+        match unsafe { sys::owlet_sched_alloc(sched.raw.as_ptr(), graph.placed(), &mut refused) } {
             sys::OWLET_OK => {}
             sys::OWLET_NO_MEMORY => {
-                // SAFETY: as above; this computes sizes and allocates nothing.
-                let bytes = unsafe { sys::owlet_sched_bytes(sched.raw.as_ptr(), graph.raw) };
-                return Err(Error::Memory { what: "compute buffers".into(), bytes: bytes as u64 });
+                let bytes = sched.bytes(&graph).total();
+                return Err(Error::Memory { what: "compute buffers".into(), bytes });
+            }
+            sys::OWLET_REFUSED => {
+                self.sched = Some(sched);
+                return Err(refusal(&self.backend, refused));
             }
             _ => return Err(Error::Compute),
         }
@@ -193,18 +199,18 @@ impl Executor {
     ///
     /// # Panics
     /// As [`Executor::load`].
-    pub fn bytes_for(&mut self, graph: Graph) -> u64 {
+    pub fn bytes_for(&mut self, graph: Graph) -> PlacedBytes {
         self.expect_fitting(&graph);
         self.loaded = None;
         self.is_computed = false;
         let Some(sched) = self.sched.take().or_else(|| Sched::new(&self.backend, self.max_nodes).ok()) else {
-            return 0;
+            return PlacedBytes::default();
         };
-        // SAFETY: the graph is alive and was never allocated; the scheduler has room for it. This computes sizes.
-        let bytes = unsafe { sys::owlet_sched_bytes(sched.raw.as_ptr(), graph.raw) };
+        let mut bytes = sched.bytes(&graph);
         self.sched = Some(sched);
         // SAFETY: the graph is alive.
-        bytes as u64 + unsafe { self.backend.work_bytes(graph.raw) } as u64
+        bytes.cpu += unsafe { self.backend.work_bytes(graph.raw) } as u64;
+        bytes
     }
 
     /// Bytes of the buffers that nodes live in, after the largest graph so far.
@@ -250,6 +256,31 @@ impl Executor {
     }
 }
 
+/// Bytes by where they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlacedBytes {
+    pub cpu: u64,
+    pub device: u64,
+}
+
+impl PlacedBytes {
+    pub fn total(&self) -> u64 {
+        self.cpu + self.device
+    }
+}
+
+/// The scheduler does not run `node` where the graph wants it.
+fn refusal(backend: &Backend, node: *mut sys::ggml_tensor) -> Error {
+    // SAFETY: the node is one of a graph that is alive; both strings end with 0.
+    let (op, name) = unsafe { (CStr::from_ptr(sys::ggml_op_desc(node)), CStr::from_ptr(sys::ggml_get_name(node))) };
+    let device = backend.device().map_or_else(|| "cpu".into(), |device| device.name());
+    Error::Unsupported(format!(
+        "{device}: cannot compute {} ({}) in its place",
+        name.to_string_lossy(),
+        op.to_string_lossy()
+    ))
+}
+
 fn check_rows(tensor: Tensor, values: impl Iterator<Item = i64>, n_rows: Option<u64>) -> Result<()> {
     let Some(n_rows) = n_rows else { return Ok(()) };
     for value in values {
@@ -286,8 +317,16 @@ impl Sched {
         probe.try_reserve_exact(bytes).map_err(|_| memory())?;
         drop(probe);
         // SAFETY: the backend is alive and stays so as long as the scheduler.
-        let raw = unsafe { sys::owlet_sched_new(backend.raw(), n_tensors) };
+        let raw = unsafe { sys::owlet_sched_new(backend.device_or_null(), backend.raw(), n_tensors) };
         Ok(Sched { raw: NonNull::new(raw).ok_or_else(memory)?, _backend: backend.clone() })
+    }
+
+    /// What the tensors of a graph that was never allocated, and fits, take.
+    fn bytes(&self, graph: &Graph) -> PlacedBytes {
+        let (mut cpu, mut device) = (0, 0);
+        // SAFETY: scheduler and graph are alive; this computes sizes.
+        unsafe { sys::owlet_sched_bytes(self.raw.as_ptr(), graph.placed(), &mut cpu, &mut device) };
+        PlacedBytes { cpu: cpu as u64, device: device as u64 }
     }
 }
 
@@ -382,7 +421,7 @@ mod tests {
             b.build()
         };
         let mut executor = Executor::new(&backend, 8).unwrap();
-        let bytes = executor.bytes_for(graph());
+        let bytes = executor.bytes_for(graph()).cpu;
         assert_eq!(executor.compute_buffer_bytes(), 0);
         executor.load(graph()).unwrap();
         let nodes = executor.compute_buffer_bytes();
@@ -396,7 +435,7 @@ mod tests {
         let x = b.input("x", DType::F32, ne(1 << 19, 1 << 18));
         let y = b.scale(x, 2.0);
         b.output(y);
-        assert!(executor.bytes_for(b.build()) >= 1 << 39);
+        assert!(executor.bytes_for(b.build()).cpu >= 1 << 39);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! ggml behind safe Rust: tensors, graphs and the arithmetic of a network, without knowing any network.
 //!
-//! A [`Backend`] owns the threads. [`Weights`] are read-only tensors in shared bytes, [`Memory`] are tensors
+//! A [`Backend`] owns the threads, and a device where one was chosen. [`Weights`] are read-only tensors in shared bytes, [`Memory`] are tensors
 //! that outlive a graph. A [`GraphBuilder`] borrows both, makes nodes and ends in a [`Graph`], which an
 //! [`Executor`] allocates and computes, as often as wanted.
 //!
@@ -16,6 +16,7 @@ mod builder;
 mod cancel;
 mod cpu;
 pub mod custom;
+mod device;
 mod dtype;
 mod error;
 mod executor;
@@ -31,9 +32,10 @@ pub use builder::{Graph, GraphBuilder};
 pub use cancel::Cancel;
 pub use cpu::{BuildInfo, build_info, check_cpu};
 pub use custom::{Arg, CustomOp, Tile, TileShape};
+pub use device::{Device, DeviceMemory, Place};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use executor::Executor;
+pub use executor::{Executor, PlacedBytes};
 pub use memory::Memory;
 pub use ops::{Rope, RopeMode};
 pub use weights::{TensorSpec, Weights};

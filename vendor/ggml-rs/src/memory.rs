@@ -1,13 +1,13 @@
 //! Tensors that graphs read and write and that outlive them: the KV cache.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
-use crate::buffer::{Buffer, Zeroed};
-use crate::{Backend, DType, Error, Result, Tensor, TensorInfo, sys};
+use crate::buffer::{Buffer, DeviceLayout, Zeroed};
+use crate::{Backend, DType, Error, Place, Result, Tensor, TensorInfo, sys};
 
-/// Read-write tensors of one backend, zero at first; pages that nothing touches take no memory. Clones share
+/// Read-write tensors of one backend, zero at first; pages of the CPU's memory that nothing touches take none. Clones share
 /// the tensors. Graphs of the backend run one after another, and reading and writing from outside waits for
 /// them.
 #[derive(Clone)]
@@ -16,12 +16,19 @@ pub struct Memory(Arc<Inner>);
 struct Inner {
     backend: Backend,
     by_name: HashMap<String, Tensor>,
+    on_device: HashSet<*mut sys::ggml_tensor>,
     arena: Arena,
     // Fields drop in this order: first what points into the bytes, then the bytes. They are touched only
     // under the backend's lock.
     _buffer: Buffer,
+    _device_buffer: Option<Buffer>,
     _bytes: Zeroed,
 }
+
+// SAFETY: the pointers are names of tensors, to be compared; what they point to is the arena's.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
 
 /// Tensors begin where cache lines do, relative to the first one.
 const ALIGNMENT: u64 = 64;
@@ -32,13 +39,28 @@ impl Memory {
     /// # Errors
     /// [`Error::Request`] for a size of zero, rows of no whole blocks or a name twice; [`Error::Memory`].
     pub fn new(backend: &Backend, specs: &[(&str, DType, [u64; 4])]) -> Result<Memory> {
+        let specs: Vec<_> = specs.iter().map(|&(name, dtype, ne)| (name, dtype, ne, Place::Cpu)).collect();
+        Memory::placed(backend, &specs)
+    }
+
+    /// The same, each in its place.
+    ///
+    /// # Errors
+    /// As [`Memory::new`].
+    ///
+    /// # Panics
+    /// When a place is a device and the backend has none.
+    pub fn placed(backend: &Backend, specs: &[(&str, DType, [u64; 4], Place)]) -> Result<Memory> {
         let mut offsets = Vec::with_capacity(specs.len());
         let mut total = 0u64;
-        for (name, dtype, ne) in specs {
+        for (name, dtype, ne, place) in specs {
             let fail = || Error::Request(format!("memory {name}: expected whole rows, found {dtype} {ne:?}"));
             let bytes = shape_bytes(*dtype, *ne).ok_or_else(fail)?;
+            backend.expect(*place, name);
             offsets.push(total);
-            total = total.checked_add(bytes.next_multiple_of(ALIGNMENT)).ok_or_else(fail)?;
+            if *place == Place::Cpu {
+                total = total.checked_add(bytes.next_multiple_of(ALIGNMENT)).ok_or_else(fail)?;
+            }
         }
         let mut arena = Arena::new(specs.len(), 0)?;
         let memory = || Error::Memory { what: "the memory of a session".into(), bytes: total };
@@ -47,13 +69,34 @@ impl Memory {
         // SAFETY: aligned, and kept beside the buffer.
         let buffer = unsafe { Buffer::over(base, total as usize) }?;
         let mut by_name = HashMap::with_capacity(specs.len());
-        for ((name, dtype, ne), offset) in specs.iter().zip(offsets) {
+        let mut on_device = HashSet::new();
+        // SAFETY: the backend is kept beside the memory.
+        let mut layout = unsafe { DeviceLayout::new(backend.device_or_null()) };
+        for ((name, dtype, ne, place), offset) in specs.iter().zip(offsets) {
             let tensor = arena.tensor(name, *dtype, *ne);
-            // SAFETY: the offsets add up to at most the size of the buffer.
-            unsafe { buffer.place(tensor.raw.as_ptr(), base.add(offset as usize)) };
+            let raw = tensor.raw.as_ptr();
+            match place {
+                // SAFETY: the offsets add up to at most the size of the buffer.
+                Place::Cpu => unsafe { buffer.place(raw, base.add(offset as usize)) },
+                Place::Device => {
+                    on_device.insert(raw);
+                    // SAFETY: a new tensor of the arena, and a device, as was checked.
+                    unsafe { layout.push(raw) }
+                }
+            }
             by_name.insert((*name).to_owned(), tensor);
         }
-        let inner = Inner { backend: backend.clone(), by_name, arena, _buffer: buffer, _bytes: bytes };
+        let device_buffer = layout.allocate("the memory of a session")?;
+        device_buffer.iter().for_each(Buffer::clear);
+        let inner = Inner {
+            backend: backend.clone(),
+            by_name,
+            on_device,
+            arena,
+            _buffer: buffer,
+            _device_buffer: device_buffer,
+            _bytes: bytes,
+        };
         if inner.by_name.len() != specs.len() {
             return Err(Error::Request("memory: expected names that differ, found one twice".into()));
         }
@@ -112,6 +155,11 @@ impl Memory {
 
     pub(crate) fn backend(&self) -> &Backend {
         &self.0.backend
+    }
+
+    /// Where a tensor lies; the CPU for what is none of these.
+    pub(crate) fn place_of(&self, root: *mut sys::ggml_tensor) -> Place {
+        if self.0.on_device.contains(&root) { Place::Device } else { Place::Cpu }
     }
 
     /// Whether `root`, the owner of some tensor's data, is one of these.

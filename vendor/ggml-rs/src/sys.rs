@@ -18,7 +18,7 @@ macro_rules! opaque {
 
 opaque! {
     ggml_context ggml_tensor ggml_cgraph ggml_threadpool ggml_backend ggml_backend_buffer
-    ggml_backend_sched
+    ggml_backend_sched ggml_backend_device ggml_backend_buffer_type
 }
 
 /// `enum ggml_unary_op`
@@ -38,6 +38,7 @@ pub const GGML_ROPE_TYPE_NEOX: c_int = 2;
 pub const OWLET_OK: c_int = 0;
 pub const OWLET_ABORTED: c_int = 1;
 pub const OWLET_NO_MEMORY: c_int = 2;
+pub const OWLET_REFUSED: c_int = 4;
 
 #[repr(C)]
 pub struct ggml_init_params {
@@ -72,6 +73,14 @@ pub struct TensorFacts {
     pub flags: i32,
 }
 
+/// `struct owlet_graph` of `c/shim.h`.
+#[repr(C)]
+pub struct PlacedGraph {
+    pub graph: *mut ggml_cgraph,
+    pub on_device: *const *mut ggml_tensor,
+    pub n_on_device: usize,
+}
+
 pub type AbortCallback = unsafe extern "C" fn(*mut c_void) -> bool;
 pub type FatalCallback = unsafe extern "C" fn(*const c_char);
 pub type CustomCallback = unsafe extern "C" fn(*mut ggml_tensor, c_int, c_int, *mut c_void);
@@ -94,6 +103,7 @@ unsafe extern "C" {
         ne: *const i64,
     ) -> *mut ggml_tensor;
     pub fn ggml_get_data(tensor: *const ggml_tensor) -> *mut c_void;
+    pub fn ggml_op_desc(tensor: *const ggml_tensor) -> *const c_char;
     pub fn ggml_get_name(tensor: *const ggml_tensor) -> *const c_char;
     pub fn ggml_set_name(tensor: *mut ggml_tensor, name: *const c_char) -> *mut ggml_tensor;
     pub fn ggml_set_input(tensor: *mut ggml_tensor);
@@ -122,6 +132,7 @@ unsafe extern "C" {
     pub fn ggml_norm(context: *mut ggml_context, a: *mut ggml_tensor, eps: f32) -> *mut ggml_tensor;
     pub fn ggml_sum_rows(context: *mut ggml_context, a: *mut ggml_tensor) -> *mut ggml_tensor;
     pub fn ggml_rms_norm(context: *mut ggml_context, a: *mut ggml_tensor, eps: f32) -> *mut ggml_tensor;
+    pub fn ggml_mul_mat_set_prec(product: *mut ggml_tensor, precision: c_int);
     pub fn ggml_mul_mat(
         context: *mut ggml_context,
         a: *mut ggml_tensor,
@@ -234,6 +245,26 @@ unsafe extern "C" {
 
     // ggml-backend.h
     pub fn ggml_backend_free(backend: *mut ggml_backend);
+    pub fn ggml_backend_dev_name(device: *mut ggml_backend_device) -> *const c_char;
+    pub fn ggml_backend_dev_description(device: *mut ggml_backend_device) -> *const c_char;
+    pub fn ggml_backend_dev_memory(device: *mut ggml_backend_device, free: *mut usize, total: *mut usize);
+    pub fn ggml_backend_dev_init(
+        device: *mut ggml_backend_device,
+        parameters: *const c_char,
+    ) -> *mut ggml_backend;
+    pub fn ggml_backend_supports_op(backend: *mut ggml_backend, op: *const ggml_tensor) -> bool;
+    pub fn ggml_backend_get_default_buffer_type(backend: *mut ggml_backend) -> *mut ggml_backend_buffer_type;
+    pub fn ggml_backend_buft_get_alignment(buffer_type: *mut ggml_backend_buffer_type) -> usize;
+    pub fn ggml_backend_buft_get_alloc_size(
+        buffer_type: *mut ggml_backend_buffer_type,
+        tensor: *const ggml_tensor,
+    ) -> usize;
+    pub fn ggml_backend_buft_alloc_buffer(
+        buffer_type: *mut ggml_backend_buffer_type,
+        size: usize,
+    ) -> *mut ggml_backend_buffer;
+    pub fn ggml_backend_buffer_get_base(buffer: *mut ggml_backend_buffer) -> *mut c_void;
+    pub fn ggml_backend_buffer_clear(buffer: *mut ggml_backend_buffer, value: u8);
     pub fn ggml_backend_cpu_buffer_from_ptr(data: *mut c_void, size: usize) -> *mut ggml_backend_buffer;
     pub fn ggml_backend_buffer_free(buffer: *mut ggml_backend_buffer);
     pub fn ggml_backend_buffer_set_usage(buffer: *mut ggml_backend_buffer, usage: c_int);
@@ -272,9 +303,25 @@ unsafe extern "C" {
         threadpool: *mut ggml_threadpool,
     ) -> usize;
     pub fn owlet_threadpool_new(n_threads: c_int) -> *mut ggml_threadpool;
-    pub fn owlet_sched_new(cpu: *mut ggml_backend, n_tensors: usize) -> *mut ggml_backend_sched;
-    pub fn owlet_sched_alloc(sched: *mut ggml_backend_sched, graph: *mut ggml_cgraph) -> c_int;
-    pub fn owlet_sched_bytes(sched: *mut ggml_backend_sched, graph: *mut ggml_cgraph) -> usize;
+    pub fn owlet_n_devices() -> usize;
+    pub fn owlet_device(i: usize) -> *mut ggml_backend_device;
+    pub fn owlet_stand_in() -> *mut ggml_backend_device;
+    pub fn owlet_sched_new(
+        device: *mut ggml_backend,
+        cpu: *mut ggml_backend,
+        n_tensors: usize,
+    ) -> *mut ggml_backend_sched;
+    pub fn owlet_sched_alloc(
+        sched: *mut ggml_backend_sched,
+        graph: PlacedGraph,
+        refused: *mut *mut ggml_tensor,
+    ) -> c_int;
+    pub fn owlet_sched_bytes(
+        sched: *mut ggml_backend_sched,
+        graph: PlacedGraph,
+        cpu: *mut usize,
+        device: *mut usize,
+    );
     pub fn owlet_sched_compute(sched: *mut ggml_backend_sched, graph: *mut ggml_cgraph) -> c_int;
 
     // ggml.h: types

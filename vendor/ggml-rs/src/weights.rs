@@ -1,13 +1,14 @@
-//! Read-only tensors that lie where the file's bytes lie: in a map, in static bytes or in memory.
+//! Read-only tensors that lie where the file's bytes lie, in a map, in static bytes or in memory, or in the memory of
+//! a device.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
-use crate::buffer::{ALIGNMENT, Buffer};
-use crate::{Backend, DType, Error, Result, Tensor, TensorInfo};
+use crate::buffer::{ALIGNMENT, Buffer, DeviceLayout};
+use crate::{Backend, DType, Error, Place, Result, Tensor, TensorInfo, sys};
 
 /// Where a tensor lies in the bytes of a file. `ne` is padded with 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,32 +18,45 @@ pub struct TensorSpec {
     pub ne: [u64; 4],
     /// From the first byte of the file.
     pub offset: u64,
+    pub place: Place,
 }
 
-/// Read-only tensors in shared bytes. Clones share them; nothing is copied (see [`Weights::new`]).
+/// Read-only tensors in shared bytes. Clones share them; only what goes to a device is copied (see [`Weights::new`]).
 #[derive(Clone)]
 pub struct Weights(Arc<Inner>);
 
 struct Inner {
     arena: Arena,
     by_name: HashMap<String, Tensor>,
-    // Fields drop in this order: first what points into the bytes, then the bytes.
+    on_device: HashSet<*mut sys::ggml_tensor>,
+    // Fields drop in this order: first what points into the bytes, then the bytes, then the device.
     _buffer: Buffer,
+    _device_buffer: Option<Buffer>,
     _bytes: Aligned,
+    _backend: Backend,
 }
+
+// SAFETY: the pointers are names of tensors, to be compared; what they point to is the arena's.
+unsafe impl Send for Inner {}
+// SAFETY: as above.
+unsafe impl Sync for Inner {}
 
 /// Every block struct of ggml may be read at a multiple of this.
 const OFFSET_ALIGNMENT: u64 = 8;
 
 impl Weights {
     /// The tensors that `specs` describe in `bytes`, which stay alive as long as any clone or any graph that
-    /// uses them. `backend` decides where they must lie, and the CPU takes them from where they are: bytes that begin at a multiple of 32, as pages and the built-in model do, are used where
-    /// they are; others are copied once.
+    /// uses them. The CPU takes its tensors from where they are: bytes that begin at a multiple of 32, as pages and
+    /// the built-in model do, are used where they are; others are copied once. A device gets a copy of what is
+    /// placed there.
     ///
     /// # Errors
     /// [`Error::Request`] for a tensor beyond the bytes, not on a multiple of 8, with a size of zero, of no
     /// whole blocks, without a name or with another's name; [`Error::Memory`].
-    pub fn new(_backend: &Backend, bytes: Bytes, specs: &[TensorSpec]) -> Result<Weights> {
+    ///
+    /// # Panics
+    /// When a tensor is placed on a device and `backend` has none.
+    pub fn new(backend: &Backend, bytes: Bytes, specs: &[TensorSpec]) -> Result<Weights> {
         for spec in specs {
             check(spec, bytes.len() as u64)?;
         }
@@ -54,10 +68,22 @@ impl Weights {
         let buffer = unsafe { Buffer::over(base, bytes.as_slice().len()) }?;
         buffer.mark_as_weights();
         let mut by_name = HashMap::with_capacity(specs.len());
+        let mut on_device = HashSet::new();
+        // SAFETY: the backend is kept beside the weights.
+        let mut layout = unsafe { DeviceLayout::new(backend.device_or_null()) };
         for spec in specs {
             let tensor = arena.tensor(&spec.name, spec.dtype, spec.ne);
-            // SAFETY: offset and size were checked against the bytes, which the buffer spans.
-            unsafe { buffer.place(tensor.raw.as_ptr(), base.add(spec.offset as usize)) };
+            let raw = tensor.raw.as_ptr();
+            match spec.place {
+                // SAFETY: offset and size were checked against the bytes, which the buffer spans.
+                Place::Cpu => unsafe { buffer.place(raw, base.add(spec.offset as usize)) },
+                Place::Device => {
+                    backend.expect(spec.place, &spec.name);
+                    on_device.insert(raw);
+                    // SAFETY: a new tensor of the arena, and a device, as was checked.
+                    unsafe { layout.push(raw) }
+                }
+            }
             if by_name.insert(spec.name.clone(), tensor).is_some() {
                 return Err(Error::Request(format!(
                     "tensor {}: expected one of this name, found two",
@@ -65,7 +91,37 @@ impl Weights {
                 )));
             }
         }
-        Ok(Weights(Arc::new(Inner { arena, by_name, _buffer: buffer, _bytes: bytes })))
+        let device_buffer = layout.allocate("weights on the device")?;
+        if let Some(buffer) = &device_buffer {
+            buffer.mark_as_weights();
+            for spec in specs.iter().filter(|spec| spec.place == Place::Device) {
+                let (raw, len) = (by_name[&spec.name].raw.as_ptr(), spec.dtype.tensor_bytes(spec.ne));
+                let bytes = &bytes.as_slice()[spec.offset as usize..][..len.unwrap_or(0) as usize];
+                // SAFETY: placed in the buffer, and as long as the tensor; no graph knows it yet.
+                unsafe { sys::ggml_backend_tensor_set(raw, bytes.as_ptr().cast(), 0, bytes.len()) };
+            }
+        }
+        Ok(Weights(Arc::new(Inner {
+            arena,
+            by_name,
+            on_device,
+            _buffer: buffer,
+            _device_buffer: device_buffer,
+            _bytes: bytes,
+            _backend: backend.clone(),
+        })))
+    }
+
+    /// # Panics
+    /// When `tensor` is not one of these.
+    pub fn place(&self, tensor: Tensor) -> Place {
+        assert!(tensor.arena == self.arena_id(), "weights: this tensor belongs to another arena");
+        self.place_of(tensor.raw.as_ptr())
+    }
+
+    /// Where a tensor lies; the CPU for what is none of these.
+    pub(crate) fn place_of(&self, root: *mut sys::ggml_tensor) -> Place {
+        if self.0.on_device.contains(&root) { Place::Device } else { Place::Cpu }
     }
 
     pub fn tensor(&self, name: &str) -> Option<Tensor> {
@@ -86,7 +142,7 @@ impl Weights {
 }
 
 fn check(spec: &TensorSpec, n_bytes: u64) -> Result<()> {
-    let TensorSpec { name, dtype, ne, offset } = spec;
+    let TensorSpec { name, dtype, ne, offset, .. } = spec;
     let fail = |problem: String| Err(Error::Request(format!("tensor {name}: {problem}")));
     if name.is_empty() {
         return fail("expected a name, found none".into());
@@ -154,7 +210,7 @@ mod tests {
     use super::*;
 
     fn spec(name: &str, dtype: DType, ne: [u64; 4], offset: u64) -> TensorSpec {
-        TensorSpec { name: name.into(), dtype, ne, offset }
+        TensorSpec { name: name.into(), dtype, ne, offset, place: Place::Cpu }
     }
 
     /// Bytes 0, 1, 2, .. that begin `shift` after a multiple of 64.

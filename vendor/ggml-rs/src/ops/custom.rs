@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::demand;
 use crate::custom::{Arg, CustomOp, Grid, MAX_ARGS, NextTile};
-use crate::{DType, Error, GraphBuilder, Tensor, arena, sys};
+use crate::{DType, Error, GraphBuilder, Place, Tensor, arena, sys};
 
 impl GraphBuilder {
     /// What `op` computes from `args`, 1 to 9 contiguous tensors of any type. The result is f32 or i8 of
@@ -31,6 +31,7 @@ impl GraphBuilder {
             matches!(dtype, DType::F32 | DType::I8) && ne[2] == 1 && ne[3] == 1,
             "{name}: expected a result of f32 or i8 in rows and columns, found {dtype} {ne:?}"
         );
+        demand!(self.place() == Place::Cpu, "{name}: expected to run on the cpu, found a device");
         let shapes = args.iter().map(|&arg| {
             let facts = self.facts(name, arg);
             demand!(facts.is_contiguous(), "{name}: expected contiguous arguments, found {}", self.show(arg));

@@ -6,7 +6,7 @@ use crate::{DType, GraphBuilder, Tensor, sys};
 impl GraphBuilder {
     /// a [k, m, ..] by b [k, n, ..] gives f32 [m, n, ..]: each column of b with each row of a. The outer
     /// sizes of a divide those of b. Sums are of f32 for float types; for quantized a, the columns are
-    /// quantized to 8 bits first. b is f32, or f16 for a of f16.
+    /// quantized to 8 bits first. b is f32, or f16 for a of f16. Devices add in f32 as well.
     pub fn mul_mat(&mut self, a: Tensor, b: Tensor) -> Tensor {
         let (fa, fb) = (self.facts("mul_mat", a), self.facts("mul_mat", b));
         let (ne_a, ne_b) = (fa.shape(), fb.shape());
@@ -30,7 +30,12 @@ impl GraphBuilder {
         let ne = [ne_a[1], ne_b[1], ne_b[2], ne_b[3]];
         self.node("mul_mat", DType::F32, ne, |context| {
             // SAFETY: shapes and types checked against ggml_can_mul_mat and the CPU's loops.
-            unsafe { sys::ggml_mul_mat(context, a.raw.as_ptr(), b.raw.as_ptr()) }
+            unsafe {
+                let product = sys::ggml_mul_mat(context, a.raw.as_ptr(), b.raw.as_ptr());
+                // Some backends would add, and keep activations, in f16 otherwise, which a tower overflows.
+                sys::ggml_mul_mat_set_prec(product, sys::GGML_PREC_F32);
+                product
+            }
         })
     }
 

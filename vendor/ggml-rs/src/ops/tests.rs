@@ -89,7 +89,7 @@ pub fn matrix(backend: &Backend, dtype: DType, k: u64, m: u64) -> (Weights, Tens
     quantize::quantize_rows(dtype, &values, k as usize, None, &mut bytes).unwrap();
     let mut held = vec![0.0; values.len()];
     quantize::dequantize(dtype, &bytes, &mut held).unwrap();
-    let spec = TensorSpec { name: "w".into(), dtype, ne: ne(&[k, m]), offset: 0 };
+    let spec = TensorSpec { name: "w".into(), dtype, ne: ne(&[k, m]), offset: 0, place: Place::Cpu };
     let weights = Weights::new(backend, Bytes::from(bytes), &[spec]).unwrap();
     let tensor = weights.tensor("w").unwrap();
     (weights, tensor, held)

@@ -1,0 +1,205 @@
+//! Parts of a model on a device: every node, and what is said, is what the CPU makes of the same weights.
+//!
+//! On every machine with the stand-in: memory of its own, ggml's operations only. `OWLET_TEST_DEVICE` names a device of
+//! this build to prove instead, for example CUDA0.
+
+use ggml::{Backend, Cancel, DType, Device, Place};
+use owlet_format::ModelConfig;
+
+use super::reference::Nodes;
+use super::tiny::{self, Compare, Everything, PROJECTOR, TEXT, TOWER, noise};
+use crate::model::{Decoder, Input, KvHalf, KvRows, KvType, Model, Placement, Row, VisionEncoder, kv_row_bytes};
+
+/// The largest error of any node beside the f32 network of the same rounded weights, of the stand-in and of a GPU. That of
+/// quantized weights is the rounding of activations to 8 bits; GPUs multiply f32 and f16 with 11 bits.
+const BOUNDS: [(DType, f64, f64); 6] = [
+    (DType::F32, 2e-5, 1e-2),
+    (DType::F16, 3e-3, 1e-2),
+    (DType::Q8_0, 0.12, 0.15),
+    (DType::Q5_0, 0.12, 0.15),
+    (DType::Q4_0, 0.12, 0.15),
+    (DType::Q4_K, 0.12, 0.15),
+];
+
+/// Rows of the prompt: more than a step of cells.
+const N_ROWS: u32 = 262;
+
+fn device() -> Device {
+    let Ok(name) = std::env::var("OWLET_TEST_DEVICE") else { return Device::stand_in() };
+    let found = Device::all().into_iter().find(|device| device.name() == name);
+    found.unwrap_or_else(|| panic!("OWLET_TEST_DEVICE: no {name}, only {:?}", Device::all()))
+}
+
+fn bound(dtype: DType) -> f64 {
+    let (_, stand_in, gpu) = BOUNDS.into_iter().find(|bound| bound.0 == dtype).unwrap();
+    if device() == Device::stand_in() { stand_in } else { gpu }
+}
+
+/// k-quants hold rows of 256, which the tower has not.
+fn config(dtype: DType) -> ModelConfig {
+    match dtype {
+        DType::Q4_K => tiny::config(None, None, Some(TEXT)),
+        _ => tiny::config(Some(TOWER), Some(PROJECTOR), Some(TEXT)),
+    }
+}
+
+fn placements(config: &ModelConfig) -> [(&'static str, Placement); 4] {
+    [
+        ("all", Placement::new(config, Place::Device, 2)),
+        ("the tower", Placement::new(config, Place::Device, 0)),
+        ("a layer", Placement::new(config, Place::Cpu, 1)),
+        ("the text half", Placement::new(config, Place::Cpu, 2)),
+    ]
+}
+
+fn on_device(dtype: DType, placement: Placement) -> Model {
+    let backend = Backend::with_device(2, device()).unwrap();
+    tiny::placed(&config(dtype), dtype, &backend, placement).0
+}
+
+fn rows(first: u32, n: u32) -> Vec<Row> {
+    let input = |pos: u32| match pos % 3 {
+        2 => Input::Embd(pos as usize),
+        _ => Input::Token((pos * 31 + 7) % TEXT.n_vocab),
+    };
+    (first..first + n).map(|pos| Row { input: input(pos), seq: 0, pos, want_logits: true }).collect()
+}
+
+fn embeddings() -> Vec<f32> {
+    noise("embeddings", (N_ROWS * TEXT.n_embd) as usize)
+}
+
+/// All nodes of a picture and of a prompt.
+fn nodes(model: &Model, kv_type: KvType) -> Nodes {
+    let mut everything = Everything::default();
+    let cancel = Cancel::new();
+    if let Ok(mut encoder) = VisionEncoder::new(model) {
+        let pixels = noise("picture", (TOWER.image_px * TOWER.image_px * 3) as usize);
+        let mut step = encoder.start(&pixels).unwrap();
+        while !step.is_last() {
+            step = encoder.step_observed(&cancel, &mut everything).unwrap();
+        }
+        let rows = encoder.finish().unwrap();
+        everything.0.insert("rows".into(), rows.into_iter().map(f64::from).collect());
+    }
+    let mut decoder = Decoder::new(model, 300, 1, kv_type).unwrap();
+    decoder.forward_observed(&rows(0, N_ROWS), &embeddings(), &cancel, &mut everything).unwrap();
+    everything.0
+}
+
+#[test]
+fn nodes_are_those_of_the_cpu() {
+    for (dtype, ..) in BOUNDS {
+        let config = config(dtype);
+        let expected = nodes(&tiny::rounded(&config, dtype, 2), KvType::F32);
+        for (what, placement) in placements(&config) {
+            for kv_type in [KvType::F32, KvType::F16] {
+                let case = format!("{dtype} weights, {kv_type:?} cache, {what} on {:?}", device());
+                // Half the digits of a cache are half of those that its readers give on.
+                let bound = if kv_type == KvType::F16 { bound(dtype).max(1e-2) } else { bound(dtype) };
+                let mut compare = Compare::new(&case, expected.clone(), bound);
+                for (name, values) in nodes(&on_device(dtype, placement), kv_type) {
+                    let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
+                    compare.see(&name, &values);
+                }
+                println!("{case}: {:.1e}", compare.largest());
+                compare.finish();
+            }
+        }
+    }
+}
+
+/// Caches of 8 bits where the device can attend over them, else one line that says so.
+#[test]
+fn quantized_caches_serve_or_are_refused() {
+    let config = config(DType::F32);
+    let expected = nodes(&tiny::rounded(&config, DType::F32, 2), KvType::F32);
+    let model = on_device(DType::F32, Placement::new(&config, Place::Device, 2));
+    match Decoder::new(&model, 300, 1, KvType::Q8_0) {
+        Ok(_) => {
+            let mut compare = Compare::new("q8_0 cache", expected, 0.12);
+            for (name, values) in nodes(&model, KvType::Q8_0) {
+                compare.see(&name, &values.into_iter().map(|v| v as f32).collect::<Vec<_>>());
+            }
+            compare.finish();
+        }
+        Err(error) => assert_eq!(
+            error.to_string(),
+            "kv type q8_0: layers on the device need f16 or f32 for heads of 32, 8 of 4"
+        ),
+    }
+}
+
+/// What is said, token by token, behind a prompt that came in parts.
+#[test]
+fn the_same_is_said_wherever_layers_are() {
+    let said = |model: &Model, chunk: usize| {
+        let mut decoder = Decoder::new(model, 300, 1, KvType::F32).unwrap();
+        let (embd, cancel) = (embeddings(), Cancel::new());
+        let mut last = Vec::new();
+        for rows in rows(0, N_ROWS).chunks(chunk) {
+            let logits = decoder.forward(rows, &embd, &cancel).unwrap();
+            last = logits.rows().last().unwrap().to_vec();
+        }
+        let best = |l: &[f32]| (0..l.len()).max_by(|&a, &b| l[a].total_cmp(&l[b])).unwrap() as u32;
+        let mut said = vec![best(&last)];
+        while said.len() < 24 {
+            let pos = N_ROWS + said.len() as u32 - 1;
+            let input = Input::Token(said[said.len() - 1]);
+            let row = Row { input, seq: 0, pos, want_logits: true };
+            let logits = decoder.forward(&[row], &embd, &cancel).unwrap();
+            said.push(best(logits.rows().next().unwrap()));
+        }
+        said
+    };
+    let config = config(DType::F32);
+    let (on_cpu, _) = tiny::model(&config, DType::F32, 2);
+    let expected = said(&on_cpu, 300);
+    for (what, placement) in placements(&config) {
+        let model = on_device(DType::F32, placement);
+        for chunk in [300, 100, 7] {
+            assert_eq!(said(&model, chunk), expected, "{what}, chunks of {chunk}");
+        }
+    }
+}
+
+/// Rows go out of the device's cache and into another one, which grows, forgets, and goes on with the same bits.
+#[test]
+fn caches_on_a_device_are_caches() {
+    let config = config(DType::F32);
+    let (embd, cancel) = (embeddings(), Cancel::new());
+    let row_bytes = kv_row_bytes(&TEXT, KvType::F16) as usize;
+    for (what, placement) in placements(&config) {
+        let model = on_device(DType::F32, placement);
+        let new = |n_ctx| Decoder::new(&model, n_ctx, 1, KvType::F16).unwrap();
+        let mut first = new(300);
+        first.forward(&rows(0, 259), &embd, &cancel).unwrap();
+        let mut second = new(260);
+        second.assume(0, 259).unwrap();
+        for (layer, half) in [0, 1].into_iter().flat_map(|il| [(il, KvHalf::Keys), (il, KvHalf::Values)]) {
+            let rows = KvRows { layer, half, first: 0, n: 259 };
+            let bytes = first.read_rows(0, rows).unwrap();
+            assert!(bytes.chunks(row_bytes).all(|row| row.iter().any(|&byte| byte != 0)), "{what}");
+            second.write_rows(0, rows, &bytes).unwrap();
+        }
+        second.grow(300).unwrap();
+        second.truncate(0, 255);
+        first.truncate(0, 255);
+        let next = |decoder: &mut Decoder| decoder.forward(&rows(255, 3), &embd, &cancel).unwrap();
+        assert!(next(&mut first) == next(&mut second), "{what}");
+    }
+}
+
+/// Bytes are planned by where they will be, and are what is then allocated there.
+#[test]
+fn bytes_are_planned_where_they_will_be() {
+    let config = config(DType::F32);
+    for (what, placement) in placements(&config) {
+        let model = on_device(DType::F32, placement);
+        let text = Decoder::new(&model, 300, 1, KvType::F16).unwrap().pass_bytes(64).unwrap();
+        let vision = VisionEncoder::new(&model).unwrap().bytes().unwrap();
+        assert_eq!(text.device > 0, placement.n_device_layers() > 0, "{what}: {text:?}");
+        assert_eq!(vision.device > 0, placement.vision() == Place::Device, "{what}: {vision:?}");
+        assert!(text.cpu > 0 && vision.cpu > 0, "{what}: {text:?}, {vision:?}");
+    }
+}
