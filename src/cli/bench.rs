@@ -1,11 +1,13 @@
 //! `owlet bench`: how fast this machine runs a model, and how near that is to what the machine can do.
 
+use super::devices::DeviceFlags;
 use super::flags::n_threads;
 use super::interrupt::Interruptible;
 use super::progress::{Progress, Unit};
 use super::screen::{Screen, note};
 use super::state::state_dir;
 use super::{figures, json, version};
+use crate::engine::Setup;
 use crate::error::Result;
 use crate::measure::{self, History, Report, SHAPES, Source, Synthetic, Test, Watch};
 use crate::model::KvType;
@@ -54,6 +56,8 @@ pub struct Bench {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    devices: DeviceFlags,
+    #[command(flatten)]
     random: Random,
 }
 
@@ -89,8 +93,11 @@ impl Bench {
         let options = measure::Options {
             tests: if self.tests.is_empty() { Test::ALL.to_vec() } else { self.tests.clone() },
             repetitions: self.repetitions,
-            n_threads: n_threads(self.threads),
-            kv_type: self.kv_type,
+            setup: self.devices.apply(Setup {
+                n_ctx: Some(measure::POSITIONS),
+                kv_type: self.kv_type,
+                ..Setup::cpu(n_threads(self.threads))
+            })?,
             with_limits: self.with_limits,
         };
         let cancel = Cancel::new();

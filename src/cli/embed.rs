@@ -1,5 +1,6 @@
 //! `owlet embed`: pictures in, a file of the tower's features out.
 
+use super::devices::DeviceFlags;
 use super::embed_file::{FeatureFile, Format};
 use super::flags::n_threads;
 use super::interrupt::Interruptible;
@@ -7,7 +8,7 @@ use super::pictures;
 use super::progress::{Progress, Unit};
 use super::screen::note;
 use super::wrong_usage;
-use crate::engine::FeatureExtractor;
+use crate::engine::{FeatureExtractor, Setup};
 use crate::error::{Error, Result};
 use crate::prompt::preprocess;
 use clap::value_parser;
@@ -44,6 +45,8 @@ pub struct Embed {
     /// Print errors and nothing else
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    devices: DeviceFlags,
 }
 
 impl Embed {
@@ -55,7 +58,8 @@ impl Embed {
         if !self.force && self.output.exists() {
             return Err(Error::request(format!("{}: exists; --force replaces it", self.output.display())));
         }
-        let mut extractor = FeatureExtractor::open(self.model.as_deref(), n_threads(self.threads))?;
+        let setup = self.devices.apply(Setup::cpu(n_threads(self.threads)))?;
+        let mut extractor = FeatureExtractor::open(self.model.as_deref(), &setup)?;
         let shape = extractor.shape;
         if self.pooled && !shape.has_class {
             return Err(Error::unsupported(&extractor.name, "--pooled: the tower has no class token"));

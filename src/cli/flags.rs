@@ -1,10 +1,11 @@
 //! Flags that several commands share, and what they mean to the engine.
 
+use super::devices::DeviceFlags;
 use super::quantity::parse_bytes;
 use super::screen::note;
 use super::wrong_usage;
 use crate::engine::image_cache::default_dir;
-use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling, Speculation};
+use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling, Setup, Speculation};
 use crate::error::{Error, Result};
 use crate::measure::{self, Room};
 use crate::model::{Arithmetic, KvType};
@@ -40,6 +41,8 @@ pub struct ModelFlags {
     /// Bytes that it may hold; what was not used for longest makes room
     #[arg(long, value_name = "SIZE", default_value = DEFAULT_CACHE_SIZE, value_parser = parse_bytes)]
     image_cache_size: u64,
+    #[command(flatten)]
+    devices: DeviceFlags,
 }
 
 /// Some four hundred pictures of the 19B model.
@@ -78,7 +81,13 @@ impl ModelFlags {
     /// What is wrong with the model, or what there is too little of.
     pub fn start(&self, is_quiet: bool) -> Result<Engine> {
         let arithmetic = if self.exact { Arithmetic::Exact } else { Arithmetic::Packed };
-        let loaded = Loaded::open_with(self.model.as_deref(), n_threads(self.threads), arithmetic)?;
+        let setup = Setup {
+            arithmetic,
+            n_ctx: self.ctx,
+            kv_type: self.kv_type,
+            ..Setup::cpu(n_threads(self.threads))
+        };
+        let loaded = Loaded::open_with(self.model.as_deref(), &self.devices.apply(setup)?)?;
         let n_ctx = self.ctx.unwrap_or(loaded.text.n_ctx_train);
         // the built-in one is part of the program
         let n_file_bytes = if self.model.is_some() { loaded.n_file_bytes } else { 0 };

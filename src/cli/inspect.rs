@@ -1,9 +1,11 @@
 //! `owlet inspect`: what is in a model file, for people and for programs.
 
+use super::devices::DeviceFlags;
 use super::flags::n_threads;
 use super::json;
 use super::plan::Outlook;
 use super::screen::Screen;
+use crate::engine::Setup;
 use crate::error::{Error, Result};
 use crate::measure::bytes_in_words;
 use crate::model::KvType;
@@ -36,6 +38,8 @@ pub struct Inspect {
     /// Plan for cached keys and values of this type: f16, f32 or q8_0
     #[arg(long, value_name = "TYPE", requires = "plan", default_value = "f16")]
     kv_type: KvType,
+    #[command(flatten)]
+    devices: DeviceFlags,
 }
 
 /// Items of an array, and characters of a string, that a table shows.
@@ -57,7 +61,8 @@ impl Inspect {
     }
 
     fn print_plan(&self, file: &Gguf) -> Result<ExitCode> {
-        let outlook = Outlook::new(file, self.ctx, self.kv_type, n_threads(None))?;
+        let setup = Setup { n_ctx: self.ctx, kv_type: self.kv_type, ..Setup::cpu(n_threads(None)) };
+        let outlook = Outlook::new(file, &self.devices.apply(setup)?)?;
         if self.json {
             json::write_line(&mut stdout().lock(), &outlook).map_err(Screen::failed)?;
         } else {

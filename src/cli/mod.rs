@@ -9,6 +9,7 @@ mod cache;
 mod chat;
 mod commands;
 mod convert;
+mod devices;
 mod embed;
 mod embed_file;
 mod figures;
@@ -39,9 +40,13 @@ use std::process::ExitCode;
 /// Answers questions about pictures on the computer you already have.
 #[derive(Parser)]
 #[command(name = "owlet", version = version::line())]
+#[command(arg_required_else_help = true, override_usage = "owlet <COMMAND>")]
 struct Owlet {
+    /// List the GPUs that models can go to
+    #[arg(long, hide = !ggml::Device::ARE_BUILT_IN)]
+    list_devices: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(clap::Subcommand)]
@@ -64,17 +69,18 @@ const INTERRUPTED: u8 = 130;
 /// The whole program.
 pub fn main() -> ExitCode {
     let owlet = Owlet::parse();
-    let done = start().and_then(|()| match owlet.command {
-        Command::Run(run) => run.run(),
-        Command::Chat(chat) => chat.run(),
-        Command::Convert(convert) => convert.run(),
-        Command::Embed(embed) => embed.run(),
-        Command::Imatrix(imatrix) => imatrix.run(),
-        Command::Inspect(inspect) => inspect.run(),
-        Command::Quantize(quantize) => quantize.run(),
-        Command::Verify(verify) => verify.run(),
-        Command::Bench(bench) => bench.run(),
-        Command::Cache(cache) => cache.run(),
+    let done = start().and_then(|()| match owlet.command.filter(|_| !owlet.list_devices) {
+        None => devices::list(),
+        Some(Command::Run(run)) => run.run(),
+        Some(Command::Chat(chat)) => chat.run(),
+        Some(Command::Convert(convert)) => convert.run(),
+        Some(Command::Embed(embed)) => embed.run(),
+        Some(Command::Imatrix(imatrix)) => imatrix.run(),
+        Some(Command::Inspect(inspect)) => inspect.run(),
+        Some(Command::Quantize(quantize)) => quantize.run(),
+        Some(Command::Verify(verify)) => verify.run(),
+        Some(Command::Bench(bench)) => bench.run(),
+        Some(Command::Cache(cache)) => cache.run(),
     });
     match done {
         Ok(exit) => exit,

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::figures::significant;
 use super::state::state_dir;
+use crate::engine::Setup;
 use crate::error::Result;
 use crate::measure::{self, Expected, History, Plan, Test, bytes_in_words};
-use crate::model::KvType;
 
 /// The plan, and the seconds to expect.
 #[derive(Serialize)]
@@ -25,9 +25,9 @@ impl Outlook {
     ///
     /// # Errors
     /// What is wrong with the file, or with the context that is asked for.
-    pub fn new(file: &Gguf, n_ctx: Option<u32>, kv_type: KvType, n_threads: usize) -> Result<Outlook> {
+    pub fn new(file: &Gguf, setup: &Setup) -> Result<Outlook> {
         let config = ModelConfig::read(file)?;
-        let plan = Plan::new(file, &config, n_ctx, kv_type, n_threads)?;
+        let plan = Plan::new(file, &config, setup)?;
         let history = state_dir().map(|dir| History::open(&dir));
         let expected = history.map(|history| measure::expect(file, &config, &history)).unwrap_or_default();
         Ok(Outlook { file: file.label().to_string(), plan, expected })
@@ -40,7 +40,15 @@ impl Outlook {
             let _ = writeln!(out, "{text}");
         };
         let Plan {
-            n_ctx, kv_type, parts, fixed_bytes, total_bytes, low_memory_bytes, available_bytes, ..
+            n_ctx,
+            kv_type,
+            parts,
+            fixed_bytes,
+            total_bytes,
+            low_memory_bytes,
+            available_bytes,
+            device,
+            ..
         } = &self.plan;
         line(format_args!(
             "{}: what it needs with a context of {n_ctx} and {kv_type} keys and values\n",
@@ -64,6 +72,12 @@ impl Outlook {
                 "enough"
             };
             line(format_args!("  {:<18} {:>12}  {verdict}\n", "available", bytes_in_words(available)));
+        }
+        if let Some(device) = device {
+            line(format_args!("On {} ({}), not counted above\n", device.name, device.description));
+            let (n_bytes, free) = (bytes_in_words(device.n_bytes), bytes_in_words(device.free_bytes));
+            line(format_args!("  {:<18} {:>12}  {}", "in all", n_bytes, device.what));
+            line(format_args!("  {:<18} {:>12}\n", "free", free));
         }
         match self.expected.as_slice() {
             [] => line(format_args!(

@@ -4,10 +4,11 @@
 //! behind them, as in the models' own code. Works on any file with a tower, with or without a text half.
 
 use super::loaded::open_file;
+use super::setup::{Setup, tower_only};
 use crate::error::{Error, Result};
-use crate::model::{Model, Step, VisionEncoder};
+use crate::model::{Step, VisionEncoder};
 use crate::prompt::Pixels;
-use ggml::{Backend, Cancel};
+use ggml::Cancel;
 use owlet_format::{ImageConfig, ModelConfig};
 use std::path::Path;
 
@@ -42,7 +43,7 @@ impl FeatureExtractor {
     ///
     /// # Errors
     /// `Io`, `Format`, `Unsupported` by what is wrong with the file; `Unsupported` where it has no vision half.
-    pub fn open(path: Option<&Path>, n_threads: usize) -> Result<FeatureExtractor> {
+    pub fn open(path: Option<&Path>, setup: &Setup) -> Result<FeatureExtractor> {
         let file = open_file(path)?;
         let config = ModelConfig::read(&file)?;
         let (Some(vision), Some(image)) = (&config.vision, &config.image) else {
@@ -53,7 +54,8 @@ impl FeatureExtractor {
             n_positions: vision.n_positions() as usize,
             has_class: vision.cls,
         };
-        let model = Model::load(&file, &config, &Backend::cpu(n_threads)?)?;
+        let setup = Setup { wish: tower_only(setup.wish), ..setup.clone() };
+        let model = setup.load(&file, &config)?;
         let encoder = VisionEncoder::of_tower(&model)?;
         Ok(FeatureExtractor { name: config.name.clone(), image: image.clone(), shape, encoder })
     }

@@ -3,9 +3,9 @@
 use super::builtin;
 use super::image_cache::Shape;
 use crate::error::{Error, Result};
-use crate::model::{Arithmetic, Model};
+use super::setup::Setup;
+use crate::model::Model;
 use crate::prompt::Tokenizer;
-use ggml::Backend;
 use owlet_format::{GenerationConfig, Gguf, ModelConfig, Pages, Part, PromptConfig, TextConfig};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -37,22 +37,22 @@ impl Loaded {
     /// # Errors
     /// `Io`, `Format`, `Unsupported` by what is wrong with the file; `Unsupported` where it has no text half.
     pub fn open(path: Option<&Path>, n_threads: usize) -> Result<Loaded> {
-        Loaded::open_with(path, n_threads, Arithmetic::Packed)
+        Loaded::open_with(path, &Setup::cpu(n_threads))
     }
 
-    /// The same with this arithmetic.
+    /// The same as `setup` says.
     ///
     /// # Errors
-    /// As [`Loaded::open`]; `Unsupported` where this machine cannot do it.
-    pub fn open_with(path: Option<&Path>, n_threads: usize, arithmetic: Arithmetic) -> Result<Loaded> {
-        Loaded::from_file(&open_file(path)?, n_threads, arithmetic)
+    /// As [`Loaded::open`]; `Unsupported` where this machine cannot do it; `Backend` where a device has no room.
+    pub fn open_with(path: Option<&Path>, setup: &Setup) -> Result<Loaded> {
+        Loaded::from_file(&open_file(path)?, setup)
     }
 
     /// The model in `file`; its tensors are used where they lie.
     ///
     /// # Errors
     /// As [`Loaded::open_with`].
-    pub fn from_file(file: &Gguf, n_threads: usize, arithmetic: Arithmetic) -> Result<Loaded> {
+    pub fn from_file(file: &Gguf, setup: &Setup) -> Result<Loaded> {
         let config = ModelConfig::read(file)?;
         let lacking = || {
             Error::unsupported(
@@ -65,8 +65,7 @@ impl Loaded {
         let generation = config.generation.clone().ok_or_else(lacking)?;
         let vocabulary = config.tokenizer.as_ref().ok_or_else(lacking)?;
         let tokenizer = Tokenizer::new(vocabulary)?;
-        let backend = Backend::cpu(n_threads)?;
-        let model = Model::load_with(file, &config, &backend, arithmetic)?;
+        let model = setup.load(file, &config)?;
         let vision_pages = vision_pages(file, &config);
         let eos_id = vocabulary.eos_id;
         let digest = header_digest(file);

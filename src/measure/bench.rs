@@ -10,8 +10,12 @@ use super::runs::{Outcome, Runs, Timing, Watch};
 use super::subject::{Source, Subject};
 use super::test::Test;
 use super::{available, memory};
+use crate::engine::Setup;
 use crate::error::Result;
 use crate::model::{KvType, kv_bytes};
+
+/// Positions that the longest test fills.
+pub const POSITIONS: u32 = 2304;
 
 /// What a bench does.
 #[derive(Clone, Debug)]
@@ -19,8 +23,7 @@ pub struct Options {
     pub tests: Vec<Test>,
     /// Of each test; one more run comes before them and does not count.
     pub repetitions: u32,
-    pub n_threads: usize,
-    pub kv_type: KvType,
+    pub setup: Setup,
     /// Without them there are no shares.
     pub with_limits: bool,
 }
@@ -30,12 +33,12 @@ pub struct Options {
 /// # Errors
 /// What is wrong with the model; `Backend` where memory or threads are not to be had; `Cancelled`.
 pub fn bench(source: &Source, options: &Options, watch: &mut Watch) -> Result<Report> {
-    let spare = |config: &ModelConfig| spare_bytes(config, options.kv_type);
-    let subject = Subject::load(source, options.n_threads, spare, watch)?;
+    let spare = |config: &ModelConfig| spare_bytes(config, options.setup.kv_type);
+    let subject = Subject::load(source, &options.setup, spare, watch)?;
     let read_bytes = options.with_limits.then(read_bytes);
     let limits = |watch: &mut Watch, when| {
         (watch.progress)(when, 0, 1);
-        read_bytes.map_or(Ok(None), |n_bytes| Limits::measure(options.n_threads, n_bytes))
+        read_bytes.map_or(Ok(None), |n_bytes| Limits::measure(options.setup.n_threads, n_bytes))
     };
 
     let before = limits(watch, "limits before the tests")?;
@@ -61,7 +64,7 @@ pub fn bench(source: &Source, options: &Options, watch: &mut Watch) -> Result<Re
     Ok(Report {
         date: machine::now(),
         model: subject.facts(),
-        machine: Machine::here(options.n_threads),
+        machine: Machine::here(options.setup.n_threads),
         kernels: subject.model.kernels(),
         limits,
         limits_before: before,
@@ -97,7 +100,6 @@ fn run(subject: &Subject, options: &Options, watch: &mut Watch) -> Result<(Vec<T
 /// What running a model of random weights takes beside the weights, generously.
 fn spare_bytes(config: &ModelConfig, kv_type: KvType) -> u64 {
     const BUFFERS: u64 = 600 << 20;
-    const POSITIONS: u32 = 2304;
     let kv =
         config.text.as_ref().map_or(0, |text| kv_bytes(text, POSITIONS.min(text.n_ctx_train), 1, kv_type));
     BUFFERS + kv

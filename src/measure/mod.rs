@@ -24,7 +24,7 @@ mod synthetic;
 mod test;
 mod work;
 
-pub use bench::{Options, bench};
+pub use bench::{Options, POSITIONS, bench};
 pub use cores::n_cores;
 pub use expectation::{Expected, expect};
 pub use history::History;

@@ -4,16 +4,16 @@
 //! what has to stay in memory. Weights are mapped: the system keeps as many of their pages as it has memory for, and reads
 //! the others again; all else must be there at once. Nothing is computed and no weight is read.
 
-use ggml::Backend;
-use owlet_format::{Gguf, ModelConfig, Part};
+use ggml::{Backend, Place};
+use owlet_format::{Gguf, ModelConfig, Part, TensorSpec};
 use serde::Serialize;
 
 use super::memory::{available, bytes_in_words};
 use super::photo;
 use super::subject::typed;
-use crate::engine;
+use crate::engine::{self, Setup};
 use crate::error::{Error, Result};
-use crate::model::{Decoder, KvType, Model, VisionEncoder, kv_bytes};
+use crate::model::{Decoder, Fit, KvType, Model, Placement, VisionEncoder, kv_bytes};
 
 /// A part of what is needed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,6 +39,20 @@ pub struct Plan {
     pub low_memory_bytes: u64,
     /// Where the system tells.
     pub available_bytes: Option<u64>,
+    /// What a device gets, where there is one. It is not among the parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+}
+
+/// A device, and what it gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Device {
+    pub name: String,
+    pub description: String,
+    pub what: String,
+    /// Weights, keys and values, and buffers.
+    pub n_bytes: u64,
+    pub free_bytes: u64,
 }
 
 /// Code, the parsed header and the tables of a vocabulary of 42,000 tokens, as measured.
@@ -54,14 +68,15 @@ impl Plan {
     pub fn new(
         file: &Gguf,
         config: &ModelConfig,
-        n_ctx: Option<u32>,
-        kv_type: KvType,
-        n_threads: usize,
+        setup: &Setup,
     ) -> Result<Plan> {
-        let model = Model::load(file, config, &Backend::cpu(n_threads)?)?;
-        let mut parts = weights(file, config);
+        let (backend, Fit { placement, device_bytes }) = setup.place(file, config)?;
+        // Buffers are those of the CPU; what a device takes was counted when it was asked for it.
+        let model = Model::load(file, config, &Backend::cpu(setup.n_threads)?)?;
+        let (n_ctx, kv_type) = (setup.n_ctx, setup.kv_type);
+        let mut parts = weights(file, config, &placement);
         let n_ctx = config.text.as_ref().map_or(0, |text| n_ctx.unwrap_or(text.n_ctx_train));
-        let Beside { kv, text, vision } = Beside::new(&model, config, n_ctx, kv_type)?;
+        let Beside { kv, text, vision } = Beside::new(&model, config, n_ctx, kv_type)?.without(&placement);
         for (what, n_bytes) in [("KV cache", kv), ("text buffers", text), ("vision buffers", vision)] {
             if n_bytes > 0 {
                 parts.push(Planned { what: what.into(), n_bytes, is_mapped: false });
@@ -77,7 +92,7 @@ impl Plan {
             parts.iter().filter(|part| part.is_mapped == is_mapped).map(|part| part.n_bytes).sum()
         };
         let (mapped_bytes, fixed_bytes): (u64, u64) = (sum(true), sum(false));
-        let text_bytes = weights_of(file, config, |part| part == Part::Text);
+        let text_bytes = weights_of(file, config, |spec| spec.part == Part::Text && is_mapped(&placement, spec));
         let low_memory_bytes = fixed_bytes + text_bytes.max(mapped_bytes - text_bytes);
         Ok(Plan {
             n_ctx,
@@ -88,22 +103,34 @@ impl Plan {
             total_bytes: mapped_bytes + fixed_bytes,
             low_memory_bytes,
             available_bytes: available(),
+            device: backend.device().map(|device| Device {
+                name: device.name(),
+                description: device.description(),
+                what: placement.to_string(),
+                n_bytes: device_bytes,
+                free_bytes: device.memory().free,
+            }),
         })
     }
 }
 
-fn weights(file: &Gguf, config: &ModelConfig) -> Vec<Planned> {
+fn weights(file: &Gguf, config: &ModelConfig, placement: &Placement) -> Vec<Planned> {
     let of_part = |part: Part| {
-        let n_bytes = weights_of(file, config, |of| of == part);
+        let n_bytes = weights_of(file, config, |spec| spec.part == part && is_mapped(placement, spec));
         Planned { what: format!("{part} weights"), n_bytes, is_mapped: true }
     };
     config.parts().map(of_part).collect()
 }
 
-/// Bytes of the weights of the parts that are wanted.
-fn weights_of(file: &Gguf, config: &ModelConfig, is_wanted: impl Fn(Part) -> bool) -> u64 {
+/// Whether a tensor is read where the file is mapped.
+fn is_mapped(placement: &Placement, spec: &TensorSpec) -> bool {
+    placement.of(&spec.name) == Place::Cpu
+}
+
+/// Bytes of the weights that are wanted.
+fn weights_of(file: &Gguf, config: &ModelConfig, is_wanted: impl Fn(&TensorSpec) -> bool) -> u64 {
     let tensors = typed(config, file);
-    let wanted = tensors.iter().filter(|(spec, _)| is_wanted(spec.part));
+    let wanted = tensors.iter().filter(|(spec, _)| is_wanted(spec));
     wanted.filter_map(|(spec, dtype)| spec.ne.n_bytes(*dtype)).sum()
 }
 
@@ -132,6 +159,18 @@ impl Beside {
             beside.vision = VisionEncoder::new(model)?.bytes()?.total();
         }
         Ok(beside)
+    }
+
+    /// The same less what is on a device.
+    fn without(self, placement: &Placement) -> Beside {
+        let Beside { kv, text, vision } = self;
+        let n_layer = u64::from(placement.n_layer()).max(1);
+        let n_on_cpu = n_layer - u64::from(placement.n_device_layers());
+        Beside {
+            kv: kv / n_layer * n_on_cpu,
+            text: if n_on_cpu == 0 { 0 } else { text },
+            vision: if placement.vision() == Place::Device { 0 } else { vision },
+        }
     }
 
     fn total(&self) -> u64 {
@@ -174,7 +213,9 @@ pub fn room(model: &Model, config: &ModelConfig, wanted: &Use, available: u64) -
     if all < available {
         return Ok(Room::Enough);
     }
-    let plan = |n_ctx| Beside::new(model, config, n_ctx, kv_type);
+    let plan = |n_ctx| -> Result<Beside> {
+        Ok(Beside::new(model, config, n_ctx, kv_type)?.without(&model.placement()))
+    };
     let beside = plan(n_ctx)?;
     if beside.total() > available {
         let fits = |n_ctx: u32| plan(n_ctx).is_ok_and(|beside| beside.total() <= available);
@@ -243,10 +284,14 @@ mod tests {
         (file, config)
     }
 
+    fn with(n_ctx: Option<u32>, kv_type: KvType) -> Setup {
+        Setup { n_ctx, kv_type, ..Setup::cpu(1) }
+    }
+
     #[test]
     fn parts_add_up() {
         let (file, config) = model();
-        let plan = Plan::new(&file, &config, Some(1000), KvType::F16, 1).unwrap();
+        let plan = Plan::new(&file, &config, &with(Some(1000), KvType::F16)).unwrap();
         let part = |what: &str| plan.parts.iter().find(|part| part.what == what).unwrap().n_bytes;
         // 1,000 positions are 1,024 cells.
         assert_eq!(part("KV cache"), 1 << 20);
@@ -261,9 +306,9 @@ mod tests {
         assert!((36_600_000..36_700_000).contains(&part("a photo")), "{plan:?}");
         assert!(part("text buffers") > 64 * 64 * 4 && part("vision buffers") > 16 * 128 * 4, "{plan:?}");
 
-        let whole = Plan::new(&file, &config, None, KvType::F32, 1).unwrap();
+        let whole = Plan::new(&file, &config, &with(None, KvType::F32)).unwrap();
         assert_eq!((whole.n_ctx, whole.kv_type.as_str()), (1 << 17, "f32"));
-        let error = Plan::new(&file, &config, Some((1 << 17) + 1), KvType::F16, 1).unwrap_err().to_string();
+        let error = Plan::new(&file, &config, &with(Some((1 << 17) + 1), KvType::F16)).unwrap_err().to_string();
         assert_eq!(error, "context of the model: at most 131072, found 131073");
     }
 

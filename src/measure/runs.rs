@@ -174,7 +174,7 @@ impl Runs<'_, '_> {
         if let Some(why) = too_short(config, n) {
             return Ok(Outcome::Skipped(why));
         }
-        let mut decoder = Decoder::new(&self.subject.model, n, 1, self.options.kv_type)?;
+        let mut decoder = Decoder::new(&self.subject.model, n, 1, self.options.setup.kv_type)?;
         let mut seconds = Vec::new();
         let n_runs = u64::from(self.options.repetitions) + 1;
         for run in 0..n_runs {
@@ -195,7 +195,7 @@ impl Runs<'_, '_> {
         if let Some(why) = too_short(config, n_ctx) {
             return Ok(Outcome::Skipped(why));
         }
-        let mut decoder = Decoder::new(&self.subject.model, n_ctx, 1, self.options.kv_type)?;
+        let mut decoder = Decoder::new(&self.subject.model, n_ctx, 1, self.options.setup.kv_type)?;
         read(&mut decoder, config, n_past, self.watch, |done| ("reading 2048 tokens", done, n_past.into()))?;
         let mut seconds = Vec::new();
         let n_runs = u64::from(self.options.repetitions) + 1;
@@ -219,12 +219,12 @@ impl Runs<'_, '_> {
     }
 
     fn startup(&mut self) -> Result<Outcome> {
-        let n_threads = self.options.n_threads;
-        let kv_type = self.options.kv_type;
+        let setup = self.options.setup.clone();
+        let kv_type = self.options.setup.kv_type;
         let subject = self.subject;
         let seconds = self.repeat(Test::Startup, || {
             let started = Instant::now();
-            let loaded = Loaded::from_file(&subject.reopen()?, n_threads, subject.model.activations())?;
+            let loaded = Loaded::from_file(&subject.reopen()?, &setup)?;
             let n_ctx = loaded.text.n_ctx_train;
             let cache = engine::CacheOptions::default();
             let engine = Engine::start(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ggml::{Backend, DType};
+use ggml::DType;
 use owlet_format::{Gguf, ModelConfig, Part, Role};
 
 use super::report::ModelFacts;
@@ -11,7 +11,7 @@ use super::runs::Watch;
 use super::synthetic::Synthetic;
 use super::work::Typed;
 use super::{available, bytes_in_words};
-use crate::engine;
+use crate::engine::{self, Setup};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -39,7 +39,7 @@ impl<'a> Subject<'a> {
     /// What is wrong with the file; `Backend` where memory is too small for random weights; `Cancelled`.
     pub fn load(
         source: &'a Source<'a>,
-        n_threads: usize,
+        setup: &Setup,
         n_spare_bytes: impl Fn(&ModelConfig) -> u64,
         watch: &mut Watch,
     ) -> Result<Subject<'a>> {
@@ -52,7 +52,7 @@ impl<'a> Subject<'a> {
             }
         };
         let config = ModelConfig::read(&file)?;
-        let model = Model::load(&file, &config, &Backend::cpu(n_threads)?)?;
+        let model = setup.load(&file, &config)?;
         let tensors = typed(&config, &file);
         Ok(Subject { source, file, config, tensors, model })
     }

@@ -27,13 +27,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use ggml::{Backend, Weights};
+use ggml::{Backend, Place, Weights};
 use owlet_format::{Gguf, ModelConfig, ProjectorConfig, Role, TextConfig, VisionConfig};
 
 pub use decoder::{Decoder, Input, Logits, Row};
 pub use kv_cache::{KvHalf, KvRows, KvType, kv_bytes, kv_row_bytes};
 pub use observe::Observe;
-pub use place::{GpuLayers, Placement, Purpose, VisionDevice, Wish};
+pub use place::{Fit, GpuLayers, Placement, Purpose, VisionDevice, Wish};
 pub use vision::{Step, VisionEncoder};
 
 pub use crate::kernels::Arithmetic;
@@ -136,6 +136,14 @@ impl Model {
 
     /// Which code computes the matrix products, in words for a report.
     pub fn kernels(&self) -> String {
+        let on_cpu = self.kernels_on_cpu();
+        match self.on_device() {
+            Some(on_device) => format!("{on_cpu}; {on_device}"),
+            None => on_cpu,
+        }
+    }
+
+    fn kernels_on_cpu(&self) -> String {
         let ggml = ggml::build_info();
         format!("{}, ggml {} (cpu {})", self.0.kernels, ggml.ggml_version, ggml.cpu_level)
     }
@@ -166,10 +174,11 @@ impl Model {
     pub fn arithmetic(&self) -> String {
         let ggml = ggml::build_info();
         let attention = self.0.kernels.attention();
-        let on_cpu =
-            format!("{}, {attention}, {}, {}", self.kernels(), ggml.ggml_source, ggml.features.join(","));
-        match self.on_device() {
-            Some(on_device) => format!("{on_cpu}, {on_device}"),
+        let on_cpu = self.kernels_on_cpu();
+        let on_cpu = format!("{on_cpu}, {attention}, {}, {}", ggml.ggml_source, ggml.features.join(","));
+        // Where words are read changes nothing that is made of a picture.
+        match self.0.backend.device().filter(|_| self.0.placement.vision() == Place::Device) {
+            Some(device) => format!("{on_cpu}, vision on {}", device.description()),
             None => on_cpu,
         }
     }

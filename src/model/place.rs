@@ -87,6 +87,13 @@ pub struct Placement {
     n_layer: u32,
 }
 
+/// A placement that fits, and the bytes that it takes of the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    pub placement: Placement,
+    pub device_bytes: u64,
+}
+
 impl Placement {
     /// Everything on the CPU.
     pub fn cpu() -> Placement {
@@ -111,31 +118,28 @@ impl Placement {
         backend: &Backend,
         wish: Wish,
         purpose: Purpose,
-    ) -> Result<Placement> {
-        let Some(device) = backend.device() else { return Ok(Placement::cpu()) };
+    ) -> Result<Fit> {
+        let Some(device) = backend.device() else { return Ok(Fit::default()) };
         config.check(file)?;
         if config.vision.is_none() && wish.vision == VisionDevice::Gpu {
             return Err(Error::unsupported(file.label(), "this model has no vision half"));
         }
-        let needs = Needs::of(file, config, purpose);
+        let tensors = file.tensors().iter().map(|tensor| (tensor.name.as_str(), tensor.n_bytes));
+        let needs = Needs::of(tensors, config, purpose);
         let free = device.memory().free.saturating_sub(RESERVE_BYTES);
         let fits = |placement: &Placement| {
             let n_bytes = needs.total(placement);
             n_bytes <= free && backend.device_has_room(n_bytes)
         };
         let wanted = wish.largest(config);
-        let mut placement = wanted;
-        while !fits(&placement) {
-            let Some(next) = wish.smaller(&placement) else {
-                return Err(no_room(&device, &needs, &wanted, &largest_fit(config, wanted, fits)));
-            };
-            placement = next;
-        }
-        Ok(placement)
+        let Some(placement) = wish.most(config, fits) else {
+            return Err(no_room(&device, &needs, &wanted, &largest_fit(config, wanted, fits)));
+        };
+        Ok(Fit { placement, device_bytes: needs.total(&placement) })
     }
 
     /// Where the tensor of this name lies.
-    pub(super) fn of(&self, tensor: &str) -> Place {
+    pub fn of(&self, tensor: &str) -> Place {
         let is_on_device = match Home::of(tensor) {
             Home::Vision => self.vision == Place::Device,
             Home::Layer(il) => self.has_layer(il),
@@ -148,6 +152,10 @@ impl Placement {
     /// Where the tower runs.
     pub fn vision(&self) -> Place {
         self.vision
+    }
+
+    pub fn n_layer(&self) -> u32 {
+        self.n_layer
     }
 
     pub fn n_device_layers(&self) -> u32 {
@@ -186,6 +194,15 @@ impl Wish {
             GpuLayers::Last(n) => n,
         };
         Placement::new(config, vision, n_layers)
+    }
+
+    /// The most that it allows and that fits.
+    pub(super) fn most(&self, config: &ModelConfig, fits: impl Fn(&Placement) -> bool) -> Option<Placement> {
+        let mut placement = self.largest(config);
+        while !fits(&placement) {
+            placement = self.smaller(&placement)?;
+        }
+        Some(placement)
     }
 
     /// The next less, where something was left to us: text gives way to the tower.
@@ -228,17 +245,22 @@ impl Home {
 const RESERVE_BYTES: u64 = 768 << 20;
 
 /// Bytes on a device, by part.
-struct Needs {
-    vision_weights: u64,
-    vision_buffers: u64,
+pub(super) struct Needs {
+    pub(super) vision_weights: u64,
+    pub(super) vision_buffers: u64,
     /// From the first layer on, each with its part of the cache.
-    layers: Vec<u64>,
-    output: u64,
-    text_buffers: u64,
+    pub(super) layers: Vec<u64>,
+    pub(super) output: u64,
+    pub(super) text_buffers: u64,
 }
 
 impl Needs {
-    fn of(file: &Gguf, config: &ModelConfig, purpose: Purpose) -> Needs {
+    /// For tensors of these names and sizes.
+    pub(super) fn of<'t>(
+        tensors: impl Iterator<Item = (&'t str, u64)>,
+        config: &ModelConfig,
+        purpose: Purpose,
+    ) -> Needs {
         /// Devices begin and pad tensors at such multiples.
         const ALIGNMENT: u64 = 512;
         let n_layer = config.text.as_ref().map_or(0, |text| text.n_layer);
@@ -252,9 +274,9 @@ impl Needs {
             output: 0,
             text_buffers: config.text.as_ref().map_or(0, |text| text_buffers(text, purpose.n_ctx)),
         };
-        for tensor in file.tensors() {
-            let n_bytes = (tensor.n_bytes + ALIGNMENT).next_multiple_of(ALIGNMENT);
-            match Home::of(&tensor.name) {
+        for (name, n_bytes) in tensors {
+            let n_bytes = (n_bytes + ALIGNMENT).next_multiple_of(ALIGNMENT);
+            match Home::of(name) {
                 Home::Vision => needs.vision_weights += n_bytes,
                 Home::Layer(il) => needs.layers[il as usize] += n_bytes,
                 Home::Output => needs.output += n_bytes,
@@ -303,7 +325,7 @@ fn largest_fit(config: &ModelConfig, wanted: Placement, fits: impl Fn(&Placement
     with(wanted.vision).or_else(|| with(Place::Cpu)).unwrap_or_default()
 }
 
-fn no_room(device: &Device, needs: &Needs, wanted: &Placement, fitting: &Placement) -> Error {
+pub(super) fn no_room(device: &Device, needs: &Needs, wanted: &Placement, fitting: &Placement) -> Error {
     let gigabytes = |n_bytes: u64| format!("{:.2} GB", n_bytes as f64 / 1e9);
     let advice = if fitting.has_device() { format!("{fitting} fit") } else { "nothing of it fits".into() };
     Error::Backend(format!(

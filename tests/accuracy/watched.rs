@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use ggml::Cancel;
-use owlet::engine::Loaded;
+use owlet::engine::{Loaded, Setup};
 use owlet::model::{Arithmetic, Decoder, Input, KvType, Observe, Row, VisionEncoder};
 use owlet::prompt::{Chunk, Message, Pixels, chunks, render};
 use owlet::token::TokenId;
@@ -44,7 +44,7 @@ impl Watched {
             Some(path) => (Arithmetic::Exact, path),
             None => (Arithmetic::Packed, name),
         };
-        let loaded = Loaded::open_with(Some(Path::new(path)), n_threads, arithmetic).unwrap();
+        let loaded = Loaded::open_with(Some(Path::new(path)), &Setup { arithmetic, ..Setup::cpu(n_threads) }).unwrap();
         let encoder = VisionEncoder::new(&loaded.model).unwrap();
         let decoder = Decoder::new(&loaded.model, N_CTX, 1, KvType::F32).unwrap();
         Watched { name: name.into(), loaded, encoder, decoder }

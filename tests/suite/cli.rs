@@ -45,6 +45,32 @@ fn without_a_command_there_is_help_and_failure() {
     assert!(code == Some(2) && out.is_empty() && err.contains("Usage: owlet <COMMAND>"), "{err}");
 }
 
+/// A program that can have no device says so instead of passing over the flag; one that can is tested where there is one.
+#[test]
+fn flags_about_devices_are_refused_where_there_can_be_none() {
+    if ggml::Device::ARE_BUILT_IN {
+        println!("not run: this build has a GPU backend");
+        return;
+    }
+    let cases: [&[&str]; 4] = [
+        &["run", "Who?", "--gpu-layers", "1"],
+        &["bench", "--test", "decode", "--vision-device", "gpu"],
+        &["inspect", "demo/owlet-demo.gguf", "--plan", "--device", "CUDA0"],
+        &["embed", "a.png", "-o", "/nowhere/a.npy", "--device", "none"],
+    ];
+    for args in cases {
+        let flag = args.iter().rfind(|word| word.starts_with("--")).unwrap();
+        let Ran { code, out, err } = owlet(args);
+        let expected =
+            format!("owlet: {flag}: this owlet was built without a GPU backend (docs/gpu.md)\n");
+        assert_eq!((code, out.as_str(), err), (Some(1), "", expected), "{args:?}");
+    }
+    let listed = owlet(&["--list-devices"]).ok();
+    assert_eq!(listed, "none: this owlet was built without a GPU backend (docs/gpu.md)\n");
+    let Ran { code, err, .. } = owlet(&["run", "Who?", "--gpu-layers", "many"]);
+    assert!(code == Some(2) && err.contains("expected a number, auto or all, found many"), "{err}");
+}
+
 #[test]
 fn convert_is_careful_with_what_is_there() {
     let dir = tempfile::tempdir().unwrap();

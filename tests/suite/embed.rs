@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ggml::Cancel;
-use owlet::engine::FeatureExtractor;
+use owlet::engine::{FeatureExtractor, Setup};
 use owlet::prompt::Pixels;
 use owlet_format::ModelConfig;
 use serde_json::Value;
@@ -46,7 +46,7 @@ fn npy(path: &Path) -> (String, Vec<f32>) {
 /// The projector of a whole model does nothing for them.
 #[test]
 fn only_the_tower_runs() {
-    let mut extractor = FeatureExtractor::open(Some(&path(Kind::Random)), 2).unwrap();
+    let mut extractor = FeatureExtractor::open(Some(&path(Kind::Random)), &Setup::cpu(2)).unwrap();
     let size = extractor.image.size_px as usize;
     let pixels =
         Pixels { size_px: size, rgb: vec![128; 3 * size * size], planes: vec![0.5; 3 * size * size] };

@@ -2,6 +2,7 @@
 //! forgetting.
 
 mod decoder;
+mod place;
 mod placed;
 mod reference;
 mod tiny;

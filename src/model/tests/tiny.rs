@@ -233,13 +233,21 @@ impl Compare {
         self.errors.iter().map(|(_, error)| *error).fold(0.0, f64::max)
     }
 
-    /// Fails on the first node beyond the bound, and on nodes that never came.
-    pub(super) fn finish(self) {
+    /// The first node beyond the bound, or one that never came.
+    pub(super) fn wrong(&self) -> Option<String> {
         let seen = |name: &String| self.errors.iter().any(|(n, _)| n == name);
         let missing: Vec<_> = self.expected.keys().filter(|name| !seen(name)).collect();
-        assert!(missing.is_empty(), "{}: nodes that were not observed: {missing:?}", self.case);
-        let wrong = self.errors.iter().find(|(_, error)| *error > self.bound || error.is_nan());
-        assert!(wrong.is_none(), "{}: first wrong node: {wrong:?}; all: {:#?}", self.case, self.errors);
+        if !missing.is_empty() {
+            return Some(format!("{}: nodes that were not observed: {missing:?}", self.case));
+        }
+        let wrong = self.errors.iter().find(|(_, error)| *error > self.bound || error.is_nan())?;
+        Some(format!("{}: first wrong node: {wrong:?}, bound {:e}", self.case, self.bound))
+    }
+
+    /// Fails where something is [`wrong`](Self::wrong).
+    pub(super) fn finish(self) {
+        let wrong = self.wrong();
+        assert!(wrong.is_none(), "{}; all: {:#?}", wrong.unwrap_or_default(), self.errors);
     }
 }
 

@@ -4,12 +4,13 @@ mod against_loops;
 mod batch_invariance;
 mod custom;
 mod misuse;
+mod places;
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::{Backend, Cancel, DType, Executor, GraphBuilder, Tensor, TensorSpec, Weights, quantize};
+use crate::{Backend, Cancel, DType, Executor, GraphBuilder, Place, Tensor, TensorSpec, Weights, quantize};
 
 /// Numbers in -1..1 that are the same everywhere.
 pub fn noise(seed: u64, n: usize) -> Vec<f32> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{matrix, ne};
 use crate::{
-    Backend, Cancel, DType, Executor, GraphBuilder, Memory, Rope, RopeMode, Tensor, TensorSpec, Weights,
+    Backend, Cancel, DType, Executor, GraphBuilder, Memory, Place, Rope, RopeMode, Tensor, TensorSpec, Weights,
 };
 
 struct Bench {

@@ -1,0 +1,122 @@
+//! Where parts go, and what they need there.
+
+use ggml::{Backend, DType, Device, Place};
+use owlet_format::{ModelConfig, TextConfig};
+
+use super::tiny::{self, PROJECTOR, TEXT, TOWER};
+use crate::model::place::{Needs, no_room};
+use crate::model::{
+    Decoder, GpuLayers, KvType, Placement, Purpose, VisionDevice, VisionEncoder, Wish, kv_bytes,
+};
+
+fn config() -> ModelConfig {
+    tiny::config(Some(TOWER), Some(PROJECTOR), Some(TextConfig { n_layer: 40, ..TEXT }))
+}
+
+/// What a wish comes to where `room` text layers fit beside the tower and four more in its place.
+fn most(layers: GpuLayers, vision: VisionDevice, room: Option<u32>) -> Option<(Place, u32)> {
+    let fits = |placement: &Placement| match (placement.vision(), room) {
+        (Place::Device, None) => false,
+        (Place::Device, Some(room)) => placement.n_device_layers() <= room,
+        (Place::Cpu, room) => placement.n_device_layers() <= room.unwrap_or(0) + 4,
+    };
+    let most = Wish { layers, vision }.most(&config(), fits)?;
+    Some((most.vision(), most.n_device_layers()))
+}
+
+#[test]
+fn the_tower_comes_first_and_what_was_asked_for_stays() {
+    use GpuLayers::{All, Auto, Last};
+    let (cpu, device) = (Place::Cpu, Place::Device);
+    let cases = [
+        (Auto, VisionDevice::Auto, Some(40), Some((device, 40))),
+        (Auto, VisionDevice::Auto, Some(7), Some((device, 7))),
+        (Auto, VisionDevice::Auto, Some(0), Some((device, 0))),
+        (Auto, VisionDevice::Auto, None, Some((cpu, 4))),
+        (Auto, VisionDevice::Gpu, None, None),
+        (Auto, VisionDevice::Cpu, Some(7), Some((cpu, 11))),
+        (All, VisionDevice::Auto, Some(7), None),
+        (All, VisionDevice::Auto, Some(36), Some((cpu, 40))),
+        (Last(9), VisionDevice::Auto, Some(7), Some((cpu, 9))),
+        (Last(9), VisionDevice::Gpu, Some(7), None),
+        (Last(99), VisionDevice::Gpu, Some(40), Some((device, 40))),
+        (Last(0), VisionDevice::Auto, Some(0), Some((device, 0))),
+    ];
+    for (layers, vision, room, expected) in cases {
+        assert_eq!(most(layers, vision, room), expected, "{layers:?}, {vision:?}, room for {room:?}");
+    }
+}
+
+#[test]
+fn tensors_go_with_their_part() {
+    let placed = Placement::new(&config(), Place::Device, 3);
+    let cases = [
+        ("v.blk.1.ln1.weight", Place::Device),
+        ("mm.0.weight", Place::Device),
+        ("token_embd.weight", Place::Cpu),
+        ("blk.36.attn_q.weight", Place::Cpu),
+        ("blk.37.attn_q.weight", Place::Device),
+        ("blk.39.ffn_norm.weight", Place::Device),
+        ("output_norm.weight", Place::Device),
+        ("output.weight", Place::Device),
+    ];
+    for (tensor, expected) in cases {
+        assert_eq!(placed.of(tensor), expected, "{tensor}");
+    }
+    assert!(cases.iter().all(|(tensor, _)| Placement::cpu().of(tensor) == Place::Cpu));
+    let words = "the vision half and 3 of 40 text layers";
+    assert_eq!(placed.to_string(), words);
+}
+
+/// What is planned is at least what is then there, and not half as much again.
+#[test]
+fn needs_are_what_is_then_allocated() {
+    const N_CTX: u32 = 512;
+    let config = tiny::config(Some(TOWER), Some(PROJECTOR), Some(TEXT));
+    let purpose = Purpose { n_ctx: N_CTX, n_seq: 1, kv_type: KvType::F16 };
+    let specs = config.tensors();
+    let tensors = || specs.iter().map(|spec| (spec.name.as_str(), spec.ne.n_bytes(DType::F32).unwrap()));
+    let needs = Needs::of(tensors(), &config, purpose);
+    let placement = Placement::new(&config, Place::Device, 2);
+    let weights = needs.vision_weights + needs.output + needs.layers.iter().sum::<u64>();
+    let is_placed = |name: &str| placement.of(name) == Place::Device;
+    let of_tensors: u64 = tensors().filter(|(name, _)| is_placed(name)).map(|(_, n_bytes)| n_bytes).sum();
+    let placed = of_tensors + kv_bytes(&TEXT, N_CTX, 1, KvType::F16);
+    assert!((placed..placed + placed / 50).contains(&weights), "{weights}, {placed}");
+
+    let backend = Backend::with_device(2, Device::stand_in()).unwrap();
+    let (model, _) = tiny::placed(&config, DType::F32, &backend, placement);
+    let vision = VisionEncoder::new(&model).unwrap().bytes().unwrap().device;
+    let text = Decoder::new(&model, N_CTX, 1, KvType::F16).unwrap().pass_bytes(512).unwrap().device;
+    println!("vision {vision} of {}, text {text} of {}", needs.vision_buffers, needs.text_buffers);
+    assert!(vision <= needs.vision_buffers && needs.vision_buffers < 2 * vision);
+    assert!(text <= needs.text_buffers);
+}
+
+#[test]
+fn too_little_is_said_with_what_would_fit() {
+    let config = tiny::config(Some(TOWER), Some(PROJECTOR), Some(TextConfig { n_layer: 1, ..TEXT }));
+    let needs = Needs {
+        vision_weights: 6_000_000_000,
+        vision_buffers: 300_000_000,
+        layers: vec![200_000_000],
+        output: 100_000_000,
+        text_buffers: 400_000_000,
+    };
+    let wanted = Placement::new(&config, Place::Device, 1);
+    let said = |fitting| no_room(&Device::stand_in(), &needs, &wanted, &fitting).to_string();
+    let text = said(Placement::new(&config, Place::Cpu, 1));
+    let start = "stand-in: the vision half and 1 of 1 text layers need 7.00 GB and 0.81 GB beside them, ";
+    assert!(text.starts_with(start) && text.ends_with(" are free; 1 of 1 text layers fit"), "{text}");
+    assert!(said(Placement::cpu()).ends_with("; nothing of it fits"));
+}
+
+#[test]
+fn words_of_the_command_line() {
+    let layers = ["auto", "all", "0", "41"].map(|word| word.parse::<GpuLayers>().unwrap());
+    assert_eq!(layers, [GpuLayers::Auto, GpuLayers::All, GpuLayers::Last(0), GpuLayers::Last(41)]);
+    let text = "-1".parse::<GpuLayers>().unwrap_err().to_string();
+    assert_eq!(text, "gpu layers: expected a number, auto or all, found -1");
+    let text = "npu".parse::<VisionDevice>().unwrap_err().to_string();
+    assert_eq!(text, "vision device: expected auto, cpu or gpu, found npu");
+}

@@ -1,0 +1,179 @@
+//! Graphs of two places: the CPU, and the stand-in for a device.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::misuse::panic_of;
+use super::ne;
+use crate::{
+    Arg, Backend, Cancel, CustomOp, DType, Device, Executor, GraphBuilder, Memory, Place, Tensor, TensorSpec, Tile,
+    TileShape, Weights,
+};
+
+fn backend() -> Backend {
+    Backend::with_device(2, Device::stand_in()).unwrap()
+}
+
+/// Matrices `a` and `b` `[4, 4]` of 0, 1, 2, .. and 16, 17, ..: the first on the CPU, the second on the device.
+fn matrices(backend: &Backend) -> Weights {
+    let values: Vec<u8> = (0..32u16).flat_map(|v| f32::from(v).to_le_bytes()).collect();
+    let spec = |name: &str, offset, place| TensorSpec {
+        name: name.into(),
+        dtype: DType::F32,
+        ne: ne(&[4, 4]),
+        offset,
+        place,
+    };
+    let specs = [spec("a", 0, Place::Cpu), spec("b", 64, Place::Device)];
+    Weights::new(backend, Bytes::from(values), &specs).unwrap()
+}
+
+/// Adds one, on the CPU.
+struct Increment;
+
+impl CustomOp for Increment {
+    fn tile(&self, _: [usize; 2]) -> TileShape {
+        TileShape::columns(1)
+    }
+
+    fn run(&self, args: &[Arg<'_>], tile: &mut Tile<'_>) {
+        for column in tile.columns() {
+            let n = args[0].ne()[0] as usize;
+            let values = &args[0].f32s()[column * n..][..n];
+            tile.column_f32(column).iter_mut().zip(values).for_each(|(out, value)| *out = value + 1.0);
+        }
+    }
+}
+
+/// `b * (a * x + 1) + 1`, a and the additions on the CPU, b on the device; the sums of before are in `memory`.
+fn there_and_back(backend: &Backend, weights: &Weights, memory: &Memory) -> (GraphBuilder, [Tensor; 2]) {
+    let mut b = GraphBuilder::new(backend, 32).unwrap();
+    b.attach_weights(weights);
+    b.attach_memory(memory);
+    let x = b.input("x", DType::F32, ne(&[4, 2]));
+    let first = b.mul_mat(weights.tensor("a").unwrap(), x);
+    let first = b.custom("increment", DType::F32, ne(&[4, 2]), &[first], Arc::new(Increment));
+    b.set_place(Place::Device);
+    let second = b.mul_mat(weights.tensor("b").unwrap(), first);
+    // A view goes where its source is, whatever place is set; what is computed of it does not.
+    b.set_place(Place::Cpu);
+    let shown = b.reshape(second, ne(&[2, 4]));
+    assert_eq!((b.place_of(shown), b.place_of(first)), (Place::Device, Place::Cpu));
+    let shown = b.reshape(shown, ne(&[4, 2]));
+    let last = b.custom("increment", DType::F32, ne(&[4, 2]), &[shown], Arc::new(Increment));
+    b.set_place(Place::Device);
+    let sum = b.add(memory.tensor("sum").unwrap(), second);
+    b.cpy(sum, memory.tensor("sum").unwrap());
+    b.output(last);
+    (b, [x, last])
+}
+
+#[test]
+fn values_cross_and_weights_do_not() {
+    let backend = backend();
+    let weights = matrices(&backend);
+    let memory = Memory::placed(&backend, &[("sum", DType::F32, ne(&[4, 2]), Place::Device)]).unwrap();
+    let mut executor = Executor::new(&backend, 32).unwrap();
+    let x = [1.0, 2.0, 3.0, 4.0, -1.0, 0.5, 2.0, 0.0f32];
+    // By hand: rows of a matrix lie one behind the other.
+    let product = |first: f32, x: &[f32]| -> Vec<f32> {
+        let row = |r: usize| x.iter().enumerate().map(|(i, x)| (first + (4 * r + i) as f32) * x).sum();
+        (0..4).map(row).collect()
+    };
+    let expected: Vec<f32> = x
+        .chunks(4)
+        .flat_map(|x| {
+            let first: Vec<f32> = product(0.0, x).into_iter().map(|v| v + 1.0).collect();
+            product(16.0, &first)
+        })
+        .collect();
+    for round in 1..=3 {
+        // A new graph in each round, computed twice.
+        let (graph, [input, last]) = there_and_back(&backend, &weights, &memory);
+        executor.load(graph.build()).unwrap();
+        for half in 0..2 {
+            executor.set_f32(input, &x);
+            executor.compute(&Cancel::new()).unwrap();
+            let mut found = [0.0; 8];
+            executor.read_f32(last, &mut found);
+            assert!(found.iter().zip(&expected).all(|(a, b)| *a == b + 1.0), "{found:?}, {expected:?}");
+            let mut bytes = [0; 32];
+            memory.read(memory.tensor("sum").unwrap(), 0, &mut bytes).unwrap();
+            let n = (2 * round + half - 1) as f32;
+            for (bytes, value) in bytes.chunks(4).zip(&expected) {
+                assert_eq!(f32::from_ne_bytes(bytes.try_into().unwrap()), n * value, "round {round}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_are_known_by_place() {
+    let backend = backend();
+    let weights = matrices(&backend);
+    let memory = Memory::placed(&backend, &[("sum", DType::F32, ne(&[4, 2]), Place::Device)]).unwrap();
+    let mut executor = Executor::new(&backend, 32).unwrap();
+    let bytes = executor.bytes_for(there_and_back(&backend, &weights, &memory).0.build());
+    assert!(bytes.cpu >= 64 && bytes.device >= 32 && bytes.total() == bytes.cpu + bytes.device, "{bytes:?}");
+    assert!(backend.device_has_room(1 << 20) && !backend.device_has_room(1 << 60));
+}
+
+/// Nothing falls back in silence: what would be copied at every run, or run elsewhere, is refused.
+#[test]
+fn nothing_moves_by_itself() {
+    let backend = backend();
+    let weights = matrices(&backend);
+    let refusal = |place, weight: &str| {
+        let mut b = GraphBuilder::new(&backend, 8).unwrap();
+        b.attach_weights(&weights);
+        b.set_place(place);
+        let x = b.input("x", DType::F32, ne(&[4, 2]));
+        let product = b.mul_mat(weights.tensor(weight).unwrap(), x);
+        b.name(product, "product");
+        b.output(product);
+        Executor::new(&backend, 8).unwrap().load(b.build()).err().map(|error| error.to_string())
+    };
+    let expected = Some("stand-in: cannot compute product (MUL_MAT) in its place".to_owned());
+    assert_eq!(refusal(Place::Cpu, "b"), expected);
+    assert_eq!(refusal(Place::Device, "a"), expected);
+    assert_eq!([refusal(Place::Cpu, "a"), refusal(Place::Device, "b")], [None, None]);
+
+    let mut b = GraphBuilder::new(&backend, 8).unwrap();
+    b.set_place(Place::Device);
+    let x = b.input("x", DType::F32, ne(&[4, 2]));
+    let text = panic_of(|| b.custom("ours", DType::F32, ne(&[4, 2]), &[x], Arc::new(Increment)));
+    assert_eq!(text, "ours: expected to run on the cpu, found a device");
+    let cpu = Backend::cpu(1).unwrap();
+    let mut b = GraphBuilder::new(&cpu, 8).unwrap();
+    assert_eq!(panic_of(|| b.set_place(Place::Device)), "graph: expected a backend with a device");
+}
+
+#[test]
+fn memory_of_a_device_is_zero_at_first_and_keeps_what_is_written() {
+    let backend = backend();
+    let specs = [("k", DType::F16, ne(&[3, 5]), Place::Device), ("v", DType::F32, ne(&[2]), Place::Cpu)];
+    let memory = Memory::placed(&backend, &specs).unwrap();
+    let (k, v) = (memory.tensor("k").unwrap(), memory.tensor("v").unwrap());
+    let mut bytes = [1; 30];
+    memory.read(k, 0, &mut bytes).unwrap();
+    assert_eq!(bytes, [0; 30]);
+    memory.write(k, 28, &[7, 8]).unwrap();
+    memory.write(v, 0, &[1; 8]).unwrap();
+    memory.read(k, 0, &mut bytes).unwrap();
+    assert_eq!(&bytes[26..], [0, 0, 7, 8]);
+    let huge = ("k", DType::F32, [1 << 20, 1 << 22, 1, 1], Place::Device);
+    let text = Memory::placed(&backend, &[huge]).err().unwrap().to_string();
+    assert_eq!(text, "out of memory: 17592186044416 bytes for the memory of a session");
+}
+
+#[test]
+fn a_device_says_what_it_is() {
+    let device = Device::stand_in();
+    assert_eq!((device.name().as_str(), device.description().as_str()), ("stand-in", "the CPU in the place of a device"));
+    assert!(device.memory().total >= device.memory().free && device.memory().total > 0);
+    assert!(backend().device() == Some(device) && Backend::cpu(1).unwrap().device().is_none());
+    assert!(Device::ARE_BUILT_IN || Device::all().is_empty());
+    assert!(backend().device_has_flash_attn(32, [4, 2], DType::F16));
+    assert!(!Backend::cpu(1).unwrap().device_has_flash_attn(32, [4, 2], DType::F16));
+}
