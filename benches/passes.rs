@@ -6,8 +6,8 @@
 use std::process::ExitCode;
 
 use ggml::Cancel;
+use owlet::engine::Setup;
 use owlet::measure::{Options, Report, Source, Test, Watch, bench};
-use owlet::model::KvType;
 
 /// A pass that takes longer by more than this is a regression; less is what machines do by themselves.
 const SLACK: f64 = 1.25;
@@ -68,8 +68,7 @@ fn measured() -> Result<Report, Failure> {
             Test::Decode,
         ],
         repetitions: 21,
-        n_threads: std::thread::available_parallelism()?.get(),
-        kv_type: KvType::F16,
+        setup: Setup::cpu(std::thread::available_parallelism()?.get()),
         with_limits: false,
     };
     let mut silent = |_: &str, _: u64, _: u64| {};

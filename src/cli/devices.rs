@@ -25,18 +25,36 @@ pub struct DeviceFlags {
 }
 
 impl DeviceFlags {
-    /// `setup` with what the flags say.
+    /// The same for a command that runs no text layer.
     ///
     /// # Errors
-    /// `Unsupported` where a flag could have no effect.
-    pub fn apply(&self, setup: Setup) -> Result<Setup> {
+    /// As [`apply`](Self::apply).
+    pub fn apply_to_tower(&self, setup: Setup) -> Result<Setup> {
+        let setup = self.apply(setup)?;
+        if self.gpu_layers.is_some() {
+            return Err(Error::request("--gpu-layers has no effect: no text layer runs here"));
+        }
+        let wish = Wish { layers: GpuLayers::Last(0), ..setup.wish };
+        Ok(Setup { wish, ..setup })
+    }
+
+    /// One of the flags, where any is given; not --device before the others.
+    pub fn given(&self) -> Option<&'static str> {
         let flags = [
             ("--gpu-layers", self.gpu_layers.is_some()),
             ("--vision-device", self.vision_device.is_some()),
             ("--device", self.device.is_some()),
         ];
-        let given = flags.into_iter().find(|(_, is_given)| *is_given);
-        if let (false, Some((flag, _))) = (Device::ARE_BUILT_IN, given) {
+        flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
+    }
+
+    /// `setup` with what the flags say.
+    ///
+    /// # Errors
+    /// `Unsupported` where a flag could have no effect.
+    pub fn apply(&self, setup: Setup) -> Result<Setup> {
+        let given = self.given();
+        if let (false, Some(flag)) = (Device::ARE_BUILT_IN, given) {
             return Err(Error::unsupported(flag, "this owlet was built without a GPU backend (docs/gpu.md)"));
         }
         let device = match self.device.as_deref() {
@@ -44,9 +62,7 @@ impl DeviceFlags {
             Some("none") => DeviceChoice::Cpu,
             Some(name) => DeviceChoice::Named(name.into()),
         };
-        if device == DeviceChoice::Cpu
-            && let Some((flag, _)) = flags[..2].iter().find(|(_, is_given)| *is_given)
-        {
+        if let (DeviceChoice::Cpu, Some(flag)) = (&device, given.filter(|flag| *flag != "--device")) {
             return Err(Error::request(format!("{flag} has no effect with --device none")));
         }
         let wish = Wish {

@@ -58,7 +58,7 @@ impl Embed {
         if !self.force && self.output.exists() {
             return Err(Error::request(format!("{}: exists; --force replaces it", self.output.display())));
         }
-        let setup = self.devices.apply(Setup::cpu(n_threads(self.threads)))?;
+        let setup = self.devices.apply_to_tower(Setup::cpu(n_threads(self.threads)))?;
         let mut extractor = FeatureExtractor::open(self.model.as_deref(), &setup)?;
         let shape = extractor.shape;
         if self.pooled && !shape.has_class {

@@ -5,6 +5,7 @@ use super::flags::n_threads;
 use super::json;
 use super::plan::Outlook;
 use super::screen::Screen;
+use super::wrong_usage;
 use crate::engine::Setup;
 use crate::error::{Error, Result};
 use crate::measure::bytes_in_words;
@@ -48,6 +49,9 @@ const SHOWN_CHARS: usize = 60;
 
 impl Inspect {
     pub fn run(self) -> Result<ExitCode> {
+        if let (false, Some(flag)) = (self.plan, self.devices.given()) {
+            wrong_usage("inspect", format_args!("{flag} has no effect without --plan"));
+        }
         let file = Gguf::open(&self.file)?;
         if self.plan {
             return self.print_plan(&file);

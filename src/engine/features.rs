@@ -4,7 +4,7 @@
 //! behind them, as in the models' own code. Works on any file with a tower, with or without a text half.
 
 use super::loaded::open_file;
-use super::setup::{Setup, tower_only};
+use super::setup::Setup;
 use crate::error::{Error, Result};
 use crate::model::{Step, VisionEncoder};
 use crate::prompt::Pixels;
@@ -54,7 +54,6 @@ impl FeatureExtractor {
             n_positions: vision.n_positions() as usize,
             has_class: vision.cls,
         };
-        let setup = Setup { wish: tower_only(setup.wish), ..setup.clone() };
         let model = setup.load(&file, &config)?;
         let encoder = VisionEncoder::of_tower(&model)?;
         Ok(FeatureExtractor { name: config.name.clone(), image: image.clone(), shape, encoder })

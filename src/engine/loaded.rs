@@ -2,8 +2,8 @@
 
 use super::builtin;
 use super::image_cache::Shape;
-use crate::error::{Error, Result};
 use super::setup::Setup;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::prompt::Tokenizer;
 use owlet_format::{GenerationConfig, Gguf, ModelConfig, Pages, Part, PromptConfig, TextConfig};

@@ -87,11 +87,6 @@ impl Setup {
     }
 }
 
-/// The tower alone is run, or nothing but it matters.
-pub fn tower_only(wish: Wish) -> Wish {
-    Wish { layers: GpuLayers::Last(0), ..wish }
-}
-
 impl Wish {
     /// Whether it cannot come true on a CPU.
     fn needs_device(&self) -> bool {
@@ -122,4 +117,47 @@ fn no_device() -> Error {
         false => "this program was built for the CPU alone",
     };
     Error::unsupported("device", why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_device_says_so_where_there_is_none() {
+        let wish = |layers, vision| Wish { layers, vision };
+        let cases = [
+            (wish(GpuLayers::Auto, VisionDevice::Auto), false),
+            (wish(GpuLayers::Auto, VisionDevice::Cpu), false),
+            (wish(GpuLayers::Last(0), VisionDevice::Auto), false),
+            (wish(GpuLayers::Last(1), VisionDevice::Cpu), true),
+            (wish(GpuLayers::All, VisionDevice::Auto), true),
+            (wish(GpuLayers::Auto, VisionDevice::Gpu), true),
+        ];
+        for (wish, needs_device) in cases {
+            assert_eq!(wish.needs_device(), needs_device, "{wish:?}");
+        }
+        if !Device::all().is_empty() {
+            println!("not run: this machine has a device");
+            return;
+        }
+        let refused = |device, wish| {
+            let setup = Setup { device, wish, ..Setup::cpu(1) };
+            setup.backend().err().map(|error| error.to_string())
+        };
+        let why = match Device::ARE_BUILT_IN {
+            true => "device: none was found: is there a GPU, and a driver for it?",
+            false => "device: this program was built for the CPU alone",
+        };
+        for (wish, needs_device) in cases {
+            assert_eq!(
+                refused(DeviceChoice::First, wish).as_deref(),
+                needs_device.then_some(why),
+                "{wish:?}"
+            );
+            assert_eq!(refused(DeviceChoice::Cpu, wish), None);
+        }
+        let named = refused(DeviceChoice::Named("CUDA7".into()), Wish::default());
+        assert_eq!(named.as_deref(), Some(why));
+    }
 }

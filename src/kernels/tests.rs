@@ -55,6 +55,7 @@ fn products_equal_the_plain_loop() {
             // More columns than are multiplied at once.
             check(simd, kind, 768, 35, &[17, 163]);
         }
+        println!("{}: products of all types", simd.name());
         for kind in [WeightType::Q4_0, WeightType::Q5_1, WeightType::Q8_0, WeightType::F16, WeightType::F32] {
             check(simd, (kind, Against::F32), 96, 40, &[1, 3, 9]);
             if kind.class() != Class::Float {

@@ -65,11 +65,7 @@ impl Plan {
     /// # Errors
     /// What is wrong with the file; `Limit` where the context is longer than the model's; `Backend` where there is no memory even
     /// to plan.
-    pub fn new(
-        file: &Gguf,
-        config: &ModelConfig,
-        setup: &Setup,
-    ) -> Result<Plan> {
+    pub fn new(file: &Gguf, config: &ModelConfig, setup: &Setup) -> Result<Plan> {
         let (backend, Fit { placement, device_bytes }) = setup.place(file, config)?;
         // Buffers are those of the CPU; what a device takes was counted when it was asked for it.
         let model = Model::load(file, config, &Backend::cpu(setup.n_threads)?)?;
@@ -92,7 +88,8 @@ impl Plan {
             parts.iter().filter(|part| part.is_mapped == is_mapped).map(|part| part.n_bytes).sum()
         };
         let (mapped_bytes, fixed_bytes): (u64, u64) = (sum(true), sum(false));
-        let text_bytes = weights_of(file, config, |spec| spec.part == Part::Text && is_mapped(&placement, spec));
+        let text_bytes =
+            weights_of(file, config, |spec| spec.part == Part::Text && is_mapped(&placement, spec));
         let low_memory_bytes = fixed_bytes + text_bytes.max(mapped_bytes - text_bytes);
         Ok(Plan {
             n_ctx,
@@ -308,7 +305,8 @@ mod tests {
 
         let whole = Plan::new(&file, &config, &with(None, KvType::F32)).unwrap();
         assert_eq!((whole.n_ctx, whole.kv_type.as_str()), (1 << 17, "f32"));
-        let error = Plan::new(&file, &config, &with(Some((1 << 17) + 1), KvType::F16)).unwrap_err().to_string();
+        let error =
+            Plan::new(&file, &config, &with(Some((1 << 17) + 1), KvType::F16)).unwrap_err().to_string();
         assert_eq!(error, "context of the model: at most 131072, found 131073");
     }
 

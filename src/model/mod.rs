@@ -119,12 +119,7 @@ impl Model {
     }
 
     /// The network of tensors that are what `config` implies.
-    fn assemble(
-        label: &str,
-        weights: Weights,
-        config: &ModelConfig,
-        machine: Machine,
-    ) -> Result<Model> {
+    fn assemble(label: &str, weights: Weights, config: &ModelConfig, machine: Machine) -> Result<Model> {
         let Machine { backend, kernels, placement } = machine;
         let lookup = Lookup { weights: &weights, label };
         let vision = config.vision.clone().map(|c| lookup.vision(&c).map(|w| (c, w))).transpose()?;

@@ -44,7 +44,8 @@ impl Watched {
             Some(path) => (Arithmetic::Exact, path),
             None => (Arithmetic::Packed, name),
         };
-        let loaded = Loaded::open_with(Some(Path::new(path)), &Setup { arithmetic, ..Setup::cpu(n_threads) }).unwrap();
+        let loaded =
+            Loaded::open_with(Some(Path::new(path)), &Setup { arithmetic, ..Setup::cpu(n_threads) }).unwrap();
         let encoder = VisionEncoder::new(&loaded.model).unwrap();
         let decoder = Decoder::new(&loaded.model, N_CTX, 1, KvType::F32).unwrap();
         Watched { name: name.into(), loaded, encoder, decoder }

@@ -61,8 +61,7 @@ fn flags_about_devices_are_refused_where_there_can_be_none() {
     for args in cases {
         let flag = args.iter().rfind(|word| word.starts_with("--")).unwrap();
         let Ran { code, out, err } = owlet(args);
-        let expected =
-            format!("owlet: {flag}: this owlet was built without a GPU backend (docs/gpu.md)\n");
+        let expected = format!("owlet: {flag}: this owlet was built without a GPU backend (docs/gpu.md)\n");
         assert_eq!((code, out.as_str(), err), (Some(1), "", expected), "{args:?}");
     }
     let listed = owlet(&["--list-devices"]).ok();

@@ -115,6 +115,11 @@ static const ggml_tensor * misplaced(ggml_backend_sched_t sched, const ggml_cgra
         if (!ggml_backend_supports_op(backend, node)) {
             return node;
         }
+        // A view is nowhere else than what it shows.
+        if (node->view_src && !is_allocated(node) &&
+            ggml_backend_sched_get_tensor_backend(sched, node->view_src) != backend) {
+            return node;
+        }
         for (const ggml_tensor * source : node->src) {
             if (source && is_allocated(source)) {
                 const ggml_tensor * root = source->view_src ? source->view_src : source;
@@ -158,7 +163,13 @@ int owlet_sched_alloc(ggml_backend_sched_t sched, owlet_graph placed, const ggml
         // The allocator keeps its plan when the next graph has as many nodes of no larger sizes, even if they
         // live longer than those of the graph that the plan was made for. Reserving makes a new plan; buffers
         // only grow.
-        Sources sources(placed.graph);
+        if (!has_device(sched)) {
+            if (!ggml_backend_sched_reserve(sched, placed.graph)) {
+                return OWLET_NO_MEMORY;
+            }
+            return ggml_backend_sched_alloc_graph(sched, placed.graph) ? OWLET_OK : OWLET_NO_MEMORY;
+        }
+        const Sources sources(placed.graph);
         const bool has_room = ggml_backend_sched_reserve(sched, placed.graph);
         sources.restore();
         if (!has_room) {

@@ -52,8 +52,8 @@ impl Backend {
         Backend::new(n_threads, None)
     }
 
-    /// The same with `device` beside it. The device computes a graph's nodes one after another as well, but ends
-    /// no sooner than it is done.
+    /// The same with `device` beside it. What a device was given to compute it computes to the end: [`Cancel`] is
+    /// looked at before.
     ///
     /// # Errors
     /// As [`Backend::cpu`]; [`Error::Unsupported`] where the device cannot be used.

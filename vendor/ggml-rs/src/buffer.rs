@@ -146,8 +146,7 @@ impl DeviceLayout {
         }
         // SAFETY: the device is alive.
         let buffer = unsafe { Buffer::of_device(self.device, self.len) };
-        let buffer =
-            buffer.ok_or_else(|| Error::Memory { what: what.into(), bytes: self.len as u64 })?;
+        let buffer = buffer.ok_or_else(|| Error::Memory { what: what.into(), bytes: self.len as u64 })?;
         for (tensor, offset) in self.offsets {
             // SAFETY: the offsets and lengths add up to the length of the buffer.
             unsafe { buffer.place(tensor, buffer.base().wrapping_add(offset)) };

@@ -277,6 +277,9 @@ impl GraphBuilder {
 
     /// Where the tensor lies that owns its data.
     fn place_of_root(&self, root: *mut sys::ggml_tensor) -> Place {
+        if self.backend.device_backend().is_none() {
+            return Place::Cpu;
+        }
         let is_on_device = self.on_device.contains(&root)
             || self.weights.iter().any(|weights| weights.place_of(root) == Place::Device)
             || self.memories.iter().any(|memory| memory.place_of(root) == Place::Device);

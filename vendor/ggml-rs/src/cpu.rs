@@ -18,6 +18,8 @@ pub struct BuildInfo {
     pub cpu_level: &'static str,
     /// The instruction sets of that level.
     pub features: Vec<&'static str>,
+    /// What can compute beside the CPU.
+    pub backends: &'static [&'static str],
 }
 
 pub fn build_info() -> BuildInfo {
@@ -28,6 +30,7 @@ pub fn build_info() -> BuildInfo {
         ggml_source: env!("OWLET_GGML_SOURCE"),
         cpu_level: env!("OWLET_GGML_CPU"),
         features: compiled_features().collect(),
+        backends: if cfg!(feature = "cuda") { &["cuda"] } else { &[] },
     }
 }
 

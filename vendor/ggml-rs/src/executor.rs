@@ -272,7 +272,8 @@ impl PlacedBytes {
 /// The scheduler does not run `node` where the graph wants it.
 fn refusal(backend: &Backend, node: *mut sys::ggml_tensor) -> Error {
     // SAFETY: the node is one of a graph that is alive; both strings end with 0.
-    let (op, name) = unsafe { (CStr::from_ptr(sys::ggml_op_desc(node)), CStr::from_ptr(sys::ggml_get_name(node))) };
+    let (op, name) =
+        unsafe { (CStr::from_ptr(sys::ggml_op_desc(node)), CStr::from_ptr(sys::ggml_get_name(node))) };
     let device = backend.device().map_or_else(|| "cpu".into(), |device| device.name());
     Error::Unsupported(format!(
         "{device}: cannot compute {} ({}) in its place",

@@ -132,7 +132,7 @@ unsafe extern "C" {
     pub fn ggml_norm(context: *mut ggml_context, a: *mut ggml_tensor, eps: f32) -> *mut ggml_tensor;
     pub fn ggml_sum_rows(context: *mut ggml_context, a: *mut ggml_tensor) -> *mut ggml_tensor;
     pub fn ggml_rms_norm(context: *mut ggml_context, a: *mut ggml_tensor, eps: f32) -> *mut ggml_tensor;
-    pub fn ggml_mul_mat_set_prec(product: *mut ggml_tensor, precision: c_int);
+    pub fn ggml_prec_set_acc(product: *mut ggml_tensor, precision: c_int) -> bool;
     pub fn ggml_mul_mat(
         context: *mut ggml_context,
         a: *mut ggml_tensor,

@@ -33,7 +33,7 @@ impl GraphBuilder {
             unsafe {
                 let product = sys::ggml_mul_mat(context, a.raw.as_ptr(), b.raw.as_ptr());
                 // Some backends would add, and keep activations, in f16 otherwise, which a tower overflows.
-                sys::ggml_mul_mat_set_prec(product, sys::GGML_PREC_F32);
+                sys::ggml_prec_set_acc(product, sys::GGML_PREC_F32);
                 product
             }
         })

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::{matrix, ne};
 use crate::{
-    Backend, Cancel, DType, Executor, GraphBuilder, Memory, Place, Rope, RopeMode, Tensor, TensorSpec, Weights,
+    Backend, Cancel, DType, Executor, GraphBuilder, Memory, Place, Rope, RopeMode, Tensor, TensorSpec,
+    Weights,
 };
 
 struct Bench {
@@ -223,7 +224,8 @@ fn the_executor_checks_what_it_is_given() {
 #[test]
 fn weights_are_never_written() {
     let backend = Backend::cpu(1).unwrap();
-    let spec = TensorSpec { name: "w".into(), dtype: DType::F32, ne: ne(&[2, 4]), offset: 0, place: Place::Cpu };
+    let spec =
+        TensorSpec { name: "w".into(), dtype: DType::F32, ne: ne(&[2, 4]), offset: 0, place: Place::Cpu };
     let weights = Weights::new(&backend, Bytes::from(vec![0; 64]), &[spec]).unwrap();
     let w = weights.tensor("w").unwrap();
     let mut b = GraphBuilder::new(&backend, 8).unwrap();

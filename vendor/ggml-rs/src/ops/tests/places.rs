@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::misuse::panic_of;
 use super::ne;
 use crate::{
-    Arg, Backend, Cancel, CustomOp, DType, Device, Executor, GraphBuilder, Memory, Place, Tensor, TensorSpec, Tile,
-    TileShape, Weights,
+    Arg, Backend, Cancel, CustomOp, DType, Device, Executor, GraphBuilder, Memory, Place, Tensor, TensorSpec,
+    Tile, TileShape, Weights,
 };
 
 fn backend() -> Backend {
@@ -170,7 +170,10 @@ fn memory_of_a_device_is_zero_at_first_and_keeps_what_is_written() {
 #[test]
 fn a_device_says_what_it_is() {
     let device = Device::stand_in();
-    assert_eq!((device.name().as_str(), device.description().as_str()), ("stand-in", "the CPU in the place of a device"));
+    assert_eq!(
+        (device.name().as_str(), device.description().as_str()),
+        ("stand-in", "the CPU in the place of a device")
+    );
     assert!(device.memory().total >= device.memory().free && device.memory().total > 0);
     assert!(backend().device() == Some(device) && Backend::cpu(1).unwrap().device().is_none());
     assert!(Device::ARE_BUILT_IN || Device::all().is_empty());
