@@ -20,7 +20,7 @@ pub fn install() -> Result<()> {
     ctrlc::set_handler(|| match &*running() {
         Some(cancel) if !cancel.is_cancelled() => cancel.cancel(),
         None if STAYS.load(Ordering::Relaxed) => {}
-        _ => std::process::exit(INTERRUPTED.into()),
+        _ => ggml::exit_at_once(INTERRUPTED),
     })
     .map_err(|error| Error::Backend(format!("ctrl-c: {error}")))
 }

@@ -40,11 +40,12 @@ use crate::prompt::{Message, Pixels, chunks, render};
 use ggml::Cancel;
 use image_cache::{ImageCache, ImageKey};
 use sampler::Sampler;
-use scheduler::{Order, Scheduler};
+use scheduler::{Order, Orders, Scheduler};
 use session::Cell;
 use slot::Job;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// How an engine is set up.
@@ -61,12 +62,16 @@ pub struct Options {
     pub low_memory: bool,
 }
 
-/// A model at work. Requests are answered in the order in which slots become free.
+/// A model at work. Requests are answered in the order in which slots become free. Dropping it cancels them, and waits for
+/// the thread that computes: a process that ended while a device is still at work would end with an error of its driver.
 pub struct Engine {
     loaded: Loaded,
     options: Options,
     orders: Sender<Order>,
     counts: Arc<image_cache::Counts>,
+    /// Stops all that is under way.
+    stop: Cancel,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// A submitted request. Dropping it cancels the request.
@@ -76,7 +81,7 @@ pub struct Ticket {
 }
 
 impl Engine {
-    /// Starts the thread that computes. It ends when the engine is dropped and all work is done.
+    /// Starts the thread that computes.
     ///
     /// # Errors
     /// `Request` where there is no slot; `Limit` where the context is longer than the model's; `Backend` where memory or a thread is not to be had.
@@ -91,10 +96,12 @@ impl Engine {
         let counts = Arc::default();
         let cache = ImageCache::new(options.cache.clone(), loaded.embedding_shape(), Arc::clone(&counts));
         let (orders, submitted) = channel();
+        let stop = Cancel::new();
+        let submitted = Orders { submitted, stop: stop.clone() };
         let scheduler = Scheduler::new(loaded.clone(), options.clone(), cache, submitted)?;
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || scheduler.run());
-        thread.map_err(|error| Error::Backend(format!("the engine's thread: {error}")))?;
-        Ok(Engine { loaded, options, orders, counts })
+        let thread = Builder::new().name("engine".into()).spawn(move || scheduler.run());
+        let thread = thread.map_err(|error| Error::Backend(format!("the engine's thread: {error}")))?;
+        Ok(Engine { loaded, options, orders, counts, stop, thread: Some(thread) })
     }
 
     pub fn loaded(&self) -> &Loaded {
@@ -133,7 +140,7 @@ impl Engine {
             return Err(Error::request("expected a prompt, found nothing"));
         }
         let (events, received) = channel();
-        let cancel = Cancel::new();
+        let cancel = self.stop.part();
         let job = Job { request, prompt, keys, sampler, cancel: cancel.clone(), events };
         self.orders.send(Order::Answer(Box::new(job))).map_err(|_| stopped())?;
         Ok(Ticket { events: received, cancel })
@@ -154,6 +161,18 @@ impl Engine {
         let segments = render(&loaded.prompt.template, loaded.eos_id, system, messages)?;
         let chunks = chunks(&segments, &loaded.tokenizer, loaded.n_image_tokens().unwrap_or(0))?;
         session::cells(&chunks, keys)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // The thread ends when nobody can submit any more.
+        self.orders = channel().0;
+        if let Some(thread) = self.thread.take() {
+            // Who waits for a thread that panicked has been told.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -186,4 +205,53 @@ impl Drop for Ticket {
 
 fn stopped() -> Error {
     Error::internal("the engine has stopped")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Arithmetic, Model, Placement};
+    use ggml::{Backend, Device, Place};
+
+    /// In the middle of a prompt on a device, and with a ticket that outlives it.
+    #[test]
+    fn nothing_of_an_engine_outlives_it() {
+        let mut loaded = Loaded::open(None, 1).unwrap();
+        let file = open_file(None).unwrap();
+        let backend = Backend::with_device(1, Device::stand_in()).unwrap();
+        let placement = Placement::new(&loaded.config, Place::Device, loaded.text.n_layer);
+        loaded.model =
+            Model::load_placed(&file, &loaded.config, &backend, Arithmetic::Packed, placement).unwrap();
+        let n_ctx = loaded.text.n_ctx_train;
+        let options = Options {
+            n_ctx,
+            n_slots: 1,
+            kv_type: KvType::F16,
+            cache: CacheOptions::default(),
+            speculation: Speculation::Off,
+            low_memory: false,
+        };
+        let engine = Engine::start(loaded, options).unwrap();
+        let request = Request {
+            messages: vec![Message::user("7 ".repeat(n_ctx as usize / 3), [])],
+            images: vec![],
+            system: None,
+            sampling: Sampling::GREEDY,
+            max_tokens: 8,
+            stop: vec![],
+        };
+        let ticket = engine.submit(request).unwrap();
+        let first = ticket.next_event();
+        assert!(matches!(first, Event::Prefill { done, total } if done < total / 2), "{first:?}");
+        drop(engine);
+        assert!(!backend.is_shared(), "somebody still has the device");
+        let end = loop {
+            match ticket.next_event() {
+                Event::Done(outcome) => break outcome.finish_reason,
+                Event::Failed(error) => panic!("{error}"),
+                _ => {}
+            }
+        };
+        assert_eq!(end, FinishReason::Cancelled);
+    }
 }

@@ -37,6 +37,12 @@ pub enum Order {
     Loan(LoanOrder),
 }
 
+/// Where orders come from, and what stops all work on them.
+pub struct Orders {
+    pub submitted: Receiver<Order>,
+    pub stop: Cancel,
+}
+
 pub struct Scheduler {
     loaded: Loaded,
     options: Options,
@@ -50,18 +56,13 @@ pub struct Scheduler {
     queue: VecDeque<Job>,
     /// Whoever waits for a free slot to borrow.
     borrowers: VecDeque<(Wanted, Sender<Result<Lent>>)>,
-    orders: Receiver<Order>,
+    orders: Orders,
 }
 
 impl Scheduler {
     /// # Errors
     /// `Backend` where there is no memory for run states, `Limit` and `Unsupported` by what of `options` the model cannot have.
-    pub fn new(
-        loaded: Loaded,
-        options: Options,
-        cache: ImageCache,
-        orders: Receiver<Order>,
-    ) -> Result<Scheduler> {
+    pub fn new(loaded: Loaded, options: Options, cache: ImageCache, orders: Orders) -> Result<Scheduler> {
         let mut encoder = ImageEncoder::new(&loaded.model, loaded.config.vision.is_some(), cache)?;
         if options.low_memory {
             encoder = encoder.releasing(loaded.vision_pages.clone());
@@ -77,12 +78,12 @@ impl Scheduler {
     pub fn run(mut self) {
         loop {
             if self.queue.is_empty() && !self.slots.iter().any(Slot::is_busy) {
-                match self.orders.recv() {
+                match self.orders.submitted.recv() {
                     Ok(order) => self.take_in(order),
                     Err(_) => return,
                 }
             }
-            while let Ok(order) = self.orders.try_recv() {
+            while let Ok(order) = self.orders.submitted.try_recv() {
                 self.take_in(order);
             }
             self.lend();
@@ -227,7 +228,7 @@ impl Scheduler {
         // A pass that several requests share is not broken off for one of them: it ends within a token's time.
         let cancel = match pass.parts.as_slice() {
             [(at, _)] => self.slots[*at].job().map(|job| job.cancel.clone()).unwrap_or_default(),
-            _ => Cancel::new(),
+            _ => self.orders.stop.clone(),
         };
         let started = Instant::now();
         let n_needed = pass.rows.iter().map(|row| row.pos + 1).max().unwrap_or(0);

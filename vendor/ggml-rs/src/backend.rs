@@ -123,6 +123,11 @@ impl Backend {
         self.0.n_threads
     }
 
+    /// Whether weights, memory, graphs or another handle keep it, too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     pub(crate) fn is(&self, other: &Backend) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -257,6 +262,13 @@ fn try_threads(n: usize) -> std::io::Result<()> {
     result
 }
 
+/// Ends the process without taking anything down. While a thread still computes on a device this is the only way: the
+/// device's driver is closed by what else happens at an exit, and ggml ends the process with a signal of its own then.
+pub fn exit_at_once(status: u8) -> ! {
+    // SAFETY: the process ends here.
+    unsafe { sys::_exit(status.into()) }
+}
+
 pub(crate) fn install_callbacks() {
     static ONCE: Once = Once::new();
     // SAFETY: both functions live forever and do not unwind.
@@ -302,7 +314,7 @@ mod tests {
     fn backends_come_and_go() {
         for _ in 0..50 {
             let backend = Backend::cpu(3).unwrap();
-            assert!(backend.clone().is(&backend));
+            assert!(!backend.is_shared() && backend.clone().is(&backend));
             assert!(!backend.is(&Backend::cpu(1).unwrap()));
         }
     }

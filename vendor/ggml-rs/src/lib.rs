@@ -27,7 +27,7 @@ mod sys;
 mod weights;
 
 pub use arena::{Tensor, TensorInfo};
-pub use backend::Backend;
+pub use backend::{Backend, exit_at_once};
 pub use builder::{Graph, GraphBuilder};
 pub use cancel::Cancel;
 pub use cpu::{BuildInfo, build_info, check_cpu};

@@ -87,6 +87,9 @@ pub type CustomCallback = unsafe extern "C" fn(*mut ggml_tensor, c_int, c_int, *
 pub type LogCallback = unsafe extern "C" fn(c_int, *const c_char, *mut c_void);
 
 unsafe extern "C" {
+    // the C library: process
+    pub fn _exit(status: c_int) -> !;
+
     // ggml.h: process
     pub fn ggml_version() -> *const c_char;
     pub fn ggml_set_abort_callback(callback: Option<FatalCallback>) -> Option<FatalCallback>;
