@@ -1,0 +1,51 @@
+#!/bin/sh
+# On a machine with an NVIDIA GPU: builds with feature cuda, proves the placement on the card, then measures.
+#
+#     tests/gpu/run.sh [DEVICE] [OUT]
+#
+# DEVICE is a name from `owlet --list-devices`, else CUDA0; CUDAARCHS says what to compile for (docs/gpu.md). Reports of the benches
+# go to the folder OUT, else to a temporary one. A bench fills 20 GB of memory with the 19-billion-parameter model's shapes, and
+# as much of the card as there is.
+set -eu
+cd "$(dirname "$0")/../.."
+device=${1:-CUDA0} out=${2:-$(mktemp -d)}
+mkdir -p "$out"
+
+cargo build --release --locked --features cuda --bin owlet
+owlet=target/release/owlet
+$owlet --version
+$owlet --list-devices | tee "$out/devices.txt"
+grep -q "^$device " "$out/devices.txt" || { echo "$device: not among the devices" >&2; exit 1; }
+
+OWLET_TEST_DEVICE=$device cargo test --release --locked --features cuda --lib placed -- --nocapture --test-threads=1
+
+# The built-in model, whole and in parts: the CPU's answer, and an end with status 0.
+ask() {
+    $owlet run 'What colour is the circle?' -i examples/red-circle.png --temp 0 --image-cache off -q "$@"
+}
+expected=$(ask --device none)
+for where in '--gpu-layers all --vision-device gpu' '--gpu-layers 2 --vision-device cpu' '--gpu-layers 0 --vision-device gpu'; do
+    for try in 1 2 3 4 5; do
+        # shellcheck disable=SC2086
+        answer=$(ask --device "$device" $where)
+        [ "$answer" = "$expected" ] || { echo "$where, try $try: expected $expected, found $answer" >&2; exit 1; }
+    done
+    echo "$where: $answer"
+done
+
+# A process each: one that fails leaves the others their figures.
+failed=''
+bench() {
+    name=$1 types=$2 tests=$3
+    # shellcheck disable=SC2086
+    $owlet bench --shape internvl-chat-v1-1 $types --test "$tests" --device "$device" --no-limits -q \
+        > "$out/$name.md" || failed="$failed $name"
+    cat "$out/$name.md"
+}
+bench vision-f16 '--vision-type f16 --type q4_k' vision,projector
+bench vision-q8_0 '--vision-type q8_0 --type q4_k' vision
+bench prefill '--vision-type q8_0 --type q4_k' prefill256,prefill512
+bench decode '--vision-type q8_0 --type q4_k' decode
+bench decode-far '--vision-type q8_0 --type q4_k' decode2048
+echo "reports are in $out"
+[ -z "$failed" ] || { echo "failed:$failed" >&2; exit 1; }
