@@ -223,7 +223,7 @@ impl Scheduler {
         let is_single_answer = self.draft();
         let pass = Pass::gather(&self.slots, self.loaded.text.n_embd as usize);
         if pass.rows.is_empty() {
-            return;
+            return self.fail_stuck();
         }
         // A pass that several requests share is not broken off for one of them: it ends within a token's time.
         let cancel = match pass.parts.as_slice() {
@@ -254,6 +254,15 @@ impl Scheduler {
                 slot.fail(error);
             }
             self.cut_cache(*at);
+        }
+    }
+
+    /// A request that has nothing to compute and waits for no picture would wait for ever: that is our mistake, and is said.
+    fn fail_stuck(&mut self) {
+        for slot in &mut self.slots {
+            if slot.is_busy() && slot.picture_wanted().is_none() {
+                slot.fail(Error::internal("a request that has not ended has nothing left to compute"));
+            }
         }
     }
 
