@@ -9,6 +9,7 @@ import time
 import torch
 import torch.nn.functional as F
 
+import labels
 import packing
 import pictures
 import shards
@@ -21,14 +22,15 @@ class Store:
 
     def __init__(self, capacity, packs, device):
         make = lambda *shape, dtype=torch.uint8: torch.empty(capacity, *shape, dtype=dtype, device=device)
-        self.images, self.labels = make(112, 112, 3), make(64, 12)
+        self.images = make(pictures.SIDE, pictures.SIDE, 3)
+        self.labels = make(pictures.GRID ** 2, len(labels.LABELS))
         self.packs = make(packs, 4, packing.LENGTH, dtype=torch.int16) if packs else None
         self.capacity, self.n = capacity, 0
 
     def add(self, path):
-        images, labels, packs = shards.read_packed(path)
-        k = min(len(images), self.capacity - self.n)
-        for into, new in ((self.images, images), (self.labels, labels), (self.packs, packs)):
+        arrays = shards.read_packed(path)
+        k = min(len(arrays[0]), self.capacity - self.n)
+        for into, new in zip((self.images, self.labels, self.packs), arrays):
             if into is not None:
                 into[self.n:self.n + k].copy_(torch.from_numpy(new[:k]))
         if self.images.is_cuda:
@@ -37,10 +39,10 @@ class Store:
 
 
 class Resident:
-    """Batches from everything drawn so far; a quarter of each are pages that nothing is asked about."""
+    """Endless (images, labels, packed sequences) from everything drawn so far; a quarter of each batch are pages, unasked, at its end."""
 
-    def __init__(self, args, device):
-        self.folder, self.device = args.data, device
+    def __init__(self, args, device, gen):
+        self.folder, self.device, self.gen = args.data, device, gen
         self.pages = args.batch // 4
         self.asked = args.batch - self.pages
         self.stores = [Store(args.room, args.packs, device), Store(args.room // 5, 0, device)]
@@ -57,24 +59,22 @@ class Resident:
             if not new:
                 time.sleep(0.2)
 
-    def batch(self, gen):
-        """(images, labels, packed sequences of the first `asked`)"""
+    def __next__(self):
         while min(s.n for s in self.stores) == 0:
             time.sleep(0.1)
-        picked = [torch.randint(s.n, (n,), device=self.device, generator=gen) for s, n in zip(self.stores, (self.asked, self.pages))]
-        images = torch.cat([s.images[i] for s, i in zip(self.stores, picked)])
-        labels = torch.cat([s.labels[i] for s, i in zip(self.stores, picked)])
-        which = torch.randint(self.stores[0].packs.shape[1], (self.asked,), device=self.device, generator=gen)
+        picked = [torch.randint(s.n, (n,), device=self.device, generator=self.gen) for s, n in zip(self.stores, (self.asked, self.pages))]
+        images, marks = (torch.cat([getattr(s, name)[i] for s, i in zip(self.stores, picked)]) for name in ("images", "labels"))
+        which = torch.randint(self.stores[0].packs.shape[1], (self.asked,), device=self.device, generator=self.gen)
         packed = self.stores[0].packs[picked[0], which].long().unbind(1)
-        return vary(images, labels, gen), labels, packed
+        return vary(images, marks, self.gen), marks, packed
 
 
-def vary(images, labels, gen):
+def vary(images, marks, gen):
     """(b, 112, 112, 3) uint8 -> float levels: half of the pictures moved and zoomed a little, text without a colour in any colours."""
     b, device = len(images), images.device
     rand = lambda *shape: torch.rand(*shape, device=device, generator=gen)
     x = images.permute(0, 3, 1, 2).float()
-    uncoloured = (labels[..., 1] % 5 == 0).all(1)  # nothing here is red, green, blue or yellow: no answer speaks of colour
+    uncoloured = (marks[..., 1] % 5 == 0).all(1)  # nothing here is red, green, blue or yellow: no answer speaks of colour
     order = torch.where(uncoloured[:, None], rand(b, 3).argsort(1), torch.arange(3, device=device))
     x = x.gather(1, order[:, :, None, None].expand_as(x))
     x = torch.where((uncoloured & (rand(b) < 0.4))[:, None, None, None], 255 - x, x)

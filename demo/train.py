@@ -234,14 +234,14 @@ def worker(rank, args):
         part = elapsed / 60 / args.minutes
         joining = part >= args.tower
         if joining != source_joined and args.packs:
-            source_joined, source = joining, resident.Resident(args, device)
+            source_joined, source = joining, resident.Resident(args, device, gen)
         elif joining != source_joined:
             source = batches.stream(args.data, args.batch, args.seed + 1000 * step + rank, vocab if joining else None, args.batch // 4 if joining else args.batch * 3 // 4,
                                     args.keep, rank, args.workers)
             source_joined, means = joining, {}
             if rank == 0 and step:
                 save()
-        images, labels, packed = source.batch(gen) if args.packs else next(source)
+        images, labels, packed = next(source)
         x = model.normalise(batches.augment(images, gen))
         heads_only = args.begin and step < HEADS
         if step in (0, HEADS):
