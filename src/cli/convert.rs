@@ -6,7 +6,7 @@ use super::quantity::parse_bytes;
 use super::screen::{Screen, note};
 use crate::error::{Error, Result};
 use ggml::Cancel;
-use owlet_convert::{Estimate, Options, Plan, Rules, TypeChoice, Weighting};
+use owlet_convert::{Estimate, Options, Plan, Report, Rules, TypeChoice, Weighting};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -95,16 +95,27 @@ impl Convert {
         if !self.force {
             refuse_existing(&plan.files(&output)?)?;
         }
-        let cancel = Cancel::new();
-        let _interruptible = Interruptible::by(&cancel);
-        let mut bar = Bar::new(self.quiet);
-        let report = plan.run(&output, &mut bar, &cancel)?;
-        bar.clear();
-        if !self.quiet {
-            note(report.to_string().trim_end());
-        }
-        Ok(ExitCode::SUCCESS)
+        carry_out(self.quiet, |bar, cancel| plan.run(&output, bar, cancel))
     }
+}
+
+/// Does what `run` does behind a bar, until it is done or Ctrl-C, and says what was done.
+///
+/// # Errors
+/// Those of `run`.
+pub fn carry_out(
+    quiet: bool,
+    run: impl FnOnce(&mut Bar, &Cancel) -> owlet_convert::Result<Report>,
+) -> Result<ExitCode> {
+    let cancel = Cancel::new();
+    let _interruptible = Interruptible::by(&cancel);
+    let mut bar = Bar::new(quiet);
+    let report = run(&mut bar, &cancel)?;
+    bar.clear();
+    if !quiet {
+        note(report.to_string().trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// # Errors

@@ -1,13 +1,9 @@
 //! `owlet quantize`: a model file in, the same model in other types out.
 
-use super::bar::Bar;
-use super::convert::{refuse_existing, types};
-use super::interrupt::Interruptible;
+use super::convert::{carry_out, refuse_existing, types};
 use super::quantity::parse_bytes;
-use super::screen::note;
 use crate::error::Result;
 use clap::value_parser;
-use ggml::Cancel;
 use owlet_convert::{Requantize, RequantizeOptions, Rules, TypeChoice, Weighting};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,14 +70,6 @@ impl Quantize {
         if !self.force {
             refuse_existing(&requantize.files(&self.output)?)?;
         }
-        let cancel = Cancel::new();
-        let _interruptible = Interruptible::by(&cancel);
-        let mut bar = Bar::new(self.quiet);
-        let report = requantize.run(&self.output, &mut bar, &cancel)?;
-        bar.clear();
-        if !self.quiet {
-            note(report.to_string().trim_end());
-        }
-        Ok(ExitCode::SUCCESS)
+        carry_out(self.quiet, |bar, cancel| requantize.run(&self.output, bar, cancel))
     }
 }
