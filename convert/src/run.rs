@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ggml::quantize::quantize_rows;
 use ggml::{Cancel, DType};
-use owlet_format::{Gguf, Layout, Limits, Metadata, ModelConfig, Strings};
+use owlet_format::{Gguf, Layout, Limits, Metadata, ModelConfig, SelfTest, Strings};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
@@ -98,6 +98,7 @@ pub fn run(job: &dyn Job, out: &Path, progress: &mut dyn Progress, cancel: &Canc
 fn plan_files(job: &dyn Job, out: &Path, sums: &[[u8; 32]]) -> Result<(Vec<Layout>, [u8; 32])> {
     let mut metadata = Metadata::new(out.display().to_string());
     job.config(shards(job.hashed(), sums)).write(&mut metadata);
+    SelfTest::reserve(&mut metadata);
     let layouts = Layout::split(&metadata, &job.tensors(), job.split_max_bytes().unwrap_or(u64::MAX))?;
     let mut id = Sha256::default();
     id.update(env!("CARGO_PKG_VERSION").as_bytes());

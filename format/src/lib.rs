@@ -20,6 +20,6 @@ pub use importance::Importance;
 pub use lost_maps::report_lost_maps;
 pub use schema::{
     Activation, Fit, GenerationConfig, ImageConfig, ModelConfig, NormKind, Part, ProjectorConfig,
-    ProjectorKind, PromptConfig, Provenance, QkNorm, Role, Shuffle, Template, TensorSpec, TextConfig,
-    TokenKind, TokenizerConfig, VisionConfig,
+    ProjectorKind, PromptConfig, Provenance, QkNorm, Role, SELF_TEST_KEY, SelfTest, SelfTestRoom, Shuffle,
+    Template, TensorSpec, TextConfig, TokenKind, TokenizerConfig, VisionConfig,
 };

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use super::cursor::Place;
 use super::header::{self, Header};
@@ -162,6 +163,32 @@ impl Gguf {
             |(_, range): &(PathBuf, Range<usize>)| offset.index().is_some_and(|at| range.contains(&at));
         let file = self.files.iter().position(holds)?;
         Some((file, offset.minus(Size(self.files[file].1.start as u64))?.0))
+    }
+
+    /// Where in [`Gguf::bytes`], and in the first of [`Gguf::files`], the array of u8 under `key` stands.
+    pub fn array_place(&self, key: &str) -> Option<Range<usize>> {
+        let n_bytes = self.metadata().u8s(key).ok()?.len();
+        let end = Size(*self.header.value_ends.get(self.metadata().index(key)?)?).index()?;
+        Some(end.checked_sub(n_bytes)?..end)
+    }
+
+    /// Everything in front of the tensors; of the first file, where there are several.
+    pub fn header_bytes(&self) -> &[u8] {
+        let first = self.tensors().iter().map(|tensor| tensor.offset).min();
+        let end = first.and_then(|offset| Size(offset).index()).unwrap_or(self.bytes.len());
+        self.bytes.get(..end).unwrap_or(&self.bytes)
+    }
+
+    /// SHA-256 of [`Gguf::header_bytes`], as they are while the array of u8 under `key` is zero, if there is one.
+    pub fn header_digest_without(&self, key: &str) -> [u8; 32] {
+        let header = self.header_bytes();
+        let end = Size::of(header).index().unwrap_or(0);
+        let room = self.array_place(key).unwrap_or(end..end);
+        let mut sum = Sha256::new();
+        sum.update(header.get(..room.start).unwrap_or_default());
+        sum.update(vec![0; room.len()]);
+        sum.update(header.get(room.end..).unwrap_or_default());
+        sum.finalize().into()
     }
 
     /// The pages of those tensors that `wanted` names; none where this file is not mapped.

@@ -26,6 +26,8 @@ pub(super) struct Header {
     pub version: u32,
     pub alignment: u32,
     pub metadata: Metadata,
+    /// Where the value of each key ends, in the order of the keys.
+    pub value_ends: Vec<u64>,
     /// In the order of their data.
     pub tensors: Vec<TensorInfo>,
     /// Where the last tensor's data ends.
@@ -44,11 +46,11 @@ pub(super) fn parse(bytes: &[u8], label: &str, limits: Limits) -> Result<Header>
             return Err(cursor.limit(Place::Header, what, max, found));
         }
     }
-    let metadata = metadata(&mut cursor, label, n_keys)?;
+    let (metadata, value_ends) = metadata(&mut cursor, label, n_keys)?;
     let alignment = alignment(&metadata)?;
     let tensors = tensors(&mut cursor, n_tensors)?;
     let (tensors, data_end) = placed(&cursor, tensors, Size::of(bytes), Size(alignment.into()))?;
-    Ok(Header { version, alignment, metadata, tensors, data_end: data_end.0 })
+    Ok(Header { version, alignment, metadata, value_ends, tensors, data_end: data_end.0 })
 }
 
 /// Magic and version. Version 2 differs from 3 only in what it says about byte order.
@@ -69,18 +71,20 @@ fn version(cursor: &mut Cursor, label: &str) -> Result<u32> {
     Err(Error::unsupported(label, problem))
 }
 
-fn metadata(cursor: &mut Cursor, label: &str, n_keys: u64) -> Result<Metadata> {
+/// The keys, and where the value of each ends.
+fn metadata(cursor: &mut Cursor, label: &str, n_keys: u64) -> Result<(Metadata, Vec<u64>)> {
     // a key takes 13 bytes at least: its length, its value's type, and a value of one byte
     cursor.at_least(n_keys, Size(13), Place::Header)?;
-    let mut entries = Vec::new();
+    let (mut entries, mut ends) = (Vec::new(), Vec::new());
     for n in 0..n_keys {
         let key = cursor.str(Place::NthKey(n), MAX_KEY_BYTES)?;
         if key.is_empty() {
             return Err(cursor.wrong(Place::NthKey(n), "expected a name, found an empty one"));
         }
         entries.push((key.to_owned(), parse_value::value(cursor, Place::Key(key))?));
+        ends.push(cursor.position().0);
     }
-    Metadata::from_entries(label, entries)
+    Ok((Metadata::from_entries(label, entries)?, ends))
 }
 
 /// What every tensor's offset is a multiple of.

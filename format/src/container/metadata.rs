@@ -60,6 +60,11 @@ impl Metadata {
         Some(&self.entries[self.sorted[at] as usize].1)
     }
 
+    /// Which one of [`Metadata::iter`] has `key`.
+    pub(super) fn index(&self, key: &str) -> Option<usize> {
+        self.find(key).ok().map(|at| self.sorted[at] as usize)
+    }
+
     /// Keys and values, in file order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))

@@ -10,6 +10,7 @@ mod mutate;
 mod mutations;
 mod raw;
 mod schema;
+mod self_test;
 mod write;
 
 fn open(bytes: Vec<u8>) -> owlet_format::Result<owlet_format::Gguf> {

@@ -424,7 +424,7 @@ fn the_page_about_the_format_is_complete() {
         ..whole.clone()
     };
     let metadata = model::metadata(&whole);
-    for name in metadata.iter().map(|(key, _)| key).chain([CHECKSUMS_KEY]) {
+    for name in metadata.iter().map(|(key, _)| key).chain([CHECKSUMS_KEY, SELF_TEST_KEY]) {
         assert!(page.contains(&format!("\n| `{name}` | ")), "docs/format.md lacks key {name}");
     }
     for spec in whole.tensors().into_iter().chain(others.tensors()) {
