@@ -1,11 +1,14 @@
 //! `owlet verify`: whether a model file is what it should be, by itself and beside its checkpoint.
 
 use super::bar::Bar;
+use super::flags::n_threads;
 use super::interrupt::Interruptible;
 use super::json;
+use super::progress::{Progress, Unit};
 use super::screen::Screen;
+use crate::engine::Setup;
 use crate::error::Result;
-use crate::measure::bytes_in_words;
+use crate::measure::{SelfTestVerdict, Watch, bytes_in_words, check_self_test, record_self_test};
 use clap::value_parser;
 use ggml::Cancel;
 use owlet_convert::{Comparison, Deviation, NotFinite, SourceDirs, Verdict};
@@ -14,9 +17,11 @@ use std::io::stdout;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Check a model file: structure, checksums, finite numbers, and how near it is to its checkpoint
+/// Check a model file: structure, checksums, finite numbers, its self-test, and how near it is to its checkpoint
 ///
-/// Reads every byte. Exit status 0: all is as it should be; 1: something is not.
+/// Reads every byte. Where the file has a self-test recorded, the model is run as well: what it computes from a generated
+/// picture and a question is compared with what it computed when --record was given. Exit status 0: all is as it should be;
+/// 1: something is not.
 #[derive(clap::Args)]
 pub struct Verify {
     /// Model file
@@ -27,6 +32,12 @@ pub struct Verify {
     /// Directory of its vision tower, where the checkpoint only names it: what --vision-tower of `owlet convert` was
     #[arg(long, value_name = "DIR", requires = "against")]
     vision_tower: Option<PathBuf>,
+    /// Run the model and record in the file what it computes, if all else is right. The model itself stays as it is
+    #[arg(long, conflicts_with = "no_self_test")]
+    record: bool,
+    /// Do not run the model
+    #[arg(long)]
+    no_self_test: bool,
     /// Print one JSON object instead
     #[arg(long)]
     json: bool,
@@ -47,19 +58,37 @@ impl Verify {
         let cancel = Cancel::new();
         let _interruptible = Interruptible::by(&cancel);
         let mut bar = Bar::new(self.quiet);
-        let n_threads = self.threads.map(|n| n as usize);
         let vision_tower = self.vision_tower.as_deref();
         let source = self.against.as_deref().map(|dir| SourceDirs { dir, vision_tower });
-        let verdict = owlet_convert::verify(&self.file, source, n_threads, &mut bar, &cancel)?;
+        let threads = self.threads.map(|n| n as usize);
+        let verdict = owlet_convert::verify(&self.file, source, threads, &mut bar, &cancel)?;
         bar.clear();
-        let is_right = verdict.is_right();
+        let self_test = self.self_test(&verdict, &cancel)?;
+        let is_right = verdict.is_right() && self_test.as_ref().is_none_or(SelfTestVerdict::is_right);
         if self.json {
-            let shown = Json { ok: is_right, verdict: &verdict };
+            let shown = Json { ok: is_right, verdict: &verdict, self_test };
             json::write_line(&mut stdout().lock(), &shown).map_err(Screen::failed)?;
         } else {
-            Screen::new().say(&in_words(&verdict))?;
+            let last = if is_right { "all is right" } else { "not all is right" };
+            let self_test = self_test.map_or_else(String::new, |found| format!("self-test  {found}\n"));
+            Screen::new().say(&format!("{}{self_test}{last}\n", in_words(&verdict)))?;
         }
         Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Checks or records it; a model whose tensors are wrong is not run.
+    fn self_test(&self, verdict: &Verdict, cancel: &Cancel) -> Result<Option<SelfTestVerdict>> {
+        if self.no_self_test || !verdict.is_right() {
+            return Ok(None);
+        }
+        let mut progress = Progress::new(Unit::Steps, self.quiet);
+        let show = &mut |what: &str, done, of| progress.show(what, done, of);
+        let watch = &mut Watch { cancel, progress: show };
+        let setup = Setup::cpu(n_threads(self.threads));
+        if self.record {
+            record_self_test(&self.file, &setup, watch)?;
+        }
+        check_self_test(Some(&self.file), &setup, watch).map(Some)
     }
 }
 
@@ -68,6 +97,8 @@ struct Json<'a> {
     ok: bool,
     #[serde(flatten)]
     verdict: &'a Verdict,
+    /// Null where the model was not run.
+    self_test: Option<SelfTestVerdict>,
 }
 
 /// A line a check, and a line for each tensor that fails it.
@@ -106,7 +137,6 @@ fn in_words(verdict: &Verdict) -> String {
             line(format_args!("  {tensor:<width$}  {dtype:<6} {relative_rms:.6}, {bound}"));
         }
     }
-    line(format_args!("{}", if verdict.is_right() { "all is right" } else { "not all is right" }));
     out
 }
 

@@ -25,7 +25,7 @@ pub struct Loaded {
     pub vision_pages: Pages,
     /// Of the file, or of all of several.
     pub n_file_bytes: u64,
-    /// SHA-256 of the file's header, which holds the checksum of every tensor.
+    /// [`Gguf::identity`]
     pub digest: [u8; 32],
     /// SHA-256 of `digest` and of what computes: what the bits of an embedding depend on besides its picture.
     pub encoder_digest: [u8; 32],
@@ -68,7 +68,7 @@ impl Loaded {
         let model = setup.load(file, &config)?;
         let vision_pages = vision_pages(file, &config);
         let eos_id = vocabulary.eos_id;
-        let digest = header_digest(file);
+        let digest = file.identity();
         let encoder_digest = encoder_digest(&digest, &model);
         Ok(Loaded {
             config,
@@ -112,13 +112,6 @@ fn vision_pages(file: &Gguf, config: &ModelConfig) -> Pages {
     let names: HashSet<String> =
         config.tensors().into_iter().filter(|spec| of_vision(spec.part)).map(|spec| spec.name).collect();
     file.pages(|name| names.contains(name))
-}
-
-fn header_digest(file: &Gguf) -> [u8; 32] {
-    let bytes = file.bytes();
-    let header_bytes =
-        file.tensors().iter().map(|tensor| tensor.offset as usize).min().unwrap_or(bytes.len());
-    Sha256::digest(&bytes[..header_bytes.min(bytes.len())]).into()
 }
 
 /// Another program may round otherwise, or correct a mistake.

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ggml::{Backend, Cancel};
-use owlet_format::{ImageConfig, Importance, ModelConfig, PromptConfig};
-use sha2::{Digest, Sha256};
+use owlet_format::{ImageConfig, Importance, ModelConfig};
 
+use super::asker::Asker;
 use crate::engine::open_file;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Input, KvType, Model, Observe, Row, VisionEncoder};
-use crate::prompt::{Chunk, Message, Pixels, Tokenizer, chunks, render};
+use crate::prompt::Pixels;
 use crate::token::TokenId;
 
 /// Rows of the text half that are watched at once: what all of its matrices read of them is in memory together.
@@ -26,7 +26,7 @@ const N_CTX: u32 = 4096;
 pub struct Calibration {
     /// The model's name.
     pub name: String,
-    /// SHA-256 of the file's header, which holds the checksum of every tensor.
+    /// [`Gguf::identity`](owlet_format::Gguf::identity)
     pub digest: [u8; 32],
     /// How a picture is prepared, where there is a tower.
     pub image: Option<ImageConfig>,
@@ -37,9 +37,7 @@ pub struct Calibration {
 
 struct Text {
     decoder: Decoder,
-    tokenizer: Tokenizer,
-    prompt: PromptConfig,
-    eos_id: TokenId,
+    asker: Asker,
 }
 
 impl Calibration {
@@ -52,20 +50,16 @@ impl Calibration {
         let config = ModelConfig::read(&file)?;
         let model = Model::load(&file, &config, &Backend::cpu(n_threads)?)?;
         let encoder = config.vision.is_some().then(|| VisionEncoder::new(&model)).transpose()?;
-        let text = match (&config.text, &config.tokenizer, &config.prompt) {
-            (Some(text), Some(tokenizer), Some(prompt)) => Some(Text {
-                decoder: Decoder::new(&model, text.n_ctx_train.min(N_CTX), 1, KvType::F16)?,
-                eos_id: tokenizer.eos_id,
-                tokenizer: Tokenizer::new(tokenizer)?,
-                prompt: prompt.clone(),
-            }),
+        let text = match (&config.text, Asker::of(&config)?) {
+            (Some(text), Some(asker)) => {
+                let decoder = Decoder::new(&model, text.n_ctx_train.min(N_CTX), 1, KvType::F16)?;
+                Some(Text { decoder, asker })
+            }
             _ => None,
         };
-        let n_header_bytes = file.tensors().iter().map(|tensor| tensor.offset).min().unwrap_or(0) as usize;
-        let digest = Sha256::digest(&file.bytes()[..n_header_bytes]).into();
         Ok(Calibration {
             name: config.name.clone(),
-            digest,
+            digest: file.identity(),
             image: config.image.clone(),
             encoder,
             text,
@@ -96,8 +90,7 @@ impl Calibration {
             Some(pixels) => self.see(pixels, &mut sums, cancel)?,
         };
         if let (Some(text), Some(prompt)) = (&mut self.text, prompt) {
-            let n_image_tokens = self.image.as_ref().map_or(0, |image| image.n_tokens as usize);
-            let inputs = text.inputs(prompt, pixels.is_some(), n_image_tokens)?;
+            let inputs = text.asker.inputs(prompt, pixels.is_some())?;
             text.read(inputs, &embd, self.n_answer, (&mut sums, cancel))?;
         }
         for (name, Sum { squares, n_rows }) in sums.0 {
@@ -120,20 +113,6 @@ impl Calibration {
 }
 
 impl Text {
-    fn inputs(&self, prompt: &str, has_picture: bool, n_image_tokens: usize) -> Result<Vec<Input>> {
-        let messages = [Message::user(prompt, has_picture.then_some(0))];
-        let PromptConfig { template, system, .. } = &self.prompt;
-        let segments = render(template, self.eos_id, system, &messages)?;
-        let mut inputs = Vec::new();
-        for chunk in chunks(&segments, &self.tokenizer, n_image_tokens)? {
-            match chunk {
-                Chunk::Tokens(ids) => inputs.extend(ids.into_iter().map(Input::Token)),
-                Chunk::Image { n_tokens, .. } => inputs.extend((0..n_tokens).map(Input::Embd)),
-            }
-        }
-        Ok(inputs)
-    }
-
     /// Reads the prompt, and after it what the model says to it, the likeliest token each time.
     fn read(
         &mut self,
@@ -161,7 +140,7 @@ impl Text {
                 next = logits.rows().last().map(likeliest);
             }
             let has_room = inputs.len() < n_prompt + n_answer && inputs.len() < self.decoder.n_ctx() as usize;
-            let next = next.filter(|id| has_room && !self.prompt.stop_ids.contains(id));
+            let next = next.filter(|id| has_room && !self.asker.ends_with(*id));
             inputs.extend(next.map(Input::Token));
         }
         Ok(())

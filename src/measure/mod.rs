@@ -3,9 +3,11 @@
 //!
 //! A bench ([`bench`]) measures the machine's [`Limits`], then the tests on a model from a file or of random weights
 //! ([`Synthetic`], in a [`shape`] that needs no download), and yields a [`Report`]; a [`Plan`] says what a file will take of
-//! memory, by part, and [`expect`] how long it will take, from the reports that were [kept](History). A [`Calibration`] watches what every matrix is multiplied with. Knows no
+//! memory, by part, and [`expect`] how long it will take, from the reports that were [kept](History). A [`Calibration`] watches what every matrix is multiplied with; [`check_self_test`] says whether a
+//! model computes here what it computed where its file was recorded. Knows no
 //! terminal and prints nothing: doors show what comes out. Numbers that a door shows are in units that their names end with.
 
+mod asker;
 mod bench;
 mod cores;
 mod expectation;
@@ -18,6 +20,7 @@ mod photo;
 mod plan;
 mod report;
 mod runs;
+mod self_test;
 mod shapes;
 mod subject;
 mod synthetic;
@@ -35,6 +38,7 @@ pub use memory::{available, bytes_in_words};
 pub use plan::{Plan, Planned, Room, Use, room};
 pub use report::{Measured, ModelFacts, Report, Skipped};
 pub use runs::Watch;
+pub use self_test::{Difference, SelfTestVerdict, check_self_test, record_self_test};
 pub use shapes::{SHAPES, shape};
 pub use subject::Source;
 pub use synthetic::Synthetic;

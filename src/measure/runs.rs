@@ -26,7 +26,7 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn tell(&mut self, what: &str, done: u64, of: u64) -> Result<()> {
+    pub(super) fn tell(&mut self, what: &str, done: u64, of: u64) -> Result<()> {
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }

@@ -22,6 +22,7 @@ mod plan;
 mod program;
 mod quantize;
 mod run;
+mod self_test;
 mod sessions;
 mod speculation;
 mod split;
