@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use ggml::{DType, quantize};
 
 use crate::checkpoint::SourceType;
-use crate::family::Transform;
-use crate::plan::{Plan, PlannedTensor};
+use crate::job::total_source_bytes;
+use crate::outline::{Line, Outline};
 use crate::read_ahead::N_READ_AHEAD;
-use crate::rows::CHUNK_BYTES;
 
 /// Program, configuration, tables: what a run has besides its buffers.
 const BASE_BYTES: u64 = 24 << 20;
@@ -29,18 +28,19 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Quantizes some numbers as each type of `plan`, which takes a moment.
-    pub fn of(plan: &Plan) -> Estimate {
+    /// Quantizes some numbers as each type of `job`, which takes a moment.
+    pub fn of(job: &dyn Outline) -> Estimate {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let n_threads = plan.n_threads.unwrap_or(cores);
+        let n_threads = job.n_threads().unwrap_or(cores);
+        let lines = job.lines();
         let mut n_elements: BTreeMap<DType, u64> = BTreeMap::new();
-        for tensor in &plan.tensors {
-            *n_elements.entry(tensor.chosen.dtype).or_default() += tensor.spec.ne.n_elements();
+        for line in lines.iter().filter(|line| !line.is_copied) {
+            *n_elements.entry(line.to.dtype).or_default() += line.spec.ne.n_elements();
         }
         let seconds = n_elements.iter().map(|(dtype, n)| *n as f64 * seconds_per_element(*dtype));
         Estimate {
-            peak_memory_bytes: peak_memory(plan, n_threads),
-            n_source_bytes: plan.n_source_bytes(),
+            peak_memory_bytes: peak_memory(&lines, n_threads),
+            n_source_bytes: total_source_bytes(job),
             n_threads,
             quantize_seconds: seconds.sum::<f64>() / n_threads as f64,
         }
@@ -66,20 +66,12 @@ fn seconds_per_element(dtype: DType) -> f64 {
 }
 
 /// Chunks that wait, are read and are worked on, the blocks that one becomes, and a row for each thread.
-fn peak_memory(plan: &Plan, n_threads: usize) -> u64 {
-    let chunk = |tensor: &PlannedTensor| {
-        let n_per_row = tensor.spec.ne.padded()[0];
-        match tensor.source.transform {
-            // raw, as f32, resized, and as bytes of that
-            Transform::ResizeGrid { .. } => tensor.spec.ne.n_elements() * SourceType::F32.n_bytes() * 4,
-            _ => CHUNK_BYTES.max(n_per_row * tensor.source_type.n_bytes()),
-        }
-    };
-    let row = |tensor: &PlannedTensor| tensor.spec.ne.padded()[0] * SourceType::F32.n_bytes();
-    let largest = |size: &dyn Fn(&PlannedTensor) -> u64| plan.tensors.iter().map(size).max().unwrap_or(0);
+fn peak_memory(lines: &[Line], n_threads: usize) -> u64 {
+    let row = |line: &Line| line.spec.ne.padded()[0] * SourceType::F32.n_bytes();
+    let largest = |size: &dyn Fn(&Line) -> u64| lines.iter().map(size).max().unwrap_or(0);
     // f32 blocks of bf16 numbers are twice as long
     let n_chunks = N_READ_AHEAD as u64 + 2 + 2;
-    BASE_BYTES + n_chunks * largest(&chunk) + n_threads as u64 * largest(&row)
+    BASE_BYTES + n_chunks * largest(&|line| line.chunk_bytes) + n_threads as u64 * largest(&row)
 }
 
 impl fmt::Display for Estimate {

@@ -116,3 +116,8 @@ pub trait Job: Sync {
     /// Threads that quantize; every core without it.
     fn n_threads(&self) -> Option<usize>;
 }
+
+/// What all tensors are made of: bytes of the source.
+pub fn total_source_bytes(job: &dyn Job) -> u64 {
+    (0..job.tensors().len()).map(|index| job.n_source_bytes(index)).sum()
+}

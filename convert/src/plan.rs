@@ -17,6 +17,7 @@ use crate::fold::{Fold, fold_outliers};
 use crate::hf::ConfigFiles;
 use crate::mixture::{Size, TypeChoice};
 use crate::origin::Origin;
+use crate::outline::{Line, Outline, write_fallbacks, write_table};
 use crate::recipe::{Chosen, Recipe};
 use crate::rules::Rules;
 use crate::weighting::{Weighted, Weighting};
@@ -133,7 +134,9 @@ impl Plan {
         refuse_surplus(&checkpoint, &tensors, &reading.skipped)?;
         fold_outliers(&checkpoint, &mut tensors)?;
         let importance = match &options.importance {
-            Some(weighting) => weighting.of(tensors.iter().map(|t| (&t.spec, t.chosen.dtype)))?,
+            Some(weighting) => {
+                weighting.of(tensors.iter().map(|t| (&t.spec, t.chosen.dtype)))?
+            }
             None => Weighted::default(),
         };
         let provenance = &mut reading.config.provenance;
@@ -151,29 +154,6 @@ impl Plan {
             n_threads: options.n_threads,
         })
     }
-
-    /// Bytes that will be read.
-    pub fn n_source_bytes(&self) -> u64 {
-        self.tensors.iter().map(|t| self.checkpoint.tensors[&t.source.name].n_bytes()).sum()
-    }
-
-    /// Count, elements and bytes of a part's tensors.
-    pub fn part_size(&self, part: Part) -> PartSize {
-        let mut size = PartSize::default();
-        for tensor in self.tensors.iter().filter(|t| t.spec.part == part) {
-            size.n_tensors += 1;
-            size.n_elements += tensor.spec.ne.n_elements();
-            size.n_bytes += tensor.n_bytes;
-        }
-        size
-    }
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct PartSize {
-    pub n_tensors: usize,
-    pub n_elements: u64,
-    pub n_bytes: u64,
 }
 
 fn plan_tensor(
@@ -238,28 +218,14 @@ impl fmt::Display for Plan {
         let files = if n_files == 1 { "file" } else { "files" };
         writeln!(f, "{}: {} from {n_files} {format} {files}", self.config.name, self.config.family)?;
         writeln!(f)?;
-        let width = self.tensors.iter().map(|t| t.spec.name.len()).max().unwrap_or(0);
-        for tensor in &self.tensors {
-            tensor.write_row(f, width)?;
-        }
-        writeln!(f)?;
-        for part in self.config.parts() {
-            let choice = self.recipe.of(part);
-            writeln!(f, "{:<10} {} as {choice}", part.word(), self.part_size(part))?;
-        }
-        let mut total = PartSize::default();
-        for size in self.config.parts().map(|part| self.part_size(part)) {
-            total.n_tensors += size.n_tensors;
-            total.n_elements += size.n_elements;
-            total.n_bytes += size.n_bytes;
-        }
-        writeln!(f, "{:<10} {total}", "total")?;
-        self.write_remarks(f)
+        let lines = self.lines();
+        write_table(f, &lines, &|part| self.recipe.of(part).to_string())?;
+        self.write_remarks(f, &lines)
     }
 }
 
 impl Plan {
-    fn write_remarks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_remarks(&self, f: &mut fmt::Formatter<'_>, lines: &[Line]) -> fmt::Result {
         let provenance = &self.config.provenance;
         for line in provenance.recipe.iter().skip(Part::ALL.len()) {
             writeln!(f, "{line}")?;
@@ -270,57 +236,10 @@ impl Plan {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        let mut fallbacks: Vec<(String, usize)> = Vec::new();
-        for tensor in &self.tensors {
-            let Some(wanted) = tensor.chosen.instead_of else { continue };
-            let n_per_row = tensor.spec.ne.padded()[0];
-            let line = format!(
-                "{} instead of {wanted}, whose blocks don't divide rows of {n_per_row}",
-                tensor.chosen.dtype
-            );
-            match fallbacks.iter_mut().find(|(known, _)| *known == line) {
-                Some((_, n)) => *n += 1,
-                None => fallbacks.push((line, 1)),
-            }
-        }
-        for (line, n) in fallbacks {
-            writeln!(f, "fallback: {n} tensors as {line}")?;
-        }
+        write_fallbacks(f, lines)?;
         for group in &self.skipped {
             writeln!(f, "skipped, {}: {}", group.reason, group.names.join(", "))?;
         }
         Ok(())
-    }
-}
-
-impl PlannedTensor {
-    fn write_row(&self, f: &mut fmt::Formatter<'_>, width: usize) -> fmt::Result {
-        let ne = self.spec.ne.to_string();
-        let (from, to) = (self.source_type.to_string(), self.chosen.dtype);
-        write!(f, "{:<width$}  {ne:<18}  {from:>4} -> {to:<4} {:>12}", self.spec.name, self.n_bytes)?;
-        match self.source.transform {
-            Transform::None => {}
-            Transform::PairRows { .. } => write!(f, "  rows paired")?,
-            Transform::ResizeGrid { from, to } => write!(f, "  grid {from} to {to}")?,
-        }
-        if let Some(fold) = &self.fold {
-            let n = fold.n_channels;
-            write!(f, "  {n} {} folded", if n == 1 { "channel" } else { "channels" })?;
-        }
-        if let Some(wanted) = self.chosen.instead_of {
-            write!(f, "  instead of {wanted}")?;
-        }
-        writeln!(f)
-    }
-}
-
-impl fmt::Display for PartSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = self.n_bytes as f64 * 8.0 / (self.n_elements.max(1) as f64);
-        write!(
-            f,
-            "{:>4} tensors {:>12} weights {:>12} bytes, {bits:.2} bits a weight",
-            self.n_tensors, self.n_elements, self.n_bytes
-        )
     }
 }

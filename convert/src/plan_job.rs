@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use ggml::Cancel;
 use owlet_format::{ModelConfig, Strings, TensorPlan};
 
-use crate::checkpoint::Sha256;
 use crate::checkpoint::file::SourceFile;
+use crate::checkpoint::{Sha256, SourceType};
 use crate::error::Result;
+use crate::family::Transform;
 use crate::job::{Chunk, Job};
-use crate::plan::Plan;
+use crate::outline::{Line, Outline};
+use crate::plan::{Plan, PlannedTensor};
 use crate::report::Report;
-use crate::rows::read_chunks;
-use crate::run::{Progress, files_of, run};
+use crate::rows::{CHUNK_BYTES, read_chunks};
+use crate::run::{Progress, files_of, report};
 
 impl Plan {
     /// Writes the file. Nothing but a whole file ever stands under `out`, and what stood there before stays until
@@ -23,9 +25,7 @@ impl Plan {
     /// [`Error::Cancelled`](crate::Error::Cancelled). What was done stays beside `out` as `OUT.part` where another run
     /// of the same plan could succeed, and goes otherwise.
     pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
-        let done = run(self, out, progress, cancel)?;
-        let parts = self.config.parts().map(|part| (part, self.part_size(part))).collect();
-        Ok(Report { parts, done })
+        report(self, out, progress, cancel)
     }
 
     /// The files that [`run`](Plan::run) would write for `out`: itself, or several beside it.
@@ -113,5 +113,42 @@ impl Job for Plan {
 
     fn n_threads(&self) -> Option<usize> {
         self.n_threads
+    }
+}
+
+impl Outline for Plan {
+    fn lines(&self) -> Vec<Line> {
+        let line = |tensor: &PlannedTensor| Line {
+            spec: tensor.spec.clone(),
+            from: tensor.source_type.to_string(),
+            to: tensor.chosen,
+            n_bytes: tensor.n_bytes,
+            remarks: remarks(tensor),
+            is_copied: false,
+            chunk_bytes: chunk_bytes(tensor),
+        };
+        self.tensors.iter().map(line).collect()
+    }
+}
+
+/// What is done to it besides.
+fn remarks(tensor: &PlannedTensor) -> Vec<String> {
+    let transform = match tensor.source.transform {
+        Transform::None => None,
+        Transform::PairRows { .. } => Some("rows paired".to_string()),
+        Transform::ResizeGrid { from, to } => Some(format!("grid {from} to {to}")),
+    };
+    let fold = tensor.fold.as_ref().map(|fold| {
+        let n = fold.n_channels;
+        format!("{n} {} folded", if n == 1 { "channel" } else { "channels" })
+    });
+    transform.into_iter().chain(fold).collect()
+}
+
+fn chunk_bytes(tensor: &PlannedTensor) -> u64 {
+    match tensor.source.transform {
+        // raw, as f32, resized, and as bytes of that
+        Transform::ResizeGrid { .. } => tensor.spec.ne.n_elements() * SourceType::F32.n_bytes() * 4,
+        _ => CHUNK_BYTES.max(tensor.spec.ne.padded()[0] * tensor.source_type.n_bytes()),
     }
 }

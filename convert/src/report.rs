@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use owlet_format::Part;
 
-use crate::plan::PartSize;
+use crate::outline::PartSize;
 use crate::run::Done;
 
 /// Where the time went. Reading goes on while the others work, so only waiting for it counts.

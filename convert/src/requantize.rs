@@ -3,6 +3,7 @@
 //! Blocks whose type stays are copied. What is quantized already is not quantized again unless that is asked for,
 //! since each time loses more.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ggml::Cancel;
@@ -14,12 +15,12 @@ use crate::checkpoint::{Sha256, SourceType};
 use crate::error::{Error, Result};
 use crate::job::{self, Chunk, Job};
 use crate::mixture::TypeChoice;
-use crate::plan::PartSize;
-use crate::recipe::Recipe;
+use crate::outline::{Line, Outline, write_fallbacks, write_table};
+use crate::recipe::{Chosen, Recipe};
 use crate::report::Report;
 use crate::rows::CHUNK_BYTES;
 use crate::rules::Rules;
-use crate::run::{Progress, files_of, run};
+use crate::run::{Progress, files_of, report};
 use crate::weighting::{Weighted, Weighting};
 
 /// What the caller chooses. A part without a type, and no rule about it, stays as it is.
@@ -49,6 +50,9 @@ pub struct Requantize {
     /// What they become.
     plan: Vec<TensorPlan>,
     importance: Weighted,
+    /// The type asked for each part that does not stay.
+    types: Vec<(Part, TypeChoice)>,
+    rules: Rules,
     split_max_bytes: Option<u64>,
     n_threads: Option<usize>,
 }
@@ -58,6 +62,7 @@ pub struct Requantize {
 struct Stored {
     spec: TensorSpec,
     info: TensorInfo,
+    chosen: Chosen,
     /// The SHA-256 that the source states.
     sum: [u8; 32],
     /// Which of the source's files has it, and at which byte.
@@ -92,10 +97,11 @@ impl Requantize {
             // the check above has found every one of them
             let Some(at) = at else { continue };
             let info = file.tensors()[at].clone();
-            let dtype = match options.of(spec.part).is_some() || options.rules.dtype(&spec.name).is_some() {
-                true if Recipe::has_choice(&spec) => recipe.choose(&spec, SourceType::F32, &config).dtype,
-                _ => info.dtype,
+            let chosen = match options.of(spec.part).is_some() || options.rules.dtype(&spec.name).is_some() {
+                true if Recipe::has_choice(&spec) => recipe.choose(&spec, SourceType::F32, &config),
+                _ => Chosen { dtype: info.dtype, instead_of: None },
             };
+            let dtype = chosen.dtype;
             if dtype != info.dtype && info.dtype.is_quantized() && !options.allow_requantize {
                 let what = format!(
                     "{} already: quantizing it once more, to {dtype}, adds to what was lost; --allow-requantize does so",
@@ -106,7 +112,7 @@ impl Requantize {
             plan.push(TensorPlan { name: spec.name.clone(), dtype, shape: spec.ne });
             // the file was opened from a path
             let (file, start) = file.place(&info).unwrap_or_default();
-            tensors.push(Stored { spec, info, sum: sums[at], file, start });
+            tensors.push(Stored { spec, info, chosen, sum: sums[at], file, start });
         }
         let importance = match &options.importance {
             Some(weighting) => {
@@ -125,6 +131,8 @@ impl Requantize {
             tensors,
             plan,
             importance,
+            rules: options.rules.clone(),
+            types: Part::ALL.iter().filter_map(|part| Some((*part, options.of(*part)?))).collect(),
             split_max_bytes: options.split_max_bytes,
             n_threads: options.n_threads,
         })
@@ -135,9 +143,7 @@ impl Requantize {
     /// # Errors
     /// As there; and where a tensor's bytes are not those that the file was written with.
     pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
-        let done = run(self, out, progress, cancel)?;
-        let parts = self.config.parts().map(|part| (part, self.part_size(part))).collect();
-        Ok(Report { parts, done })
+        report(self, out, progress, cancel)
     }
 
     /// As [`Plan::files`](crate::Plan::files).
@@ -146,17 +152,6 @@ impl Requantize {
     /// As there.
     pub fn files(&self, out: &Path) -> Result<Vec<PathBuf>> {
         files_of(self, out)
-    }
-
-    fn part_size(&self, part: Part) -> PartSize {
-        let mut size = PartSize::default();
-        let pairs = self.tensors.iter().zip(&self.plan);
-        for (Stored { spec, .. }, plan) in pairs.filter(|(stored, _)| stored.spec.part == part) {
-            size.n_tensors += 1;
-            size.n_elements += spec.ne.n_elements();
-            size.n_bytes += spec.ne.n_bytes(plan.dtype).unwrap_or(0);
-        }
-        size
     }
 }
 
@@ -270,5 +265,47 @@ impl Job for Requantize {
 
     fn n_threads(&self) -> Option<usize> {
         self.n_threads
+    }
+}
+
+impl Outline for Requantize {
+    fn lines(&self) -> Vec<Line> {
+        let line = |stored: &Stored| {
+            let Stored { spec, info, chosen, .. } = stored;
+            let is_copied = chosen.dtype == info.dtype;
+            let row_bytes = info.n_bytes / info.shape.n_rows();
+            Line {
+                spec: spec.clone(),
+                from: info.dtype.to_string(),
+                to: *chosen,
+                // the plan was made of types that hold its rows
+                n_bytes: spec.ne.n_bytes(chosen.dtype).unwrap_or(0),
+                remarks: is_copied.then(|| "copied".to_string()).into_iter().collect(),
+                is_copied,
+                chunk_bytes: CHUNK_BYTES.max(row_bytes),
+            }
+        };
+        self.tensors.iter().map(line).collect()
+    }
+}
+
+/// What `--dry-run` prints.
+impl fmt::Display for Requantize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n_files = self.sources.len();
+        let files = if n_files == 1 { "file" } else { "files" };
+        writeln!(f, "{}: {} from {n_files} {files} of a model", self.config.name, self.config.family)?;
+        writeln!(f)?;
+        let lines = self.lines();
+        let choice = |part| self.types.iter().find(|(of, _)| *of == part).map(|(_, choice)| choice);
+        let in_words = |part| choice(part).map_or("it is".to_string(), ToString::to_string);
+        write_table(f, &lines, &in_words)?;
+        for line in self.rules.lines().chain(self.importance.line.clone()) {
+            writeln!(f, "{line}")?;
+        }
+        if let Some(note) = &self.importance.note {
+            writeln!(f, "note: {note}")?;
+        }
+        write_fallbacks(f, &lines)
     }
 }

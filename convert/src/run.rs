@@ -13,10 +13,11 @@ use rayon::prelude::*;
 use crate::checkpoint::file::SourceFile;
 use crate::checkpoint::{Sha256, hex};
 use crate::error::{Error, Result};
-use crate::job::{Chunk, Job, Stored};
+use crate::job::{Chunk, Job, Stored, total_source_bytes};
+use crate::outline::{Outline, part_sizes};
 use crate::part::{Part, Subject, targets};
 use crate::read_ahead::read_ahead;
-use crate::report::{Spent, peak_memory_bytes};
+use crate::report::{Report, Spent, peak_memory_bytes};
 
 /// Elements that one task converts at least, so that short rows don't drown in bookkeeping.
 const TASK_ELEMENTS: usize = 1 << 14;
@@ -64,7 +65,7 @@ pub struct Done {
 /// # Errors
 /// Where the source can't be read or holds a number that is not finite, where `out` can't be written, and
 /// [`Error::Cancelled`]. What was done stays beside `out` for another run where that could succeed, and goes otherwise.
-pub fn run(job: &dyn Job, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Done> {
+fn run(job: &dyn Job, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Done> {
     let started = Instant::now();
     let sums = vec![[0; 32]; job.hashed().len()];
     let (layouts, id) = plan_files(job, out, &sums)?;
@@ -72,7 +73,7 @@ pub fn run(job: &dyn Job, out: &Path, progress: &mut dyn Progress, cancel: &Canc
     let subject = Subject { id, n_tensors: tensors.len(), n_hashes: sums.len() };
     let part = Part::open(out, layouts, job.order(), subject, &mut |line| progress.note(line))?;
     let mut run = Run { job, part, tensors, spent: Spent::default(), n_resumed: 0, n_read: job.n_read() };
-    let total = (0..run.tensors.len()).map(|index| job.n_source_bytes(index)).sum();
+    let total = total_source_bytes(job);
     progress.start(total);
     match run.work(total, out, progress, cancel) {
         Ok(n_bytes) => {
@@ -92,6 +93,15 @@ pub fn run(job: &dyn Job, out: &Path, progress: &mut dyn Progress, cancel: &Canc
         }
         Err(error) => Err(run.stop(error, progress)),
     }
+}
+
+/// As [`run`]; what it did, and what it made of each part.
+///
+/// # Errors
+/// As there.
+pub fn report(job: &dyn Outline, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
+    let done = run(job, out, progress, cancel)?;
+    Ok(Report { parts: part_sizes(&job.lines()), done })
 }
 
 /// The files with `sums` in the first one's header, and what tells this job from others.

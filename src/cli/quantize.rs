@@ -2,9 +2,10 @@
 
 use super::convert::{carry_out, refuse_existing, types};
 use super::quantity::parse_bytes;
+use super::screen::Screen;
 use crate::error::Result;
 use clap::value_parser;
-use owlet_convert::{Requantize, RequantizeOptions, Rules, TypeChoice, Weighting};
+use owlet_convert::{Estimate, Requantize, RequantizeOptions, Rules, TypeChoice, Weighting};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,7 +18,8 @@ pub struct Quantize {
     /// Model file to read, best one of f32, f16 or bf16
     input: PathBuf,
     /// Model file to write
-    output: PathBuf,
+    #[arg(required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
     /// Type of the text half
     #[arg(long = "type", value_name = "TYPE", long_help = types(), required_unless_present_any = ["vision_type", "projector_type", "recipe"])]
     text: Option<TypeChoice>,
@@ -39,6 +41,9 @@ pub struct Quantize {
     /// Quantize again what is quantized already
     #[arg(long)]
     allow_requantize: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Replace the output file if there is one
     #[arg(long)]
     force: bool,
@@ -62,14 +67,19 @@ impl Quantize {
             split_max_bytes: self.split_max_size,
             n_threads: self.threads.map(|n| n as usize),
         };
-        owlet_convert::tidy(&self.output);
+        let Some(output) = self.output.filter(|_| !self.dry_run) else {
+            let requantize = Requantize::from_file(&self.input, &options)?;
+            Screen::new().say(&format!("{requantize}{}", Estimate::of(&requantize)))?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        owlet_convert::tidy(&output);
         if !self.force {
-            refuse_existing(std::slice::from_ref(&self.output))?;
+            refuse_existing(std::slice::from_ref(&output))?;
         }
         let requantize = Requantize::from_file(&self.input, &options)?;
         if !self.force {
-            refuse_existing(&requantize.files(&self.output)?)?;
+            refuse_existing(&requantize.files(&output)?)?;
         }
-        carry_out(self.quiet, |bar, cancel| requantize.run(&self.output, bar, cancel))
+        carry_out(self.quiet, |bar, cancel| requantize.run(&output, bar, cancel))
     }
 }

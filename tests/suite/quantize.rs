@@ -82,6 +82,68 @@ fn what_is_quantized_stays_unless_somebody_insists() {
     }
 }
 
+/// What it says of types and bytes is what a run makes, and nothing is written.
+#[test]
+fn a_dry_run_says_what_would_be_made() {
+    let tiny = Tiny::new();
+    let source = converted(&tiny, &all_as("bf16"));
+    let out = source.with_extension("out");
+    let recipe = source.with_file_name("recipe");
+    fs::write(&recipe, "blk.1.attn_v = q8_0\n").unwrap();
+    let words = [
+        "quantize",
+        text(&source),
+        "--type",
+        "q4_k_m",
+        "--projector-type",
+        "q4_k",
+        "--recipe",
+        text(&recipe),
+    ];
+    let shown = owlet(&[&words[..], &["--dry-run"]].concat()).ok();
+    assert_eq!(names_beside(&out), ["recipe", "tiny-chat", "tiny-chat.gguf"]);
+    owlet(&[&words[..2], &[text(&out), "-q"], &words[2..]].concat()).ok();
+    assert_eq!(
+        owlet(&[&words[..2], &[text(&out), "--dry-run"], &words[2..]].concat()).ok().lines().count(),
+        shown.lines().count()
+    );
+
+    let (old, new) = (Gguf::open(&source).unwrap(), Gguf::open(&out).unwrap());
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[0], "tiny-chat: internvl-chat-v1-1 from 1 file of a model");
+    let mut totals = std::collections::BTreeMap::new();
+    for (line, (before, after)) in lines[2..].iter().zip(old.tensors().iter().zip(new.tensors())) {
+        let found: Vec<&str> = line.split_whitespace().collect();
+        let at = found.iter().position(|word| *word == "->").unwrap();
+        let n_bytes = after.n_bytes.to_string();
+        let expected = [before.dtype.name(), "->", after.dtype.name(), &n_bytes];
+        assert_eq!((found[0], &found[at - 1..at + 3]), (after.name.as_str(), &expected[..]), "{line}");
+        assert_eq!(line.ends_with("  copied"), before.dtype == after.dtype, "{line}");
+        let part = match after.name.split('.').next().unwrap() {
+            "v" => "vision",
+            "mm" => "projector",
+            _ => "text",
+        };
+        *totals.entry(part).or_insert(0) += after.n_bytes;
+    }
+    let rest = &lines[2 + new.tensors().len()..];
+    let all: u64 = totals.values().sum();
+    for (line, part, choice, n_bytes) in [
+        (rest[1], "vision", " as it is", totals["vision"]),
+        (rest[2], "projector", " as q4_k", totals["projector"]),
+        (rest[3], "text", " as q4_k_m", totals["text"]),
+        (rest[4], "total", " bits a weight", all),
+    ] {
+        let is_right = line.starts_with(part) && line.ends_with(choice);
+        assert!(is_right && line.contains(&format!(" {n_bytes} bytes, ")), "{line}");
+    }
+    assert_eq!(rest[5], "rule blk.1.attn_v = q8_0");
+    let (memory, time) = (rest[rest.len() - 2], rest[rest.len() - 1]);
+    assert!(memory.starts_with("memory     at most about ") && memory.ends_with(" MiB"), "{memory}");
+    assert!(time.starts_with("time       about ") && time.ends_with(" MB"), "{time}");
+    assert_eq!(owlet(&["quantize", text(&source), "--type", "q8_0"]).code, Some(2), "no output");
+}
+
 #[test]
 fn what_is_wrong_is_one_line() {
     let tiny = Tiny::new();

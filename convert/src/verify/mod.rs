@@ -15,6 +15,7 @@ use owlet_format::{Gguf, ModelConfig};
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::job::total_source_bytes;
 use crate::run::Progress;
 
 /// What was found in a file.
@@ -108,7 +109,7 @@ pub fn verify(
     config.check(&file)?;
     let pool = crate::run::pool(n_threads)?;
     let plan = source.map(|source| against::plan(&source, &config, &file, n_threads)).transpose()?;
-    let n_source_bytes = plan.as_ref().map_or(0, |plan| plan.n_source_bytes());
+    let n_source_bytes = plan.as_ref().map_or(0, |plan| total_source_bytes(plan));
     progress.start(file.tensors().iter().map(|tensor| tensor.n_bytes).sum::<u64>() + n_source_bytes);
     let (damaged, not_finite) = contents::check(&file, &pool, progress, cancel)?;
     let against = plan.map(|plan| against::compare(&plan, &config, &file, progress, cancel)).transpose()?;
