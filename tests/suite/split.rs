@@ -192,6 +192,53 @@ fn an_interrupted_run_goes_on_in_the_middle_of_its_files() {
     let _ = &both.tiny;
 }
 
+/// What a run left that was to write other files is gone when another one begins; what is somebody else's is not.
+#[test]
+fn parts_of_another_number_of_files_do_not_stay_behind() {
+    let both = Both::new();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("split.gguf");
+    let others = ["split-00001-of-00003.gguf", "other-00001-of-00003.gguf.part", "split-1-of-3.gguf.part"];
+    others.iter().for_each(|name| fs::write(dir.path().join(name), "no part of it").unwrap());
+    // of another target that is called like one of several
+    let twin = ["split-00009-of-00009.gguf.part", "split-00009-of-00009.gguf.part.journal"];
+    twin.iter().for_each(|name| fs::write(dir.path().join(name), "another's").unwrap());
+    let interrupted = |max: Option<u64>| {
+        struct Stop<'a>(&'a Cancel, usize, Vec<String>);
+        impl owlet_convert::Progress for Stop<'_> {
+            fn start(&mut self, _: u64) {}
+            fn advance(&mut self, _: &str, _: u64) {
+                self.1 += 1;
+                if self.1 == 40 {
+                    self.0.cancel();
+                }
+            }
+            fn note(&mut self, line: &str) {
+                self.2.push(line.into());
+            }
+        }
+        let plan = Plan::from_dir(&both.dir, &Options { split_max_bytes: max, ..all_as("bf16") }).unwrap();
+        let cancel = Cancel::new();
+        let mut stop = Stop(&cancel, 0, Vec::new());
+        plan.run(&out, &mut stop, &cancel).unwrap_err();
+        let is_part = |name: &String| name.ends_with(".part") && name.starts_with("split-0000");
+        let names: Vec<String> =
+            names_beside(&out).into_iter().filter(|name| !twin.contains(&name.as_str())).collect();
+        (names.iter().filter(|name| is_part(name)).count(), names.contains(&"split.gguf.part".into()), stop.2)
+    };
+    assert!(matches!(interrupted(Some(MAX)), (8, false, _)));
+    let (n_parts, has_whole, notes) = interrupted(Some(3 * MAX));
+    assert!((2..8).contains(&n_parts) && !has_whole, "{n_parts}");
+    let note = "split-00001-of-00008.gguf.part: part of other files than these will be: removed, with all others of its kind";
+    assert!(notes.iter().any(|line| line.ends_with(note)), "{notes:?}");
+    assert!(matches!(interrupted(None), (0, true, _)));
+    assert!(matches!(interrupted(Some(MAX)), (8, false, _)));
+    for name in others.iter().chain(&twin) {
+        assert!(dir.path().join(name).exists(), "{name}");
+    }
+    let _ = &both.tiny;
+}
+
 #[test]
 fn the_door_is_careful() {
     let both = Both::new();

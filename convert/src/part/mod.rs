@@ -71,7 +71,8 @@ impl Part {
         let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
         let left: Vec<PathBuf> = names.iter().map(|(_, path)| path.clone()).filter(is_there).collect();
         let first = names[0].1.display();
-        if let Some(path) = left.first().filter(|_| fs::symlink_metadata(&journal_path).is_err()) {
+        let has_journal = fs::symlink_metadata(&journal_path).is_ok();
+        if let Some(path) = left.first().filter(|_| !has_journal) {
             let what = "stands in the way, and nothing can go on with it without its journal: remove it";
             return Err(Error::Request(format!("{}: {what}", path.display())));
         }
@@ -96,7 +97,13 @@ impl Part {
         if let Some(reason) = reason {
             note(&format!("{first}: {reason}: beginning anew"));
         }
-        for path in &left {
+        // those of an earlier run that was to write more files, or fewer, or one
+        let strays = if has_journal { strays(&target, &names) } else { Vec::new() };
+        if let Some(stray) = strays.first() {
+            let what = "part of other files than these will be: removed, with all others of its kind";
+            note(&format!("{}: {what}", stray.display()));
+        }
+        for path in left.iter().chain(&strays) {
             fs::remove_file(path).map_err(|error| Error::doing(path, "cannot remove", error))?;
         }
         journal.clear()?;
@@ -241,6 +248,37 @@ fn names(target: &Path, n_files: usize) -> Vec<(PathBuf, PathBuf)> {
     let count = n_files as u16;
     let name = |no| if count == 1 { target.to_path_buf() } else { split_path(target, no, count) };
     (0..count).map(name).map(|name| (name.clone(), beside(&name, ".part"))).collect()
+}
+
+/// Part files of `target` that are none of `names`.
+fn strays(target: &Path, names: &[(PathBuf, PathBuf)]) -> Vec<PathBuf> {
+    let directory = target.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let entries = fs::read_dir(directory.unwrap_or(Path::new(".")));
+    let paths = entries.into_iter().flatten().flatten().map(|entry| target.with_file_name(entry.file_name()));
+    let is_stray = |path: &PathBuf| {
+        let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+        // a journal beside it: it is another target's
+        let is_own = *path == beside(target, ".part") || !beside(path, ".journal").exists();
+        is_file && is_own && is_part_of(target, path) && names.iter().all(|(_, name)| name != path)
+    };
+    let mut strays: Vec<PathBuf> = paths.filter(is_stray).collect();
+    strays.sort();
+    strays
+}
+
+/// Whether `path` is named as a part file of `target`, as the only one or as one of any number.
+fn is_part_of(target: &Path, path: &Path) -> bool {
+    if *path == beside(target, ".part") {
+        return true;
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // `…-00002-of-00005.gguf.part`
+    let numbers = name.strip_suffix(".gguf.part").and_then(|name| {
+        let (rest, count) = name.rsplit_once("-of-")?;
+        let (_, no) = rest.rsplit_once('-')?;
+        Some((no.parse::<u16>().ok()?, count.parse::<u16>().ok()?))
+    });
+    numbers.is_some_and(|(no, count)| no > 0 && *path == beside(&split_path(target, no - 1, count), ".part"))
 }
 
 /// The files that `target` will be, where there are `n_files` of them.
