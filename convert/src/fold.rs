@@ -70,6 +70,17 @@ pub fn fold_outliers(checkpoint: &Checkpoint, tensors: &mut [PlannedTensor]) -> 
     Ok(())
 }
 
+/// How the line of provenance begins that says what was folded.
+pub const LINE: &str = "folded = ";
+
+/// What provenance says of it: `folded = 18 channels of 6 norms`; none without outliers.
+pub fn line(tensors: &[PlannedTensor]) -> Option<String> {
+    let norms = tensors.iter().filter(|tensor| norm_of(&tensor.spec.name).is_some());
+    let folds: Vec<_> = norms.filter_map(|norm| norm.fold.as_ref()).collect();
+    let n_channels: usize = folds.iter().map(|fold| fold.n_channels).sum();
+    (n_channels > 0).then(|| format!("{LINE}{n_channels} channels of {} norms", folds.len()))
+}
+
 /// Where a norm's weight of this name stands, its name there, and its readers.
 fn norm_of(name: &str) -> Option<(&str, &str, &'static [&'static str])> {
     let whole = name.strip_suffix(".weight")?;

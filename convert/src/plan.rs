@@ -13,7 +13,7 @@ use owlet_format::{ModelConfig, Part, Provenance, Strings, TensorSpec};
 use crate::checkpoint::{Checkpoint, SourceType, WeightFormat, shape_text};
 use crate::error::{Error, Result};
 use crate::family::{self, Skipped, Source, Transform};
-use crate::fold::{Fold, fold_outliers};
+use crate::fold::{self, Fold, fold_outliers};
 use crate::hf::ConfigFiles;
 use crate::mixture::{Size, TypeChoice};
 use crate::origin::Origin;
@@ -135,12 +135,14 @@ impl Plan {
         fold_outliers(&checkpoint, &mut tensors)?;
         let importance = match &options.importance {
             Some(weighting) => {
-                weighting.of(tensors.iter().map(|t| (&t.spec, t.chosen.dtype)))?
+                weighting.of(tensors.iter().map(|t| (&t.spec, t.chosen.dtype, t.fold.as_ref())))?
             }
             None => Weighted::default(),
         };
         let provenance = &mut reading.config.provenance;
-        provenance.recipe = provenance.recipe.iter().chain(importance.line.as_deref()).collect();
+        let folded = fold::line(&tensors);
+        let more = folded.iter().chain(&importance.line).map(String::as_str);
+        provenance.recipe = provenance.recipe.iter().chain(more).collect();
         reading.notes.extend(importance.note.clone());
         Ok(Plan {
             config: reading.config,

@@ -116,7 +116,9 @@ impl Requantize {
         }
         let importance = match &options.importance {
             Some(weighting) => {
-                weighting.of(tensors.iter().zip(&plan).map(|(stored, plan)| (&stored.spec, plan.dtype)))?
+                weighting.refuse_other_norms(&file, &config)?;
+                let pairs = tensors.iter().zip(&plan);
+                weighting.of(pairs.map(|(stored, plan)| (&stored.spec, plan.dtype, None)))?
             }
             None => Weighted::default(),
         };

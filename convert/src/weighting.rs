@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ggml::DType;
-use owlet_format::{Importance, Role, TensorSpec};
+use owlet_format::{Gguf, Importance, ModelConfig, Role, TensorSpec};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::hex;
 use crate::error::{Error, Result};
+use crate::fold::{self, Fold};
 
 /// An importance matrix from a file.
 #[derive(Debug, Clone)]
@@ -37,16 +38,19 @@ impl Weighting {
         Ok(Weighting { label: path.display().to_string(), importance })
     }
 
-    /// For `tensors`, each with the type that it will have.
+    /// For `tensors`, each with the type that it will have, and what its columns are multiplied with.
     ///
     /// # Errors
     /// Where it knows none of them, or one in rows of another length.
-    pub fn of<'a>(&self, tensors: impl Iterator<Item = (&'a TensorSpec, DType)>) -> Result<Weighted> {
+    pub fn of<'a>(
+        &self,
+        tensors: impl Iterator<Item = (&'a TensorSpec, DType, Option<&'a Fold>)>,
+    ) -> Result<Weighted> {
         let mut weighted = Weighted::default();
         let (mut n_known, mut unknown) = (0, Vec::new());
         let mut sum = Sha256::new();
-        for (spec, dtype) in tensors {
-            let row = self.row(spec, dtype)?;
+        for (spec, dtype, fold) in tensors {
+            let row = self.row(spec, dtype, fold)?;
             match &row {
                 Some(row) => {
                     n_known += 1;
@@ -72,7 +76,22 @@ impl Weighting {
         Ok(weighted)
     }
 
-    fn row(&self, spec: &TensorSpec, dtype: DType) -> Result<Option<Arc<[f32]>>> {
+    /// # Errors
+    /// Where `file` has norms that were folded, and the sums are of norms that were not: by how much is not known any more.
+    pub fn refuse_other_norms(&self, file: &Gguf, config: &ModelConfig) -> Result<()> {
+        let folded = config.provenance.recipe.iter().find(|line| line.starts_with(fold::LINE));
+        match folded.filter(|_| !self.importance.is_folded) {
+            None => Ok(()),
+            Some(line) => Err(Error::Request(format!(
+                "{}: expected sums of the norms of {} ({line}), found those of another program: `owlet convert --imatrix` \
+                 on the checkpoint uses them, or `owlet imatrix` on a file of f16 makes others",
+                self.label,
+                file.label()
+            ))),
+        }
+    }
+
+    fn row(&self, spec: &TensorSpec, dtype: DType, fold: Option<&Fold>) -> Result<Option<Arc<[f32]>>> {
         if !dtype.is_quantized() {
             return Ok(None);
         }
@@ -81,6 +100,10 @@ impl Weighting {
         if row.len() as u64 != n_per_row {
             let what = format!("expected {n_per_row} sums, found {}", row.len());
             return Err(Error::format(format!("{}: tensor {}", self.label, spec.name), what));
+        }
+        // columns grow by the factors, so what they are multiplied with shrinks
+        if let Some(fold) = fold.filter(|_| !self.importance.is_folded) {
+            row.iter_mut().zip(&*fold.factors).for_each(|(weight, factor)| *weight /= factor * factor);
         }
         // a place that was always zero still has a weight, or a block of such places would have no scale
         let mean = row.iter().sum::<f32>() / row.len() as f32;

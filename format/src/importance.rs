@@ -19,9 +19,13 @@ const N_CHUNKS: &str = "imatrix.chunk_count";
 const CHUNK_SIZE: &str = "imatrix.chunk_size";
 /// Ours: which work the sums are of, so that an interrupted one is gone on with. Absent where files were merged.
 const SUBJECT: &str = "owlet.imatrix.subject";
+/// Ours: true where the sums were measured on an owlet file, whose norms' outliers are folded into the matrices behind.
+const FOLDED: &str = "owlet.imatrix.folded";
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
 const SUBJECT_BYTES: usize = 32;
+/// Far above any activation's, and far below where a quantizer's sums of f32 overflow.
+const MEAN_SQUARE_MAX: f32 = 1e15;
 
 /// Sums by weight.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,6 +35,9 @@ pub struct Importance {
     pub datasets: Vec<String>,
     /// Inputs that were run.
     pub n_chunks: u32,
+    /// Whether they were measured on an owlet file, whose norms' outliers are folded into the matrices behind. Other
+    /// programs measure on norms as the checkpoint has them.
+    pub is_folded: bool,
     /// SHA-256 of what decides the sums.
     pub subject: Option<[u8; SUBJECT_BYTES]>,
 }
@@ -44,9 +51,9 @@ struct Entry {
 }
 
 impl Importance {
-    /// Nothing yet, of the work that `subject` stands for.
+    /// Nothing yet, of the work on an owlet file that `subject` stands for.
     pub fn new(subject: [u8; SUBJECT_BYTES], datasets: Vec<String>) -> Self {
-        Self { subject: Some(subject), datasets, ..Self::default() }
+        Self { subject: Some(subject), datasets, is_folded: true, ..Self::default() }
     }
 
     /// Adds sums of squares over `n_rows` rows that the weight `name` was multiplied with.
@@ -64,14 +71,22 @@ impl Importance {
     /// Adds what another file has; `label` is its name.
     ///
     /// # Errors
-    /// Where it is of a model with other shapes. Nothing was added then.
+    /// Where it is of a model with other shapes, or one was measured by owlet and the other was not. Nothing was added then.
     pub fn merge(&mut self, other: &Importance, label: &str) -> Result<()> {
+        let who = |is_folded| if is_folded { "owlet" } else { "another program" };
+        if !self.entries.is_empty() && self.is_folded != other.is_folded {
+            let (expected, found) = (who(self.is_folded), who(other.is_folded));
+            let problem =
+                format!("expected sums measured by {expected} as those before, found some by {found}");
+            return Err(Error::unsupported(label, problem));
+        }
         for (name, entry) in &other.entries {
             if let Some(own) = self.entries.get(name).filter(|own| own.sums.len() != entry.sums.len()) {
                 let problem = format!("expected {} sums, found {}", own.sums.len(), entry.sums.len());
                 return Err(Error::format(label, format_args!("tensor {name}{SUMS}"), problem));
             }
         }
+        self.is_folded = other.is_folded;
         for (name, entry) in &other.entries {
             let sums: Vec<f64> = entry.sums.iter().map(|sum| f64::from(*sum)).collect();
             self.add(name, &sums, 0);
@@ -119,6 +134,7 @@ impl Importance {
                 Some(bytes.try_into().map_err(|_| metadata.wrong(SUBJECT, problem()))?)
             }
         };
+        let is_folded = metadata.get(FOLDED).is_some() && metadata.bool(FOLDED)?;
         let mut entries = BTreeMap::new();
         for tensor in file.tensors() {
             let Some(name) = tensor.name.strip_suffix(SUMS) else { continue };
@@ -128,9 +144,14 @@ impl Importance {
                 let at = format_args!("tensor {name}{COUNTS}");
                 return Err(Error::format(file.label(), at, format!("expected rows, found {n_rows}")));
             }
+            if let Some(at) = sums.iter().position(|sum| sum / n_rows > MEAN_SQUARE_MAX) {
+                let at = format_args!("tensor {name}{SUMS}: place {at}");
+                let problem = format!("expected a mean square of at most {MEAN_SQUARE_MAX:e}, found more");
+                return Err(Error::format(file.label(), at, problem));
+            }
             entries.insert(name.to_owned(), Entry { sums, n_rows });
         }
-        Ok(Self { entries, datasets, n_chunks, subject })
+        Ok(Self { entries, datasets, n_chunks, is_folded, subject })
     }
 
     /// Writes the file; nothing but a whole one ever stands under `path`.
@@ -144,6 +165,7 @@ impl Importance {
         metadata.put(N_CHUNKS, self.n_chunks);
         // inputs have lengths of their own
         metadata.put(CHUNK_SIZE, 0u32);
+        metadata.put(FOLDED, self.is_folded);
         if let Some(subject) = self.subject {
             metadata.put(SUBJECT, subject.to_vec());
         }

@@ -263,6 +263,13 @@ fn files_add_up() {
     owlet(&["imatrix", "--merge", text(&one), "--merge", text(&two), "-o", text(&both)]).ok();
     let [one, two, both] = [one, two, both].map(|path| Importance::read(&path).unwrap());
     assert_eq!((both.n_chunks, both.datasets.len(), both.subject), (6, 4, None));
+    assert!(one.is_folded && two.is_folded && both.is_folded, "measured on owlet's files");
+    // sums of other norms are no sums of these
+    let mut other = two.clone();
+    other.is_folded = false;
+    let problem =
+        "other.gguf: expected sums measured by owlet as those before, found some by another program";
+    assert_eq!(one.clone().merge(&other, "other.gguf").unwrap_err().to_string(), problem);
     let name = "v.blk.1.ffn_down.weight";
     assert_near(&both.of(name).unwrap(), &one.of(name).unwrap(), "the same pictures twice");
     let name = "blk.1.ffn_down.weight";
@@ -283,6 +290,7 @@ fn what_is_wrong_is_one_line() {
     fs::write(inputs.to("empty.txt"), "\n \n").unwrap();
     inputs.run(&model, &good).ok();
     let mut importance = Importance::default();
+    importance.is_folded = true;
     importance.add("blk.0.ffn_down.weight", &[1.0; 32], 1);
     importance.write(&other).unwrap();
     let mut unknown = Importance::default();

@@ -3,6 +3,7 @@
 
 mod alone;
 mod hostile;
+mod importance;
 mod memory;
 mod model;
 #[path = "../../../tests/fuzz/src/mutate.rs"]

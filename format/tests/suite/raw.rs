@@ -54,8 +54,14 @@ impl Raw {
         self
     }
 
-    pub fn data(mut self, n_bytes: usize) -> Self {
-        self.data = (0..n_bytes).map(|n| n as u8).collect();
+    /// Bytes that are counted up.
+    pub fn data(self, n_bytes: usize) -> Self {
+        self.bytes((0..n_bytes).map(|n| n as u8).collect())
+    }
+
+    /// The bytes of all tensors.
+    pub fn bytes(mut self, data: Vec<u8>) -> Self {
+        self.data = data;
         self
     }
 

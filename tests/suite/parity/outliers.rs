@@ -4,9 +4,11 @@ use super::golden::Case;
 use super::subject::Subject;
 use super::{nodes, tiny};
 use crate::checkpoint::Weight;
-use ggml::DType;
-use owlet_convert::Plan;
-use owlet_format::Gguf;
+use crate::convert::all_as;
+use ggml::{Cancel, DType};
+use owlet_convert::{Plan, Requantize, RequantizeOptions, Weighting};
+use owlet_format::{Gguf, Importance};
+use std::path::Path;
 use tempfile::TempDir;
 
 /// Norms of every kind and the matrices that read them, as the checkpoint names them.
@@ -78,6 +80,63 @@ fn outliers_leave_the_file_as_it_was() {
             assert!(a.name == b.name && plain.data(a) == folded.data(b), "{dtype}: {}", a.name);
         }
     }
+}
+
+/// An importance matrix of llama.cpp is of the norms that the checkpoint has; one of owlet's of those that the file has.
+#[test]
+fn importance_is_of_the_norms_that_it_was_measured_on() {
+    let case = Case::read("base");
+    let (plain, outlying) = (TempDir::new().unwrap(), outlying(&case));
+    tiny::lay_out(&case, plain.path());
+    let mut options = all_as("q4_0");
+    let folds = Plan::from_dir(outlying.path(), &options).unwrap().tensors;
+    // sums of what matrices read, from 1 to 50, and the same where norms yield more of some
+    let sums = |with_outliers: bool, is_folded: bool| {
+        let mut importance = Importance::default();
+        importance.is_folded = is_folded;
+        for tensor in &folds {
+            let n = tensor.spec.ne.dims()[0] as usize;
+            let mut sums: Vec<f64> = (0..n).map(|at| (at * 7 % 50 + 1) as f64).collect();
+            if with_outliers && tensor.fold.is_some() && tensor.spec.ne.n_rows() > 1 {
+                OUTLIERS.iter().for_each(|&(channel, factor)| sums[channel] *= f64::from(factor).powi(2));
+            }
+            importance.add(&tensor.spec.name, &sums, 1);
+        }
+        importance
+    };
+    let mut convert = |folder: &Path, importance: Importance| {
+        options.importance = Some(Weighting { label: "imatrix.gguf".into(), importance: importance.into() });
+        let file = folder.join("model.gguf");
+        Plan::from_dir(folder, &options).unwrap().run(&file, &mut (), &Cancel::new()).unwrap();
+        Gguf::open(&file).unwrap()
+    };
+    let expected = convert(plain.path(), sums(false, false));
+    let is_same = |found: &Gguf| {
+        expected.tensors().iter().zip(found.tensors()).all(|(a, b)| expected.data(a) == found.data(b))
+    };
+    assert!(
+        is_same(&convert(outlying.path(), sums(true, false))),
+        "measured by another program on the checkpoint"
+    );
+    assert!(is_same(&convert(outlying.path(), sums(false, true))), "measured by owlet on the file");
+    assert!(!is_same(&convert(outlying.path(), sums(false, false))), "it matters");
+    assert!(is_same(&convert(plain.path(), sums(false, true))));
+
+    // the file does not have the factors any more
+    let file = outlying.path().join("f16.gguf");
+    Plan::from_dir(outlying.path(), &all_as("f16")).unwrap().run(&file, &mut (), &Cancel::new()).unwrap();
+    let quantize = |importance: Importance| {
+        let importance = Some(Weighting { label: "imatrix.gguf".into(), importance: importance.into() });
+        let text = Some("q4_0".parse().unwrap());
+        Requantize::from_file(&file, &RequantizeOptions { text, importance, ..Default::default() })
+    };
+    let line = format!(
+        "imatrix.gguf: expected sums of the norms of {} (folded = 18 channels of 6 norms), found those of another program: \
+         `owlet convert --imatrix` on the checkpoint uses them, or `owlet imatrix` on a file of f16 makes others",
+        file.display()
+    );
+    assert_eq!(quantize(sums(true, false)).unwrap_err().to_string(), line);
+    quantize(sums(false, true)).unwrap();
 }
 
 #[test]
