@@ -4,6 +4,7 @@
 //! Only this crate knows Hugging Face's names and PyTorch's order of shapes (in round brackets; ggml's, innermost
 //! first, in square ones). It prints nothing: a run reports through [`Progress`], plan and report are `Display`.
 
+mod blocks;
 pub mod checkpoint;
 mod error;
 mod estimate;

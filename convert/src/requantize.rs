@@ -5,21 +5,18 @@
 
 use std::path::{Path, PathBuf};
 
-use ggml::Cancel;
-use owlet_format::{Gguf, ModelConfig, Part, Strings, TensorInfo, TensorPlan, TensorSpec};
-use sha2::{Digest, Sha256 as Sum};
+use ggml::{Cancel, DType};
+use owlet_format::{Gguf, ModelConfig, Part, TensorSpec};
 
+use crate::blocks::{Blocks, Moved, Piece};
+use crate::checkpoint::SourceType;
 use crate::checkpoint::file::SourceFile;
-use crate::checkpoint::{Sha256, SourceType};
 use crate::error::{Error, Result};
-use crate::job::{self, Chunk, Job};
 use crate::mixture::TypeChoice;
-use crate::plan::PartSize;
 use crate::recipe::Recipe;
 use crate::report::Report;
-use crate::rows::CHUNK_BYTES;
 use crate::rules::Rules;
-use crate::run::{Progress, files_of, run};
+use crate::run::Progress;
 use crate::weighting::{Weighted, Weighting};
 
 /// What the caller chooses. A part without a type, and no rule about it, stays as it is.
@@ -40,30 +37,7 @@ pub struct RequantizeOptions {
 
 /// A file that can be made.
 #[derive(Debug)]
-pub struct Requantize {
-    config: ModelConfig,
-    /// One file, or several.
-    sources: Vec<SourceFile>,
-    /// The tensors of the source, in the order of the file to be.
-    tensors: Vec<Stored>,
-    /// What they become.
-    plan: Vec<TensorPlan>,
-    importance: Weighted,
-    split_max_bytes: Option<u64>,
-    n_threads: Option<usize>,
-}
-
-/// A tensor as the source has it.
-#[derive(Debug)]
-struct Stored {
-    spec: TensorSpec,
-    info: TensorInfo,
-    /// The SHA-256 that the source states.
-    sum: [u8; 32],
-    /// Which of the source's files has it, and at which byte.
-    file: usize,
-    start: u64,
-}
+pub struct Requantize(Blocks);
 
 impl Requantize {
     /// Reads the header of the model file at `path` and plans.
@@ -75,59 +49,41 @@ impl Requantize {
         let mut config = ModelConfig::read(&file)?;
         config.check(&file)?;
         let specs = config.tensors();
-        let or_any = |choice: Option<TypeChoice>| choice.unwrap_or(TypeChoice::Plain(ggml::DType::F32));
-        let recipe = Recipe {
-            text: or_any(options.text),
-            vision: or_any(options.vision).plain(),
-            projector: or_any(options.projector).plain(),
-            rules: options.rules.clone(),
-            has_importance: options.importance.is_some(),
-        };
+        let recipe = options.recipe();
         recipe.refuse_idle_rules(&specs)?;
         let sums = file.checksums()?;
         let mut tensors = Vec::with_capacity(specs.len());
-        let mut plan = Vec::with_capacity(specs.len());
         for spec in specs {
             let at = file.tensors().iter().position(|info| info.name == spec.name);
             // the check above has found every one of them
             let Some(at) = at else { continue };
-            let info = file.tensors()[at].clone();
-            let dtype = match options.of(spec.part).is_some() || options.rules.dtype(&spec.name).is_some() {
-                true if Recipe::has_choice(&spec) => recipe.choose(&spec, SourceType::F32, &config).dtype,
-                _ => info.dtype,
+            let info = &file.tensors()[at];
+            let dtype = match options.asked(&spec, &recipe, &config) {
+                Some(dtype) => dtype,
+                None => info.dtype,
             };
-            if dtype != info.dtype && info.dtype.is_quantized() && !options.allow_requantize {
-                let what = format!(
-                    "{} already: quantizing it once more, to {dtype}, adds to what was lost; --allow-requantize does so",
-                    info.dtype
-                );
-                return Err(Error::Request(format!("{}: tensor {}: is {what}", file.label(), spec.name)));
-            }
-            plan.push(TensorPlan { name: spec.name.clone(), dtype, shape: spec.ne });
+            let place = format!("{}: tensor {}", file.label(), spec.name);
+            options.refuse_twice(&place, info.dtype, dtype, "--allow-requantize does so")?;
             // the file was opened from a path
-            let (file, start) = file.place(&info).unwrap_or_default();
-            tensors.push(Stored { spec, info, sum: sums[at], file, start });
+            let (file, start) = file.place(info).unwrap_or_default();
+            let (n_rows, n_bytes) = (info.shape.n_rows(), info.n_bytes);
+            let (name, sum) = (info.name.clone(), Some(sums[at]));
+            let piece = Piece { name, dtype: info.dtype, n_rows, n_bytes, file, start, sum };
+            tensors.push(Moved { spec, dtype, pieces: vec![piece] });
         }
-        let importance = match &options.importance {
-            Some(weighting) => {
-                weighting.of(tensors.iter().zip(&plan).map(|(stored, plan)| (&stored.spec, plan.dtype)))?
-            }
-            None => Weighted::default(),
-        };
+        let importance = options.weighted(&tensors)?;
         config.provenance.converter = format!("owlet {}", env!("CARGO_PKG_VERSION"));
-        config.provenance.recipe =
-            config.provenance.recipe.iter().map(str::to_string).chain(options.lines()).collect();
-        let line = importance.line.iter().map(|line| format!("then {line}"));
-        config.provenance.recipe = config.provenance.recipe.iter().map(str::to_string).chain(line).collect();
-        Ok(Requantize {
+        let lines = options.lines().chain(importance.line.clone()).map(|line| format!("then {line}"));
+        config.provenance.recipe = config.provenance.recipe.iter().map(str::to_string).chain(lines).collect();
+        Ok(Requantize(Blocks {
             config,
             sources: file.files().map(SourceFile::open).collect::<Result<_>>()?,
+            states_sums: false,
             tensors,
-            plan,
             importance,
             split_max_bytes: options.split_max_bytes,
             n_threads: options.n_threads,
-        })
+        }))
     }
 
     /// Writes the file, as [`Plan::run`](crate::Plan::run) does.
@@ -135,9 +91,7 @@ impl Requantize {
     /// # Errors
     /// As there; and where a tensor's bytes are not those that the file was written with.
     pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
-        let done = run(self, out, progress, cancel)?;
-        let parts = self.config.parts().map(|part| (part, self.part_size(part))).collect();
-        Ok(Report { parts, done })
+        self.0.run(out, progress, cancel)
     }
 
     /// As [`Plan::files`](crate::Plan::files).
@@ -145,22 +99,52 @@ impl Requantize {
     /// # Errors
     /// As there.
     pub fn files(&self, out: &Path) -> Result<Vec<PathBuf>> {
-        files_of(self, out)
-    }
-
-    fn part_size(&self, part: Part) -> PartSize {
-        let mut size = PartSize::default();
-        let pairs = self.tensors.iter().zip(&self.plan);
-        for (Stored { spec, .. }, plan) in pairs.filter(|(stored, _)| stored.spec.part == part) {
-            size.n_tensors += 1;
-            size.n_elements += spec.ne.n_elements();
-            size.n_bytes += spec.ne.n_bytes(plan.dtype).unwrap_or(0);
-        }
-        size
+        self.0.files(out)
     }
 }
 
 impl RequantizeOptions {
+    /// What they say of types; what they say nothing of is not to be looked up there.
+    pub(crate) fn recipe(&self) -> Recipe {
+        let or_any = |choice: Option<TypeChoice>| choice.unwrap_or(TypeChoice::Plain(DType::F32));
+        Recipe {
+            text: or_any(self.text),
+            vision: or_any(self.vision).plain(),
+            projector: or_any(self.projector).plain(),
+            rules: self.rules.clone(),
+            has_importance: self.importance.is_some(),
+        }
+    }
+
+    /// The type that `spec` is to have, if they say one.
+    pub(crate) fn asked(&self, spec: &TensorSpec, recipe: &Recipe, config: &ModelConfig) -> Option<DType> {
+        let says = self.of(spec.part).is_some() || self.rules.dtype(&spec.name).is_some();
+        (says && Recipe::has_choice(spec)).then(|| recipe.choose(spec, SourceType::F32, config).dtype)
+    }
+
+    /// # Errors
+    /// Where a tensor that is quantized would be quantized again and nobody insists; `way_out` says what to do about it.
+    pub(crate) fn refuse_twice(&self, place: &str, found: DType, wanted: DType, way_out: &str) -> Result<()> {
+        if wanted == found || !found.is_quantized() || self.allow_requantize {
+            return Ok(());
+        }
+        let what = format!(
+            "is {found} already: quantizing it once more, to {wanted}, adds to what was lost; {way_out}"
+        );
+        Err(Error::Request(format!("{place}: {what}")))
+    }
+
+    /// What an importance matrix says of `tensors`.
+    ///
+    /// # Errors
+    /// Where it is that of another model.
+    pub(crate) fn weighted(&self, tensors: &[Moved]) -> Result<Weighted> {
+        match &self.importance {
+            Some(weighting) => weighting.of(tensors.iter().map(|moved| (&moved.spec, moved.dtype))),
+            None => Ok(Weighted::default()),
+        }
+    }
+
     fn of(&self, part: Part) -> Option<TypeChoice> {
         match part {
             Part::Text => self.text,
@@ -169,106 +153,11 @@ impl RequantizeOptions {
         }
     }
 
-    /// What provenance says of it, behind what it says of the source.
-    fn lines(&self) -> impl Iterator<Item = String> {
+    /// What provenance says of them.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         let parts = [Part::Text, Part::Vision, Part::Projector];
         let types =
-            parts.into_iter().filter_map(|part| Some(format!("then {} = {}", part.word(), self.of(part)?)));
-        types.chain(self.rules.lines().map(|line| format!("then {line}")))
-    }
-}
-
-impl Job for Requantize {
-    fn config(&self, _: Strings) -> ModelConfig {
-        self.config.clone()
-    }
-
-    fn tensors(&self) -> Vec<TensorPlan> {
-        self.plan.clone()
-    }
-
-    fn split_max_bytes(&self) -> Option<u64> {
-        self.split_max_bytes
-    }
-
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
-        order.sort_by_key(|index| self.tensors[*index].info.offset);
-        order
-    }
-
-    fn n_source_bytes(&self, index: usize) -> u64 {
-        self.tensors[index].info.n_bytes
-    }
-
-    /// A tensor that is read from its first row on is compared with its SHA-256.
-    fn read(&self, index: usize, first: u64, take: &mut dyn FnMut(Chunk) -> bool) -> Result<()> {
-        let Stored { info, sum: expected, file, start, .. } = &self.tensors[index];
-        let n_rows = info.shape.n_rows();
-        let row_bytes = info.n_bytes / n_rows;
-        let rows_per_chunk = (CHUNK_BYTES / row_bytes).clamp(1, n_rows);
-        let mut sum = Sum::new();
-        let mut row = first;
-        while row < n_rows {
-            let n = rows_per_chunk.min(n_rows - row);
-            let mut bytes = vec![0; (n * row_bytes) as usize];
-            self.sources[*file].read_at(start + row * row_bytes, &mut bytes)?;
-            sum.update(&bytes);
-            let is_last = row + n == n_rows;
-            if is_last && first == 0 && <[u8; 32]>::from(sum.clone().finalize()) != *expected {
-                return Err(Error::format(
-                    self.place(index),
-                    "expected the bytes that were written, found others",
-                ));
-            }
-            let stored = job::Stored::Blocks(info.dtype);
-            if !take(Chunk {
-                tensor: index,
-                row,
-                stored,
-                bytes,
-                factors: None,
-                n_source_bytes: n * row_bytes,
-            }) {
-                return Ok(());
-            }
-            row += n;
-        }
-        Ok(())
-    }
-
-    fn place(&self, index: usize) -> String {
-        let Stored { info, file, .. } = &self.tensors[index];
-        format!("{}: tensor {}", self.sources[*file].label(), info.name)
-    }
-
-    fn start(&self, _: usize, _: u64) -> Option<(usize, u64)> {
-        None
-    }
-
-    fn hashed(&self) -> &[SourceFile] {
-        &[]
-    }
-
-    fn n_read(&self) -> u64 {
-        self.sources.iter().map(SourceFile::n_read).sum()
-    }
-
-    fn identify(&self, id: &mut Sha256) {
-        for source in &self.sources {
-            id.update(format!("{} {:?}\n", source.n_bytes(), source.modified()).as_bytes());
-        }
-        for Stored { info, sum, .. } in &self.tensors {
-            id.update(format!("{info:?}\n").as_bytes());
-            id.update(sum);
-        }
-    }
-
-    fn importance(&self, index: usize) -> Option<&[f32]> {
-        self.importance.rows.get(index)?.as_deref()
-    }
-
-    fn n_threads(&self) -> Option<usize> {
-        self.n_threads
+            parts.into_iter().filter_map(|part| Some(format!("{} = {}", part.word(), self.of(part)?)));
+        types.chain(self.rules.lines())
     }
 }
