@@ -54,12 +54,12 @@ impl Raw {
         out.extend((self.tensors.len() as u64).to_le_bytes());
         out.extend((self.keys.len() as u64).to_le_bytes());
         for (key, value) in &self.keys {
-            text(key, &mut out);
+            out.extend(string(key));
             put(value, &mut out);
         }
         let mut data = Vec::new();
         for tensor in &self.tensors {
-            text(&tensor.name, &mut out);
+            out.extend(string(&tensor.name));
             out.extend((tensor.ne.len() as u32).to_le_bytes());
             tensor.ne.iter().for_each(|n| out.extend(n.to_le_bytes()));
             out.extend(tensor.dtype.id().to_le_bytes());
@@ -72,39 +72,31 @@ impl Raw {
     }
 }
 
-fn text(text: &str, out: &mut Vec<u8>) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
-}
-
 /// GGUF's number of a type, and the value.
 fn put(value: &Value, out: &mut Vec<u8>) {
-    let id = |id: u32, out: &mut Vec<u8>| out.extend(id.to_le_bytes());
-    match value {
-        Value::U32(n) => (id(4, out), out.extend(n.to_le_bytes())).1,
-        Value::I32(n) => (id(5, out), out.extend(n.to_le_bytes())).1,
-        Value::F32(x) => (id(6, out), out.extend(x.to_le_bytes())).1,
-        Value::Bool(flag) => (id(7, out), out.push((*flag).into())).1,
-        Value::Str(content) => (id(8, out), text(content, out)).1,
-        Value::U64(n) => (id(10, out), out.extend(n.to_le_bytes())).1,
-        Value::Array(items) => {
-            id(9, out);
-            match items {
-                Array::I32(items) => list(5, items.iter().map(|n| n.to_le_bytes().to_vec()), out),
-                Array::F32(items) => list(6, items.iter().map(|x| x.to_le_bytes().to_vec()), out),
-                Array::Str(items) => {
-                    let item = |item: &str| [&(item.len() as u64).to_le_bytes(), item.as_bytes()].concat();
-                    list(8, items.iter().map(item), out);
-                }
-                other => panic!("no test needs {other:?}"),
-            }
-        }
+    let (id, bytes): (u32, Vec<u8>) = match value {
+        Value::U32(n) => (4, n.to_le_bytes().into()),
+        Value::I32(n) => (5, n.to_le_bytes().into()),
+        Value::F32(x) => (6, x.to_le_bytes().into()),
+        Value::Bool(flag) => (7, vec![(*flag).into()]),
+        Value::Str(text) => (8, string(text)),
+        Value::U64(n) => (10, n.to_le_bytes().into()),
+        Value::Array(Array::I32(items)) => (9, list(5, items.iter().map(|n| n.to_le_bytes().into()))),
+        Value::Array(Array::F32(items)) => (9, list(6, items.iter().map(|x| x.to_le_bytes().into()))),
+        Value::Array(Array::Str(items)) => (9, list(8, items.iter().map(string))),
         other => panic!("no test needs {other:?}"),
-    }
+    };
+    out.extend(id.to_le_bytes());
+    out.extend(bytes);
 }
 
-fn list(id: u32, items: impl ExactSizeIterator<Item = Vec<u8>>, out: &mut Vec<u8>) {
-    out.extend(id.to_le_bytes());
+fn list(id: u32, items: impl ExactSizeIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut out = id.to_le_bytes().to_vec();
     out.extend((items.len() as u64).to_le_bytes());
     items.for_each(|item| out.extend(item));
+    out
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
 }

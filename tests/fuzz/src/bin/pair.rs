@@ -11,7 +11,7 @@ use owlet_format::{Activation, Gguf, ModelConfig, NormKind, ProjectorKind, QkNor
 use owlet_fuzz::Target;
 use tempfile::TempDir;
 
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, dead_code)]
 #[path = "../../../../format/tests/suite/model.rs"]
 mod model;
 
