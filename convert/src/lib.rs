@@ -4,6 +4,7 @@
 //! Only this crate knows Hugging Face's names and PyTorch's order of shapes (in round brackets; ggml's, innermost
 //! first, in square ones). It prints nothing: a run reports through [`Progress`], plan and report are `Display`.
 
+mod blocks;
 pub mod checkpoint;
 mod error;
 mod estimate;
@@ -11,6 +12,7 @@ mod family;
 mod fold;
 pub mod hf;
 mod job;
+mod llama_cpp;
 mod mixture;
 mod origin;
 mod outline;
@@ -34,6 +36,7 @@ pub use estimate::Estimate;
 pub use family::{Skipped, Source, Transform};
 pub use fold::Fold;
 pub use hf::settings::settings_help;
+pub use llama_cpp::{Export, Exported, Pair, PairOptions};
 pub use mixture::{Size, TYPE_CHOICES, TypeChoice};
 pub use outline::PartSize;
 pub use part::{State, Subject, tidy};

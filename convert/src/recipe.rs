@@ -28,6 +28,13 @@ pub struct Chosen {
     pub instead_of: Option<DType>,
 }
 
+impl Chosen {
+    /// The type that a tensor has already.
+    pub fn kept(dtype: DType) -> Chosen {
+        Chosen { dtype, instead_of: None }
+    }
+}
+
 impl Recipe {
     /// The types asked for, a line each.
     pub fn lines(&self) -> impl Iterator<Item = String> {

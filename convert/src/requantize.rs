@@ -6,21 +6,20 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ggml::Cancel;
-use owlet_format::{Gguf, ModelConfig, Part, Strings, TensorInfo, TensorPlan, TensorSpec};
-use sha2::{Digest, Sha256 as Sum};
+use ggml::{Cancel, DType};
+use owlet_format::{Gguf, ModelConfig, Part, TensorSpec};
 
+use crate::blocks::{Blocks, Moved, Piece};
+use crate::checkpoint::SourceType;
 use crate::checkpoint::file::SourceFile;
-use crate::checkpoint::{Sha256, SourceType};
 use crate::error::{Error, Result};
-use crate::job::{self, Chunk, Job};
+use crate::estimate::Estimate;
 use crate::mixture::TypeChoice;
-use crate::outline::{Line, Outline, write_fallbacks, write_table};
+use crate::outline::{Outline, write_fallbacks, write_table};
 use crate::recipe::{Chosen, Recipe};
 use crate::report::Report;
-use crate::rows::CHUNK_BYTES;
 use crate::rules::Rules;
-use crate::run::{Progress, files_of, report};
+use crate::run::Progress;
 use crate::weighting::{Weighted, Weighting};
 
 /// What the caller chooses. A part without a type, and no rule about it, stays as it is.
@@ -42,32 +41,8 @@ pub struct RequantizeOptions {
 /// A file that can be made.
 #[derive(Debug)]
 pub struct Requantize {
-    config: ModelConfig,
-    /// One file, or several.
-    sources: Vec<SourceFile>,
-    /// The tensors of the source, in the order of the file to be.
-    tensors: Vec<Stored>,
-    /// What they become.
-    plan: Vec<TensorPlan>,
-    importance: Weighted,
-    /// The type asked for each part that does not stay.
-    types: Vec<(Part, TypeChoice)>,
-    rules: Rules,
-    split_max_bytes: Option<u64>,
-    n_threads: Option<usize>,
-}
-
-/// A tensor as the source has it.
-#[derive(Debug)]
-struct Stored {
-    spec: TensorSpec,
-    info: TensorInfo,
-    chosen: Chosen,
-    /// The SHA-256 that the source states.
-    sum: [u8; 32],
-    /// Which of the source's files has it, and at which byte.
-    file: usize,
-    start: u64,
+    blocks: Blocks,
+    options: RequantizeOptions,
 }
 
 impl Requantize {
@@ -80,64 +55,43 @@ impl Requantize {
         let mut config = ModelConfig::read(&file)?;
         config.check(&file)?;
         let specs = config.tensors();
-        let or_any = |choice: Option<TypeChoice>| choice.unwrap_or(TypeChoice::Plain(ggml::DType::F32));
-        let recipe = Recipe {
-            text: or_any(options.text),
-            vision: or_any(options.vision).plain(),
-            projector: or_any(options.projector).plain(),
-            rules: options.rules.clone(),
-            has_importance: options.importance.is_some(),
-        };
+        let recipe = options.recipe();
         recipe.refuse_idle_rules(&specs)?;
         let sums = file.checksums()?;
         let mut tensors = Vec::with_capacity(specs.len());
-        let mut plan = Vec::with_capacity(specs.len());
         for spec in specs {
             let at = file.tensors().iter().position(|info| info.name == spec.name);
             // the check above has found every one of them
             let Some(at) = at else { continue };
-            let info = file.tensors()[at].clone();
-            let chosen = match options.of(spec.part).is_some() || options.rules.dtype(&spec.name).is_some() {
-                true if Recipe::has_choice(&spec) => recipe.choose(&spec, SourceType::F32, &config),
-                _ => Chosen { dtype: info.dtype, instead_of: None },
-            };
-            let dtype = chosen.dtype;
-            if dtype != info.dtype && info.dtype.is_quantized() && !options.allow_requantize {
-                let what = format!(
-                    "{} already: quantizing it once more, to {dtype}, adds to what was lost; --allow-requantize does so",
-                    info.dtype
-                );
-                return Err(Error::Request(format!("{}: tensor {}: is {what}", file.label(), spec.name)));
-            }
-            plan.push(TensorPlan { name: spec.name.clone(), dtype, shape: spec.ne });
+            let info = &file.tensors()[at];
+            let kept = Chosen::kept(info.dtype);
+            let chosen = options.asked(&spec, &recipe, &config).unwrap_or(kept);
+            let place = format!("{}: tensor {}", file.label(), spec.name);
+            options.refuse_twice(&place, info.dtype, chosen.dtype, "--allow-requantize does so")?;
             // the file was opened from a path
-            let (file, start) = file.place(&info).unwrap_or_default();
-            tensors.push(Stored { spec, info, chosen, sum: sums[at], file, start });
+            let (file, start) = file.place(info).unwrap_or_default();
+            let (n_rows, n_bytes) = (info.shape.n_rows(), info.n_bytes);
+            let (name, sum) = (info.name.clone(), Some(sums[at]));
+            let piece = Piece { name, dtype: info.dtype, n_rows, n_bytes, file, start, sum };
+            tensors.push(Moved { spec, chosen, pieces: vec![piece] });
         }
-        let importance = match &options.importance {
-            Some(weighting) => {
-                weighting.refuse_other_norms(&file, &config)?;
-                let pairs = tensors.iter().zip(&plan);
-                weighting.of(pairs.map(|(stored, plan)| (&stored.spec, plan.dtype, None)))?
-            }
-            None => Weighted::default(),
-        };
+        if let Some(weighting) = &options.importance {
+            weighting.refuse_other_norms(&file, &config)?;
+        }
+        let importance = options.weighted(&tensors)?;
         config.provenance.converter = format!("owlet {}", env!("CARGO_PKG_VERSION"));
-        config.provenance.recipe =
-            config.provenance.recipe.iter().map(str::to_string).chain(options.lines()).collect();
-        let line = importance.line.iter().map(|line| format!("then {line}"));
-        config.provenance.recipe = config.provenance.recipe.iter().map(str::to_string).chain(line).collect();
-        Ok(Requantize {
+        let lines = options.lines().chain(importance.line.clone()).map(|line| format!("then {line}"));
+        config.provenance.recipe = config.provenance.recipe.iter().map(str::to_string).chain(lines).collect();
+        let blocks = Blocks {
             config,
             sources: file.files().map(SourceFile::open).collect::<Result<_>>()?,
+            states_sums: false,
             tensors,
-            plan,
             importance,
-            rules: options.rules.clone(),
-            types: Part::ALL.iter().filter_map(|part| Some((*part, options.of(*part)?))).collect(),
             split_max_bytes: options.split_max_bytes,
             n_threads: options.n_threads,
-        })
+        };
+        Ok(Requantize { blocks, options: options.clone() })
     }
 
     /// Writes the file, as [`Plan::run`](crate::Plan::run) does.
@@ -145,7 +99,12 @@ impl Requantize {
     /// # Errors
     /// As there; and where a tensor's bytes are not those that the file was written with.
     pub fn run(&self, out: &Path, progress: &mut dyn Progress, cancel: &Cancel) -> Result<Report> {
-        report(self, out, progress, cancel)
+        self.blocks.run(out, progress, cancel)
+    }
+
+    /// What running it will take.
+    pub fn estimate(&self) -> Estimate {
+        Estimate::of(&self.blocks)
     }
 
     /// As [`Plan::files`](crate::Plan::files).
@@ -153,11 +112,54 @@ impl Requantize {
     /// # Errors
     /// As there.
     pub fn files(&self, out: &Path) -> Result<Vec<PathBuf>> {
-        files_of(self, out)
+        self.blocks.files(out)
     }
 }
 
 impl RequantizeOptions {
+    /// What they say of types; what they say nothing of is not to be looked up there.
+    pub(crate) fn recipe(&self) -> Recipe {
+        let or_any = |choice: Option<TypeChoice>| choice.unwrap_or(TypeChoice::Plain(DType::F32));
+        Recipe {
+            text: or_any(self.text),
+            vision: or_any(self.vision).plain(),
+            projector: or_any(self.projector).plain(),
+            rules: self.rules.clone(),
+            has_importance: self.importance.is_some(),
+        }
+    }
+
+    /// The type that `spec` is to have, if they say one.
+    pub(crate) fn asked(&self, spec: &TensorSpec, recipe: &Recipe, config: &ModelConfig) -> Option<Chosen> {
+        let says = self.of(spec.part).is_some() || self.rules.dtype(&spec.name).is_some();
+        (says && Recipe::has_choice(spec)).then(|| recipe.choose(spec, SourceType::F32, config))
+    }
+
+    /// # Errors
+    /// Where a tensor that is quantized would be quantized again and nobody insists; `way_out` says what to do about it.
+    pub(crate) fn refuse_twice(&self, place: &str, found: DType, wanted: DType, way_out: &str) -> Result<()> {
+        if wanted == found || !found.is_quantized() || self.allow_requantize {
+            return Ok(());
+        }
+        let what = format!(
+            "is {found} already: quantizing it once more, to {wanted}, adds to what was lost; {way_out}"
+        );
+        Err(Error::Request(format!("{place}: {what}")))
+    }
+
+    /// What an importance matrix says of `tensors`.
+    ///
+    /// # Errors
+    /// Where it is that of another model.
+    pub(crate) fn weighted(&self, tensors: &[Moved]) -> Result<Weighted> {
+        match &self.importance {
+            Some(weighting) => {
+                weighting.of(tensors.iter().map(|moved| (&moved.spec, moved.chosen.dtype, None)))
+            }
+            None => Ok(Weighted::default()),
+        }
+    }
+
     fn of(&self, part: Part) -> Option<TypeChoice> {
         match part {
             Part::Text => self.text,
@@ -166,146 +168,33 @@ impl RequantizeOptions {
         }
     }
 
-    /// What provenance says of it, behind what it says of the source.
-    fn lines(&self) -> impl Iterator<Item = String> {
+    /// The type asked for `part`.
+    pub(crate) fn in_words(&self, part: Part) -> String {
+        self.of(part).map_or("it is".to_string(), |choice| choice.to_string())
+    }
+
+    /// What provenance says of them.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         let parts = [Part::Text, Part::Vision, Part::Projector];
         let types =
-            parts.into_iter().filter_map(|part| Some(format!("then {} = {}", part.word(), self.of(part)?)));
-        types.chain(self.rules.lines().map(|line| format!("then {line}")))
-    }
-}
-
-impl Job for Requantize {
-    fn config(&self, _: Strings) -> ModelConfig {
-        self.config.clone()
-    }
-
-    fn tensors(&self) -> Vec<TensorPlan> {
-        self.plan.clone()
-    }
-
-    fn split_max_bytes(&self) -> Option<u64> {
-        self.split_max_bytes
-    }
-
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
-        order.sort_by_key(|index| self.tensors[*index].info.offset);
-        order
-    }
-
-    fn n_source_bytes(&self, index: usize) -> u64 {
-        self.tensors[index].info.n_bytes
-    }
-
-    /// A tensor that is read from its first row on is compared with its SHA-256.
-    fn read(&self, index: usize, first: u64, take: &mut dyn FnMut(Chunk) -> bool) -> Result<()> {
-        let Stored { info, sum: expected, file, start, .. } = &self.tensors[index];
-        let n_rows = info.shape.n_rows();
-        let row_bytes = info.n_bytes / n_rows;
-        let rows_per_chunk = (CHUNK_BYTES / row_bytes).clamp(1, n_rows);
-        let mut sum = Sum::new();
-        let mut row = first;
-        while row < n_rows {
-            let n = rows_per_chunk.min(n_rows - row);
-            let mut bytes = vec![0; (n * row_bytes) as usize];
-            self.sources[*file].read_at(start + row * row_bytes, &mut bytes)?;
-            sum.update(&bytes);
-            let is_last = row + n == n_rows;
-            if is_last && first == 0 && <[u8; 32]>::from(sum.clone().finalize()) != *expected {
-                return Err(Error::format(
-                    self.place(index),
-                    "expected the bytes that were written, found others",
-                ));
-            }
-            let stored = job::Stored::Blocks(info.dtype);
-            if !take(Chunk {
-                tensor: index,
-                row,
-                stored,
-                bytes,
-                factors: None,
-                n_source_bytes: n * row_bytes,
-            }) {
-                return Ok(());
-            }
-            row += n;
-        }
-        Ok(())
-    }
-
-    fn place(&self, index: usize) -> String {
-        let Stored { info, file, .. } = &self.tensors[index];
-        format!("{}: tensor {}", self.sources[*file].label(), info.name)
-    }
-
-    fn start(&self, _: usize, _: u64) -> Option<(usize, u64)> {
-        None
-    }
-
-    fn hashed(&self) -> &[SourceFile] {
-        &[]
-    }
-
-    fn n_read(&self) -> u64 {
-        self.sources.iter().map(SourceFile::n_read).sum()
-    }
-
-    fn identify(&self, id: &mut Sha256) {
-        for source in &self.sources {
-            id.update(format!("{} {:?}\n", source.n_bytes(), source.modified()).as_bytes());
-        }
-        for Stored { info, sum, .. } in &self.tensors {
-            id.update(format!("{info:?}\n").as_bytes());
-            id.update(sum);
-        }
-    }
-
-    fn importance(&self, index: usize) -> Option<&[f32]> {
-        self.importance.rows.get(index)?.as_deref()
-    }
-
-    fn n_threads(&self) -> Option<usize> {
-        self.n_threads
-    }
-}
-
-impl Outline for Requantize {
-    fn lines(&self) -> Vec<Line> {
-        let line = |stored: &Stored| {
-            let Stored { spec, info, chosen, .. } = stored;
-            let is_copied = chosen.dtype == info.dtype;
-            let row_bytes = info.n_bytes / info.shape.n_rows();
-            Line {
-                spec: spec.clone(),
-                from: info.dtype.to_string(),
-                to: *chosen,
-                // the plan was made of types that hold its rows
-                n_bytes: spec.ne.n_bytes(chosen.dtype).unwrap_or(0),
-                remarks: is_copied.then(|| "copied".to_string()).into_iter().collect(),
-                is_copied,
-                chunk_bytes: CHUNK_BYTES.max(row_bytes),
-            }
-        };
-        self.tensors.iter().map(line).collect()
+            parts.into_iter().filter_map(|part| Some(format!("{} = {}", part.word(), self.of(part)?)));
+        types.chain(self.rules.lines())
     }
 }
 
 /// What `--dry-run` prints.
 impl fmt::Display for Requantize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n_files = self.sources.len();
-        let files = if n_files == 1 { "file" } else { "files" };
-        writeln!(f, "{}: {} from {n_files} {files} of a model", self.config.name, self.config.family)?;
+        let Blocks { config, sources, importance, .. } = &self.blocks;
+        let files = if sources.len() == 1 { "file" } else { "files" };
+        writeln!(f, "{}: {} from {} {files} of a model", config.name, config.family, sources.len())?;
         writeln!(f)?;
-        let lines = self.lines();
-        let choice = |part| self.types.iter().find(|(of, _)| *of == part).map(|(_, choice)| choice);
-        let in_words = |part| choice(part).map_or("it is".to_string(), ToString::to_string);
-        write_table(f, &lines, &in_words)?;
-        for line in self.rules.lines().chain(self.importance.line.clone()) {
+        let lines = self.blocks.lines();
+        write_table(f, &lines, &|part| self.options.in_words(part))?;
+        for line in self.options.rules.lines().chain(importance.line.clone()) {
             writeln!(f, "{line}")?;
         }
-        if let Some(note) = &self.importance.note {
+        if let Some(note) = &importance.note {
             writeln!(f, "note: {note}")?;
         }
         write_fallbacks(f, &lines)

@@ -1,13 +1,14 @@
-//! `owlet convert`: a checkpoint directory in, one model file out.
+//! `owlet convert`: a checkpoint directory in, or a pair of llama.cpp's files; one model file out.
 
 use super::bar::Bar;
 use super::interrupt::Interruptible;
+use super::pair::PairFlags;
 use super::quantity::parse_bytes;
 use super::screen::{Screen, note};
 use crate::error::{Error, Result};
 use ggml::Cancel;
 use owlet_convert::{Estimate, Options, Plan, Report, Rules, TypeChoice, Weighting};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Pack a checkpoint into one model file
@@ -20,82 +21,93 @@ use std::process::ExitCode;
 #[command(after_long_help = settings())]
 pub struct Convert {
     /// Directory as it comes from the hub: config.json, tokenizer.model, weights
-    dir: PathBuf,
+    #[arg(required_unless_present = "text_half", conflicts_with = "text_half")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    pair: PairFlags,
     /// Model file to write
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
-    output: Option<PathBuf>,
-    /// Type of the text half
-    #[arg(long = "type", value_name = "TYPE", default_value_t = Options::default().text, long_help = types())]
-    text: TypeChoice,
-    /// Type of the vision tower
-    #[arg(long, value_name = "TYPE", default_value_t = Options::default().vision)]
-    vision_type: TypeChoice,
+    pub(super) output: Option<PathBuf>,
+    /// Type of the text half [default: q4_k_m; a pair keeps its own]
+    #[arg(long = "type", value_name = "TYPE", long_help = types() + " [default: q4_k_m; a pair keeps its own]")]
+    pub(super) text: Option<TypeChoice>,
+    /// Type of the vision tower [default: q8_0; a pair keeps its own]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) vision_type: Option<TypeChoice>,
     /// Type of the projector [default: as the vision tower]
     #[arg(long, value_name = "TYPE")]
-    projector_type: Option<TypeChoice>,
+    pub(super) projector_type: Option<TypeChoice>,
     /// File of lines `regex = type`: the first line that is found in a tensor's name chooses its type, before --type and
     /// the others
     #[arg(long, value_name = "FILE")]
-    recipe: Option<PathBuf>,
+    pub(super) recipe: Option<PathBuf>,
     /// Importance matrix of the same model, as `owlet imatrix` writes it: spends precision where it matters
     #[arg(long, value_name = "FILE")]
-    imatrix: Option<PathBuf>,
+    pub(super) imatrix: Option<PathBuf>,
     /// Write files of at most so many bytes each: OUT-00001-of-00003.gguf and so on. The first one stands for all
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
-    split_max_size: Option<u64>,
+    pub(super) split_max_size: Option<u64>,
     /// Directory of the vision tower, where the checkpoint only names it: openai/clip-vit-large-patch14-336 for LLaVA-1.5,
     /// the InternViT that config.json names for InternVL-Chat-V1.0
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "text_half")]
     vision_tower: Option<PathBuf>,
-    /// Name of the model [default: the directory's]
+    /// Name of the model [default: the directory's, that of a pair's text half]
     #[arg(long)]
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// Override a fact of the configuration; may be given several times (--help lists the keys)
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
+    pub(super) set: Vec<(String, String)>,
     /// Print what would be done, and do nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Replace the output file if there is one
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
     /// Threads that quantize [default: one per core]
     #[arg(short, long, value_name = "N")]
-    threads: Option<usize>,
+    pub(super) threads: Option<usize>,
     /// Print errors and nothing else
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Convert {
     pub fn run(self) -> Result<ExitCode> {
-        let options = Options {
-            name: self.name,
-            text: self.text,
-            vision: self.vision_type,
-            projector: self.projector_type,
-            rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
-            importance: self.imatrix.as_deref().map(Weighting::read).transpose()?,
-            vision_tower: self.vision_tower,
-            set: self.set,
-            split_max_bytes: self.split_max_size,
-            n_threads: self.threads,
-        };
         if let Some(output) = &self.output {
             owlet_convert::tidy(output);
         }
         if let (Some(output), false, false) = (&self.output, self.force, self.dry_run) {
             refuse_existing(std::slice::from_ref(output))?;
         }
-        let plan = Plan::from_dir(&self.dir, &options)?;
-        let Some(output) = self.output.filter(|_| !self.dry_run) else {
+        match (self.pair.files(), &self.dir) {
+            (Some((text, mmproj)), _) => self.run_pair(text, mmproj),
+            (None, dir) => self.run_checkpoint(dir.as_deref().unwrap_or(Path::new("."))),
+        }
+    }
+
+    fn run_checkpoint(&self, dir: &Path) -> Result<ExitCode> {
+        let default = Options::default();
+        let options = Options {
+            name: self.name.clone(),
+            text: self.text.unwrap_or(default.text),
+            vision: self.vision_type.unwrap_or(default.vision),
+            projector: self.projector_type,
+            rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
+            importance: self.imatrix.as_deref().map(Weighting::read).transpose()?,
+            vision_tower: self.vision_tower.clone(),
+            set: self.set.clone(),
+            split_max_bytes: self.split_max_size,
+            n_threads: self.threads,
+        };
+        let plan = Plan::from_dir(dir, &options)?;
+        let Some(output) = self.output.as_ref().filter(|_| !self.dry_run) else {
             Screen::new().say(&format!("{plan}{}", Estimate::of(&plan)))?;
             return Ok(ExitCode::SUCCESS);
         };
         if !self.force {
-            refuse_existing(&plan.files(&output)?)?;
+            refuse_existing(&plan.files(output)?)?;
         }
-        carry_out(self.quiet, |bar, cancel| plan.run(&output, bar, cancel))
+        carry_out(self.quiet, |bar, cancel| plan.run(output, bar, cancel))
     }
 }
 

@@ -12,6 +12,7 @@ mod convert;
 mod devices;
 mod embed;
 mod embed_file;
+mod export;
 mod figures;
 mod flags;
 mod follow;
@@ -20,6 +21,7 @@ mod inspect;
 mod interrupt;
 mod json;
 mod lines;
+mod pair;
 mod pictures;
 mod plan;
 mod progress;
@@ -55,6 +57,7 @@ enum Command {
     Chat(chat::Chat),
     Convert(convert::Convert),
     Embed(embed::Embed),
+    Export(export::Export),
     Imatrix(imatrix::Imatrix),
     Inspect(inspect::Inspect),
     Quantize(quantize::Quantize),
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Some(Command::Chat(chat)) => chat.run(),
         Some(Command::Convert(convert)) => convert.run(),
         Some(Command::Embed(embed)) => embed.run(),
+        Some(Command::Export(export)) => export.run(),
         Some(Command::Imatrix(imatrix)) => imatrix.run(),
         Some(Command::Inspect(inspect)) => inspect.run(),
         Some(Command::Quantize(quantize)) => quantize.run(),

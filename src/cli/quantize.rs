@@ -5,7 +5,7 @@ use super::quantity::parse_bytes;
 use super::screen::Screen;
 use crate::error::Result;
 use clap::value_parser;
-use owlet_convert::{Estimate, Requantize, RequantizeOptions, Rules, TypeChoice, Weighting};
+use owlet_convert::{Requantize, RequantizeOptions, Rules, TypeChoice, Weighting};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,7 +69,7 @@ impl Quantize {
         };
         let Some(output) = self.output.filter(|_| !self.dry_run) else {
             let requantize = Requantize::from_file(&self.input, &options)?;
-            Screen::new().say(&format!("{requantize}{}", Estimate::of(&requantize)))?;
+            Screen::new().say(&format!("{requantize}{}", requantize.estimate()))?;
             return Ok(ExitCode::SUCCESS);
         };
         owlet_convert::tidy(&output);

@@ -13,6 +13,7 @@ fn help() {
         "chat",
         "convert",
         "embed",
+        "export",
         "imatrix",
         "inspect",
         "quantize",

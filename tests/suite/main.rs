@@ -14,6 +14,7 @@ mod engine;
 mod hostile_pictures;
 mod imatrix;
 mod inspect;
+mod interchange;
 mod low_memory;
 mod models;
 mod parity;

@@ -49,9 +49,23 @@ pub const PLACES_OF_TRANSFORMERS: &Places = &[
     ("add_bos", TokenizerConfig("add_bos_token")),
 ];
 
+/// What model files and messages call LLaVA-1.5.
+pub const FAMILY: &str = "llava-1.5";
+pub const TEMPLATE: &str = "vicuna_v1";
 /// Of the template `vicuna_v1` (LLaVA's conversation.py).
-const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, \
+pub const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, \
                       detailed, and polite answers to the user's questions.";
+
+/// What its tokenizer_config.json says, as Vicuna's does.
+pub const LEGACY: bool = false;
+/// The authors' quick start.
+pub const GENERATION: GenerationConfig = GenerationConfig { temperature: 0.0, max_tokens: 512 };
+pub use crate::hf::image::CLIP;
+
+/// What a picture is padded with: the mean as bytes (process_images of LLaVA's mm_utils.py).
+pub fn pad_rgb(mean: &[f32; 3]) -> [u8; 3] {
+    mean.map(|mean| (mean * 255.0) as u8)
+}
 
 /// The authors' layout; `tower` is the one that config.json only names.
 pub fn read_of_authors(
@@ -101,7 +115,7 @@ fn read(files: &ConfigFiles, layout: Layout, checkpoint: &mut Checkpoint) -> Res
         image: Some(ImageConfig {
             size_px: vision.image_px,
             fit: Fit::Pad,
-            pad_rgb: pixels.mean.map(|mean| (mean * 255.0) as u8),
+            pad_rgb: pad_rgb(&pixels.mean),
             mean: pixels.mean,
             std: pixels.std,
             n_tokens: (vision.image_px / vision.patch_px).saturating_pow(2),
@@ -111,8 +125,7 @@ fn read(files: &ConfigFiles, layout: Layout, checkpoint: &mut Checkpoint) -> Res
             system: root.key("system_message").map_or(Ok(SYSTEM), |value| value.str())?.to_string(),
             stop_ids: vec![tokenizer.config.eos_id],
         }),
-        // the authors' quick start
-        generation: Some(GenerationConfig { temperature: 0.0, max_tokens: 512 }),
+        generation: Some(GENERATION),
         vision: Some(vision.clone()),
         text: Some(text.config.clone()),
         tokenizer: Some(tokenizer.config),
@@ -145,7 +158,7 @@ enum Tower {
 impl Tower {
     fn family(&self) -> &'static str {
         match self {
-            Tower::Clip(_) => "llava-1.5",
+            Tower::Clip(_) => FAMILY,
             Tower::Intern(..) => "internvl-chat-v1-0",
         }
     }

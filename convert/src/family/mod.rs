@@ -9,7 +9,7 @@ mod intern_vit;
 mod intern_vit_alone;
 mod internvl_chat;
 mod llama;
-mod llava;
+pub(crate) mod llava;
 mod vision_tower;
 
 use std::ops::Range;

@@ -146,7 +146,11 @@ impl ModelConfig {
         Part::ALL.iter().copied().filter(has)
     }
 
-    fn from_metadata(metadata: &Metadata) -> Result<Self> {
+    /// As [`ModelConfig::read`], of keys that are in no file yet.
+    ///
+    /// # Errors
+    /// As there; messages call the file what the keys are labelled.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self> {
         check_kind(metadata)?;
         let parts = read_parts(metadata)?;
         let has = |part| parts.contains(&part);

@@ -7,7 +7,8 @@ use super::{assert_conversations, assert_pixels, assert_traps, assert_weights, n
 use crate::checkpoint::{Float, Layout, write_weights};
 use crate::program::owlet;
 use ggml::{Cancel, DType};
-use owlet_convert::{Options, Plan};
+use owlet::model::Arithmetic;
+use owlet_convert::{Export, Options, Pair, PairOptions, Plan};
 use owlet_format::{Gguf, ModelConfig};
 use serde_json::{Value, json};
 use std::fs;
@@ -108,6 +109,26 @@ fn both_layouts_become_the_same_model() {
     let provenance = ModelConfig::read(&transformers).unwrap().provenance;
     let assumed: Vec<&str> = provenance.assumed.iter().collect();
     assert_eq!(assumed, ["vision_config.hidden_act = quick_gelu", "vision_config.layer_norm_eps = 1e-5"]);
+}
+
+/// The pair that llama.cpp would get, packed into one file again, against the authors' module.
+#[test]
+fn a_pair_of_llama_cpp() {
+    let case = Case::read("llava");
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    tiny::lay_out(&case, &path("checkpoint"));
+    tiny::convert(&path("checkpoint"), DType::F32, &path("model.gguf"));
+    let exported = Export::from_file(&path("model.gguf")).unwrap();
+    let [text, mmproj] = &exported.run(&path("pair"), &mut (), &Cancel::new()).unwrap().files[..] else {
+        panic!("expected two files");
+    };
+    let pair = Pair::from_files(&text.0, &mmproj.0, &PairOptions::default()).unwrap();
+    let packed = path("packed.gguf");
+    pair.run(&packed, &mut (), &Cancel::new()).unwrap();
+    let subject = Subject::open(&packed, folder, Arithmetic::Packed);
+    assert_pixels(&subject, &case);
+    assert_conversations(&subject, &case);
 }
 
 #[derive(serde::Deserialize)]

@@ -5,7 +5,7 @@
 
 mod compare;
 pub mod formula;
-mod golden;
+pub mod golden;
 mod llava;
 mod outliers;
 mod pixels;
@@ -13,7 +13,7 @@ mod position_grid;
 mod settings;
 mod stored_types;
 mod subject;
-mod tiny;
+pub mod tiny;
 mod towers;
 
 use compare::{F32_BOUND, TRAP_DISTANCE};

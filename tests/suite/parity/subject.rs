@@ -60,7 +60,8 @@ impl Subject {
         Subject::open(&path, folder, Arithmetic::Packed)
     }
 
-    fn open(path: &Path, folder: TempDir, arithmetic: Arithmetic) -> Subject {
+    /// Of a model file in the folder.
+    pub fn open(path: &Path, folder: TempDir, arithmetic: Arithmetic) -> Subject {
         let file = Gguf::open(path).unwrap();
         let config = ModelConfig::read(&file).unwrap();
         let backend = Backend::cpu(2).unwrap();
