@@ -31,6 +31,15 @@ pub const PROMPT_ROWS: usize = 128;
 /// model does not pay for the longest one.
 const FIRST_CACHE: u32 = 512;
 
+/// Positions that the cache has room for when a context of at most `n_ctx` holds `n_filled`.
+pub fn cached_positions(n_filled: u32, n_ctx: u32) -> u32 {
+    let mut n = FIRST_CACHE;
+    while n < n_filled {
+        n = n.saturating_mul(2);
+    }
+    n.min(n_ctx)
+}
+
 /// What the thread that computes may be asked to do.
 pub enum Order {
     Answer(Box<Job>),
@@ -67,7 +76,7 @@ impl Scheduler {
         if options.low_memory {
             encoder = encoder.releasing(loaded.vision_pages.clone());
         }
-        let n_ctx = options.n_ctx.min(FIRST_CACHE);
+        let n_ctx = cached_positions(0, options.n_ctx);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
         let (pace, queue, borrowers) = Default::default();
@@ -275,10 +284,7 @@ impl Scheduler {
                 n_needed.into(),
             ));
         }
-        let mut n_ctx = self.decoder.n_ctx();
-        while n_ctx < n_needed {
-            n_ctx = n_ctx.saturating_mul(2).min(self.options.n_ctx);
-        }
+        let n_ctx = cached_positions(n_needed, self.options.n_ctx);
         if n_ctx > self.decoder.n_ctx() { self.decoder.grow(n_ctx) } else { Ok(()) }
     }
 
