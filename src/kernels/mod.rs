@@ -40,7 +40,7 @@ pub use ops::Work;
 use ops::{Against, Multiply, Pack, Pass};
 use packed::Layout;
 pub use passes::{Curve, Statistics};
-pub use rotary::{Rotate, turns};
+pub use rotary::{Rotate, Turns};
 use simd::Simd;
 use weights::{Class, WeightType};
 
