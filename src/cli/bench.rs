@@ -10,7 +10,7 @@ use super::{figures, json, version};
 use crate::engine::Setup;
 use crate::error::Result;
 use crate::measure::{self, History, Report, SHAPES, Source, Synthetic, Test, Watch};
-use crate::model::KvType;
+use crate::model::{Arithmetic, KvType};
 use clap::{ArgAction, value_parser};
 use ggml::Cancel;
 use owlet_convert::checkpoint::SourceType;
@@ -25,7 +25,8 @@ use std::process::ExitCode;
 ///
 /// First come the machine's own limits (reading memory, products of floats, products of bytes), then the tests, then the limits
 /// once more; a test's share of the limit is the least time that the limits allow over the time it took. --shape measures a
-/// model without its file, on random weights made in memory. The result is kept for `owlet inspect --plan`.
+/// model without its file, on random weights made in memory. The result is kept for `owlet inspect --plan`,
+/// unless --exact or --kernels say otherwise than other commands do.
 #[derive(clap::Args)]
 pub struct Bench {
     /// Model file [default: the small built-in model]
@@ -43,6 +44,12 @@ pub struct Bench {
     /// Type of the cached keys and values: f16, f32 or q8_0
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: KvType,
+    /// Multiply quantized weights by activations in f32 instead of eight bits, as --exact does elsewhere
+    #[arg(long)]
+    exact: bool,
+    /// Kernels that compute on the CPU: ggml, avx2, avx-vnni or avx512-vnni [default: the fastest that this machine has]
+    #[arg(long, value_name = "NAME")]
+    kernels: Option<String>,
     /// Leave the machine's limits out, and with them the shares
     #[arg(long = "no-limits", action = ArgAction::SetFalse)]
     with_limits: bool,
@@ -94,6 +101,8 @@ impl Bench {
             tests: if self.tests.is_empty() { Test::ALL.to_vec() } else { self.tests.clone() },
             repetitions: self.repetitions,
             setup: self.devices.apply(Setup {
+                arithmetic: if self.exact { Arithmetic::Exact } else { Arithmetic::Packed },
+                kernels: self.kernels.clone(),
                 n_ctx: Some(measure::POSITIONS),
                 kv_type: self.kv_type,
                 ..Setup::cpu(n_threads(self.threads))
@@ -109,7 +118,10 @@ impl Bench {
         progress.clear();
         drop(interruptible);
         self.print(&report)?;
-        keep(report);
+        // Plans are for what runs where nothing else is said.
+        if !self.exact && self.kernels.is_none() {
+            keep(report);
+        }
         Ok(ExitCode::SUCCESS)
     }
 

@@ -46,6 +46,7 @@ impl Outlook {
             fixed_bytes,
             total_bytes,
             low_memory_bytes,
+            first_question: first,
             available_bytes,
             device,
             ..
@@ -58,20 +59,31 @@ impl Outlook {
             let kind = if part.is_mapped { "mapped" } else { "" };
             line(format_args!("  {:<18} {:>12}  {kind}", part.what, bytes_in_words(part.n_bytes)));
         }
-        line(format_args!("  {:<18} {:>12}", "total", bytes_in_words(*total_bytes)));
-        line(format_args!("  {:<18} {:>12}", "with --low-memory", bytes_in_words(*low_memory_bytes)));
-        line(format_args!("  {:<18} {:>12}", "without mapped", bytes_in_words(*fixed_bytes)));
+        line(format_args!("\n  {:<18} {:>14} {:>14}", "", "first question", "full context"));
+        for (what, first, full) in [
+            ("total", first.total_bytes, *total_bytes),
+            ("with --low-memory", first.low_memory_bytes, *low_memory_bytes),
+            ("without mapped", first.fixed_bytes, *fixed_bytes),
+        ] {
+            line(format_args!("  {what:<18} {:>14} {:>14}", bytes_in_words(first), bytes_in_words(full)));
+        }
+        line(format_args!(
+            "\nA first question has one picture and a cache of {} positions, which grows to the whole context.",
+            first.n_positions
+        ));
         if let Some(available) = *available_bytes {
             let verdict = if *fixed_bytes > available {
                 "too little: a shorter context (-c) or smaller keys and values (--kv-type q8_0) need less"
-            } else if *low_memory_bytes > available {
+            } else if first.low_memory_bytes > available {
                 "will do, but not all weights stay in memory: they are read from disk again and again"
-            } else if *total_bytes > available {
+            } else if first.total_bytes > available {
                 "enough, if the vision half's weights leave memory after each picture (--low-memory, by itself)"
+            } else if *total_bytes > available {
+                "enough; a full context pushes weights out of memory, which come back for the next picture"
             } else {
                 "enough"
             };
-            line(format_args!("  {:<18} {:>12}  {verdict}\n", "available", bytes_in_words(available)));
+            line(format_args!("Available: {}: {verdict}\n", bytes_in_words(available)));
         }
         if let Some(device) = device {
             line(format_args!("On {} ({}), not counted above\n", device.name, device.description));

@@ -28,7 +28,7 @@ pub use loaded::{Loaded, open_file};
 pub use part_file::PartFile;
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
-pub use scheduler::PROMPT_ROWS;
+pub use scheduler::{PROMPT_ROWS, cached_positions};
 pub use setup::{DeviceChoice, Setup};
 pub use speculate::Speculation;
 pub use stop::FinishReason;
@@ -210,7 +210,7 @@ fn stopped() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Arithmetic, Model, Placement};
+    use crate::model::{Arithmetic, Kernels, Model, Placement};
     use ggml::{Backend, Device, Place};
 
     /// In the middle of a prompt on a device, and with a ticket that outlives it.
@@ -220,8 +220,14 @@ mod tests {
         let file = open_file(None).unwrap();
         let backend = Backend::with_device(1, Device::stand_in()).unwrap();
         let placement = Placement::new(&loaded.config, Place::Device, loaded.text.n_layer);
-        loaded.model =
-            Model::load_placed(&file, &loaded.config, &backend, Arithmetic::Packed, placement).unwrap();
+        loaded.model = Model::load_placed(
+            &file,
+            &loaded.config,
+            &backend,
+            Kernels::of_this_machine(Arithmetic::Packed),
+            placement,
+        )
+        .unwrap();
         let n_ctx = loaded.text.n_ctx_train;
         let options = Options {
             n_ctx,

@@ -16,7 +16,7 @@ use super::slot::{Job, Slot};
 use super::speculate::Pace;
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Row};
+use crate::model::{Decoder, Input, Logits, Row};
 use ggml::Cancel;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -30,6 +30,15 @@ pub const PROMPT_ROWS: usize = 128;
 /// Positions that the cache starts with. It grows by doubling, up to the context, so that a short answer of a large
 /// model does not pay for the longest one.
 const FIRST_CACHE: u32 = 512;
+
+/// Positions that the cache has room for when a context of at most `n_ctx` holds `n_filled`.
+pub fn cached_positions(n_filled: u32, n_ctx: u32) -> u32 {
+    let mut n = FIRST_CACHE;
+    while n < n_filled {
+        n = n.saturating_mul(2);
+    }
+    n.min(n_ctx)
+}
 
 /// What the thread that computes may be asked to do.
 pub enum Order {
@@ -51,6 +60,9 @@ pub struct Scheduler {
     slots: Vec<Slot>,
     /// What passes of single answers take.
     pace: Pace,
+    /// The last pass and its logits, whose memory the next ones use.
+    pass: Pass,
+    logits: Logits,
     /// How often a slot was given to somebody.
     n_uses: u64,
     queue: VecDeque<Job>,
@@ -67,11 +79,24 @@ impl Scheduler {
         if options.low_memory {
             encoder = encoder.releasing(loaded.vision_pages.clone());
         }
-        let n_ctx = options.n_ctx.min(FIRST_CACHE);
+        let n_ctx = cached_positions(0, options.n_ctx);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
-        let (pace, queue, borrowers) = Default::default();
-        Ok(Scheduler { loaded, options, decoder, encoder, slots, pace, n_uses: 0, queue, borrowers, orders })
+        let (pace, pass, logits, queue, borrowers) = Default::default();
+        Ok(Scheduler {
+            loaded,
+            options,
+            decoder,
+            encoder,
+            slots,
+            pace,
+            pass,
+            logits,
+            n_uses: 0,
+            queue,
+            borrowers,
+            orders,
+        })
     }
 
     /// Works until nobody can submit any more and nothing is left to do.
@@ -221,10 +246,18 @@ impl Scheduler {
     /// One pass of the decoder over whatever the slots can run.
     fn decode(&mut self) {
         let is_single_answer = self.draft();
-        let pass = Pass::gather(&self.slots, self.loaded.text.n_embd as usize);
+        let mut pass = std::mem::take(&mut self.pass);
+        pass.gather(&self.slots, self.loaded.text.n_embd as usize);
+        let mut logits = std::mem::take(&mut self.logits);
         if pass.rows.is_empty() {
-            return self.fail_stuck();
+            self.fail_stuck();
+        } else {
+            self.run_pass(&pass, &mut logits, is_single_answer);
         }
+        (self.pass, self.logits) = (pass, logits);
+    }
+
+    fn run_pass(&mut self, pass: &Pass, logits: &mut Logits, is_single_answer: bool) {
         // A pass that several requests share is not broken off for one of them: it ends within a token's time.
         let cancel = match pass.parts.as_slice() {
             [(at, _)] => self.slots[*at].job().map(|job| job.cancel.clone()).unwrap_or_default(),
@@ -233,24 +266,24 @@ impl Scheduler {
         let started = Instant::now();
         let n_needed = pass.rows.iter().map(|row| row.pos + 1).max().unwrap_or(0);
         if let Err(error) = self.make_room(n_needed) {
-            return self.give_up(&pass, error);
+            return self.give_up(pass, error);
         }
-        let logits = match self.decoder.forward(&pass.rows, &pass.embd, &cancel) {
-            Ok(logits) => logits,
-            Err(error) => return self.give_up(&pass, error),
-        };
+        if let Err(error) = self.decoder.forward_into(&pass.rows, &pass.embd, &cancel, logits) {
+            return self.give_up(pass, error);
+        }
         let took = started.elapsed();
         if is_single_answer {
             self.pace.saw(pass.rows.len(), took);
         } else {
             self.pace.saw_other();
         }
-        let mut logits = logits.rows();
+        let mut n_before = 0;
         for (at, range) in &pass.parts {
             let slot = &mut self.slots[*at];
             let n_wanted = range.clone().filter(|&position| slot.wants_logits(position)).count();
-            let rows: Vec<_> = logits.by_ref().take(n_wanted).collect();
-            if let Err(error) = slot.advance(range.len(), rows.into_iter(), took) {
+            let rows = logits.rows().skip(n_before).take(n_wanted);
+            n_before += n_wanted;
+            if let Err(error) = slot.advance(range.len(), rows, took) {
                 slot.fail(error);
             }
             self.cut_cache(*at);
@@ -275,10 +308,7 @@ impl Scheduler {
                 n_needed.into(),
             ));
         }
-        let mut n_ctx = self.decoder.n_ctx();
-        while n_ctx < n_needed {
-            n_ctx = n_ctx.saturating_mul(2).min(self.options.n_ctx);
-        }
+        let n_ctx = cached_positions(n_needed, self.options.n_ctx);
         if n_ctx > self.decoder.n_ctx() { self.decoder.grow(n_ctx) } else { Ok(()) }
     }
 
@@ -323,6 +353,7 @@ fn step_picture(encoder: &mut ImageEncoder, slot: &mut Slot, image: usize) -> Re
 }
 
 /// The rows of one call of the decoder.
+#[derive(Default)]
 struct Pass {
     rows: Vec<Row>,
     /// `[n_embd, n]`: the rows of pictures among them.
@@ -332,26 +363,28 @@ struct Pass {
 }
 
 impl Pass {
-    /// The next positions of all slots, at most [`PROMPT_ROWS`] of each.
-    fn gather(slots: &[Slot], n_embd: usize) -> Pass {
-        let mut pass = Pass { rows: Vec::new(), embd: Vec::new(), parts: Vec::new() };
+    /// Becomes the next positions of all slots, at most [`PROMPT_ROWS`] of each.
+    fn gather(&mut self, slots: &[Slot], n_embd: usize) {
+        let Pass { rows, embd, parts } = self;
+        rows.clear();
+        embd.clear();
+        parts.clear();
         for (at, slot) in slots.iter().enumerate() {
             let range = slot.positions(PROMPT_ROWS);
-            pass.rows.extend(range.clone().filter_map(|position| {
+            rows.extend(range.clone().filter_map(|position| {
                 let input = match slot.cell(position)? {
                     Cell::Token(id) => Input::Token(id),
                     Cell::Image { key, row } => {
-                        pass.embd.extend_from_slice(slot.embedding_row(&key, row, n_embd)?);
-                        Input::Embd(pass.embd.len() / n_embd - 1)
+                        embd.extend_from_slice(slot.embedding_row(&key, row, n_embd)?);
+                        Input::Embd(embd.len() / n_embd - 1)
                     }
                 };
                 let want_logits = slot.wants_logits(position);
                 Some(Row { input, seq: slot.seq, pos: position as u32, want_logits })
             }));
             if !range.is_empty() {
-                pass.parts.push((at, range));
+                parts.push((at, range));
             }
         }
-        pass
     }
 }

@@ -2,7 +2,9 @@
 //! Goes out: a network with every part in its place. Knows no command line.
 
 use crate::error::{Error, Result};
-use crate::model::{Arithmetic, Fit, GpuLayers, KvType, Model, Placement, Purpose, VisionDevice, Wish};
+use crate::model::{
+    Arithmetic, Fit, GpuLayers, Kernels, KvType, Model, Placement, Purpose, VisionDevice, Wish,
+};
 use ggml::{Backend, Device};
 use owlet_format::{Gguf, ModelConfig};
 
@@ -22,6 +24,8 @@ pub enum DeviceChoice {
 pub struct Setup {
     pub n_threads: usize,
     pub arithmetic: Arithmetic,
+    /// The name of the kernels that compute on the CPU; the fastest ones where that is `None`.
+    pub kernels: Option<String>,
     pub device: DeviceChoice,
     /// What of the model the device gets.
     pub wish: Wish,
@@ -36,6 +40,7 @@ impl Setup {
         Setup {
             n_threads,
             arithmetic: Arithmetic::default(),
+            kernels: None,
             device: DeviceChoice::Cpu,
             wish: Wish::default(),
             n_ctx: None,
@@ -49,8 +54,12 @@ impl Setup {
     /// `Format`, `Unsupported` by what is wrong with the file; `Unsupported` where there is no such device, or where this
     /// machine cannot do the arithmetic; `Backend` where something does not fit.
     pub fn load(&self, file: &Gguf, config: &ModelConfig) -> Result<Model> {
+        let kernels = match &self.kernels {
+            Some(name) => Kernels::named(name, self.arithmetic)?,
+            None => Kernels::of_this_machine(self.arithmetic),
+        };
         let (backend, fit) = self.place(file, config)?;
-        Model::load_placed(file, config, &backend, self.arithmetic, fit.placement)
+        Model::load_placed(file, config, &backend, kernels, fit.placement)
     }
 
     /// What computes, and what of `file` would go where.

@@ -201,10 +201,11 @@ impl Speculator {
         for n_drafted in 1..=n {
             all_right *= chance;
             n_tokens += all_right;
-            let cost = pace.cost(n_drafted + 1);
-            if (cost - 1.0) * one_row > bearable {
+            let n_rows = n_drafted + 1;
+            if n_rows > pace.most_rows() || pace.loss(n_rows) * one_row > bearable {
                 break;
             }
+            let cost = pace.cost(n_rows);
             if n_tokens / cost > best_gain {
                 (best, best_gain) = (n_drafted, n_tokens / cost);
             }
@@ -242,18 +243,29 @@ mod tests {
     }
 
     /// How many times faster a model says what stands behind the first `n_prompt` words of `text`, where a pass of n rows
-    /// takes `cost(n)` seconds, one of one row 1.
-    fn speedup(text: &str, n_prompt: usize, cost: impl Fn(usize) -> f64) -> f64 {
+    /// takes `cost(n)` seconds, one of one row 1, and `switch` more behind one of another number of rows. So does an answer
+    /// after it, when it is known what passes take.
+    fn speedups(text: &str, n_prompt: usize, cost: impl Fn(usize) -> f64, switch: f64) -> [f64; 2] {
+        let mut pace = Pace::default();
+        [(); 2].map(|()| {
+            speedup(text, n_prompt, &mut pace, |n_rows, n_before| {
+                cost(n_rows) + if n_rows == n_before { 0.0 } else { switch }
+            })
+        })
+    }
+
+    /// The same of one answer; `cost` is told the rows of the pass before, too.
+    fn speedup(text: &str, n_prompt: usize, pace: &mut Pace, cost: impl Fn(usize, usize) -> f64) -> f64 {
         let tokens = tokens(text);
         let (prompt, answer) = tokens.split_at(n_prompt);
         let prompt: Vec<_> = prompt.iter().map(|&id| Cell::Token(id)).collect();
         let mut speculator = Speculator::new(Speculation::Auto, &prompt);
-        let mut pace = Pace::default();
-        let (mut n_said, mut seconds) = (0, 0.0);
+        let (mut n_said, mut seconds, mut n_before) = (0, 0.0, 1);
         while n_said < answer.len() {
-            speculator.think(answer.len() - n_said - 1, &[], &pace);
+            speculator.think(answer.len() - n_said - 1, &[], pace);
             let n_rows = 1 + speculator.draft().len();
-            let took = Duration::from_secs_f64(cost(n_rows));
+            let took = Duration::from_secs_f64(cost(n_rows, n_before));
+            n_before = n_rows;
             let mut n_kept = 0;
             for _ in 0..n_rows {
                 let is_right = speculator.chose(answer[n_said]);
@@ -299,8 +311,17 @@ mod tests {
         // Dearer and dearer rows; the last ones never pay.
         let slopes = [0.05, 0.15, 0.3, 0.6, 1.0, 1.5];
         let said_twice = noise(400, 5000).repeat(2);
+        // Every few words of the answer stand in the prompt, and go on in another way there each time.
+        let astray = |n: usize| -> String {
+            let prompt =
+                (0..200).map(|i| (i..i + n).map(|i| format!("{i} ")).collect::<String>() + &format!("x{i} "));
+            prompt.chain((0..200).map(|i| format!("{i} "))).collect()
+        };
+        let (pairs, sixes) = (astray(2), astray(6));
         let ambiguous: String = (0..300).map(|i| format!("so it is {i} ")).collect();
-        let cases: [(&str, &str, usize, [f64; 6]); 6] = [
+        let cases: [(&str, &str, usize, [f64; 6]); 8] = [
+            ("pairs that lead astray", &pairs, 600, [0.975; 6]),
+            ("six words that lead astray", &sixes, 1400, [0.975; 6]),
             ("what stood in the prompt", &said_twice, 400, [5.0, 3.5, 2.2, 1.3, 0.98, 0.98]),
             ("a table", &table(40), 30, [1.8, 1.5, 1.2, 0.98, 0.98, 0.98]),
             ("words that never come again", &noise(400, 1 << 40), 100, [0.98; 6]),
@@ -310,18 +331,45 @@ mod tests {
         ];
         for (name, text, n_prompt, expected) in cases {
             for (slope, expected) in slopes.into_iter().zip(expected) {
-                let found = speedup(text, n_prompt, |n_rows| 1.0 + slope * (n_rows - 1) as f64);
-                assert!(found >= expected, "{name}, {slope} a row: {found:.3} times as fast");
+                let found =
+                    |switch| speedups(text, n_prompt, |n_rows| 1.0 + slope * (n_rows - 1) as f64, switch);
+                let (at_once, behind_others) = (found(0.0), [found(0.2), found(1.0)].concat());
+                assert!(
+                    at_once.iter().all(|&found| found >= expected)
+                        && behind_others.iter().all(|&found| found >= 0.975),
+                    "{name}, {slope} a row: {at_once:.3?}, {behind_others:.3?} times as fast"
+                );
             }
         }
+    }
+
+    /// What nobody has measured yet is learnt with one token, and then with twice as many rows each time.
+    #[test]
+    fn the_first_drafts_are_short() {
+        let prompt: Vec<_> = (0..400).map(|i| Cell::Token(i % 40)).collect();
+        let mut speculator = Speculator::new(Speculation::Auto, &prompt);
+        let mut pace = Pace::default();
+        // A long answer so far, which may lose a lot.
+        for _ in 0..1000 {
+            pace.saw(1, Duration::from_millis(10));
+            speculator.settle(0, Duration::from_millis(10));
+        }
+        let lengths = [(); 5].map(|()| {
+            speculator.think(100, &[], &pace);
+            let n_rows = 1 + speculator.draft().len();
+            pace.saw(n_rows, Duration::from_millis(10));
+            speculator.settle(n_rows - 1, Duration::from_millis(10));
+            n_rows
+        });
+        assert_eq!(lengths, [2, 4, 8, 16, 16]);
     }
 
     /// Rows that come in groups: what was measured is what counts.
     #[test]
     fn steps_of_costs_are_learnt() {
         let cost = |n_rows: usize| 1.0 + 0.9 * ((n_rows - 1) / 4) as f64;
-        let found = speedup(&noise(400, 5000).repeat(2), 400, cost);
-        assert!(found > 2.2, "{found:.3} times as fast");
+        let found = speedups(&noise(400, 5000).repeat(2), 400, cost, 0.0);
+        assert!(found.iter().all(|&found| found > 2.2), "{found:.3?} times as fast");
     }
 
     #[test]

@@ -32,13 +32,15 @@ use std::sync::{Arc, LazyLock};
 
 use ggml::{CustomOp, DType};
 
+use crate::error::{Error, Result};
+
 pub use attention::Heads;
 use attention::{AttendAll, AttendCells, KEYS};
 pub use ops::Work;
 use ops::{Against, Multiply, Pack, Pass};
 use packed::Layout;
 pub use passes::{Curve, Statistics};
-pub use rotary::{Rotate, turns};
+pub use rotary::{Rotate, Turns};
 use simd::Simd;
 use weights::{Class, WeightType};
 
@@ -50,6 +52,9 @@ pub struct Kernels {
     /// Faster instructions than those of `simd` are there, but their kernels compute something else.
     disagreed: Option<Simd>,
 }
+
+/// The name of having none.
+const GGML: &str = "ggml";
 
 /// What activations are before quantized weights are multiplied with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +97,31 @@ impl Kernels {
             found
         });
         Kernels { arithmetic, ..*FOUND }
+    }
+
+    /// Those that are called `name`, or none where that is `ggml`, whatever else there is.
+    ///
+    /// # Errors
+    /// `Unsupported` where this machine has no such kernels, or theirs fail the self-check.
+    pub fn named(name: &str, arithmetic: Arithmetic) -> Result<Kernels> {
+        let none = Kernels { arithmetic, ..Kernels::none() };
+        if name == GGML {
+            return Ok(none);
+        }
+        let place = "kernels";
+        let Some(simd) = Simd::available().into_iter().find(|simd| simd.name() == name) else {
+            let there = Kernels::names().join(", ");
+            return Err(Error::unsupported(place, format_args!("expected one of {there}, found {name}")));
+        };
+        if !self_check::agrees(simd) {
+            return Err(Error::unsupported(place, format_args!("{name} failed its self-check")));
+        }
+        Ok(Kernels { simd: Some(simd), ..none })
+    }
+
+    /// What kernels this machine has.
+    pub fn names() -> Vec<&'static str> {
+        [GGML].into_iter().chain(Simd::available().into_iter().map(Simd::name)).collect()
     }
 
     /// ggml's products everywhere.
@@ -171,7 +201,7 @@ impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.simd {
             Some(simd) => write!(f, "owlet {}", simd.name())?,
-            None => write!(f, "ggml")?,
+            None => write!(f, "{GGML}")?,
         }
         if self.arithmetic == Arithmetic::Exact {
             write!(f, ", activations in f32")?;

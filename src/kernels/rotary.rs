@@ -9,19 +9,31 @@ use ggml::{Arg, CustomOp, Tile, TileShape};
 
 const TILE_ROWS: usize = 4;
 
-/// Cosine and sine of every pair's angle at each of `positions`: `[n_dims, n_positions]`.
-pub fn turns(positions: impl IntoIterator<Item = u32>, n_dims: u32, base: f32) -> Vec<f32> {
-    let frequency = |pair: u32| {
-        let exponent = (2 * pair) as f32 / n_dims as f32;
-        1.0 / f64::from(base).powf(exponent.into()) as f32
-    };
-    let frequencies: Vec<f32> = (0..n_dims / 2).map(frequency).collect();
-    let turn = |position: u32, frequency: f32| {
-        let angle = f64::from(position as f32 * frequency);
-        [angle.cos() as f32, angle.sin() as f32]
-    };
-    let at = |position| frequencies.iter().flat_map(move |&frequency| turn(position, frequency));
-    positions.into_iter().flat_map(at).collect()
+/// How fast the pairs of a head turn.
+pub struct Turns {
+    frequencies: Vec<f32>,
+}
+
+impl Turns {
+    /// Of `n_dims` dimensions.
+    pub fn new(n_dims: u32, base: f32) -> Turns {
+        let frequency = |pair: u32| {
+            let exponent = (2 * pair) as f32 / n_dims as f32;
+            1.0 / f64::from(base).powf(exponent.into()) as f32
+        };
+        Turns { frequencies: (0..n_dims / 2).map(frequency).collect() }
+    }
+
+    /// Cosine and sine of every pair's angle at each of `positions`: `[n_dims, n_positions]`.
+    pub fn at(&self, positions: impl IntoIterator<Item = u32>) -> impl Iterator<Item = f32> {
+        let turn = |position: u32, frequency: f32| {
+            let angle = f64::from(position as f32 * frequency);
+            [angle.cos() as f32, angle.sin() as f32]
+        };
+        let at =
+            move |position| self.frequencies.iter().flat_map(move |&frequency| turn(position, frequency));
+        positions.into_iter().flat_map(at)
+    }
 }
 
 /// Arguments are the rows and their turns; what is behind the turned part of a head stays.
@@ -58,6 +70,10 @@ fn rotate(x: &[f32], turns: &[f32], head_dim: usize, out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn turns(positions: impl IntoIterator<Item = u32>, n_dims: u32, base: f32) -> Vec<f32> {
+        Turns::new(n_dims, base).at(positions).collect()
+    }
 
     /// Dimension and base; pair; position; cosine and sine.
     type Case = ((u32, f32), usize, u32, [f32; 2]);

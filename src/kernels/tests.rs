@@ -148,3 +148,17 @@ fn exactness_is_promised_where_it_is_kept() {
         assert_eq!(kernels.is_exact(dtype), expected, "{kernels}: {dtype}");
     }
 }
+
+#[test]
+fn kernels_are_found_by_name() {
+    for name in Kernels::names() {
+        let found = Kernels::named(name, Arithmetic::Packed).map(|kernels| kernels.to_string());
+        let expected = if name == "ggml" { name.to_string() } else { format!("owlet {name}") };
+        assert_eq!(found.unwrap(), expected);
+    }
+    let error = Kernels::named("abacus", Arithmetic::Packed).unwrap_err().to_string();
+    assert!(
+        error.starts_with("kernels: expected one of ggml") && error.ends_with(", found abacus"),
+        "{error}"
+    );
+}

@@ -9,10 +9,11 @@ use super::report::{Measured, Report, Skipped, unsteady};
 use super::runs::{Outcome, Runs, Timing, Watch};
 use super::subject::{Source, Subject};
 use super::test::Test;
+use super::work::Work;
 use super::{available, memory};
 use crate::engine::Setup;
 use crate::error::Result;
-use crate::model::{KvType, kv_bytes};
+use crate::model::{Arithmetic, KvType, kv_bytes};
 
 /// Positions that the longest test fills.
 pub const POSITIONS: u32 = 2304;
@@ -43,7 +44,11 @@ pub fn bench(source: &Source, options: &Options, watch: &mut Watch) -> Result<Re
 
     let before = limits(watch, "limits before the tests")?;
     let counts_peak = memory::forget_peak();
-    let (timings, mut skipped) = run(&subject, options, watch)?;
+    let (mut timings, mut skipped) = run(&subject, options, watch)?;
+    if options.setup.arithmetic == Arithmetic::Exact {
+        let works = timings.iter_mut().flat_map(|timing| [&mut timing.work, &mut timing.full]);
+        works.for_each(|work| *work = work.take().map(Work::in_floats));
+    }
     let peak = memory::peak().filter(|_| counts_peak);
     let after = limits(watch, "limits after the tests")?;
 

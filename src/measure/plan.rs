@@ -1,11 +1,12 @@
 //! What a model will take of memory, by part, before it is loaded.
 //!
-//! Comes in: a file's header and how it will be used. Goes out: bytes by part ([`Plan`]), and whether there is [`room`] for
-//! what has to stay in memory. Weights are mapped: the system keeps as many of their pages as it has memory for, and reads
-//! the others again; all else must be there at once. Nothing is computed and no weight is read.
+//! Comes in: a file's header and how it will be used. Goes out: bytes by part ([`Plan`]) with the whole context filled, what a
+//! first question takes, since the cache only takes what is filled, and whether there is [`room`] for what has to stay in
+//! memory. Weights are mapped: the system keeps as many of their pages as it has memory for, and reads the others again; all
+//! else must be there at once. Nothing is computed and no weight is read.
 
 use ggml::{Backend, Place};
-use owlet_format::{Gguf, ModelConfig, Part, TensorSpec};
+use owlet_format::{Gguf, ModelConfig, Part, Role, TensorSpec};
 use serde::Serialize;
 
 use super::memory::{available, bytes_in_words};
@@ -37,11 +38,23 @@ pub struct Plan {
     pub total_bytes: u64,
     /// The most at once where the weights of one half give way to those of the other.
     pub low_memory_bytes: u64,
+    /// The same for a question about one picture, the first in a conversation.
+    pub first_question: Question,
     /// Where the system tells.
     pub available_bytes: Option<u64>,
     /// What a device gets, where there is one. It is not among the parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+}
+
+/// What a question and its answer take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Question {
+    /// Of the cache, which grows with the conversation.
+    pub n_positions: u32,
+    pub fixed_bytes: u64,
+    pub total_bytes: u64,
+    pub low_memory_bytes: u64,
 }
 
 /// A device, and what it gets.
@@ -72,7 +85,12 @@ impl Plan {
         let (n_ctx, kv_type) = (setup.n_ctx, setup.kv_type);
         let mut parts = weights(file, config, &placement);
         let n_ctx = config.text.as_ref().map_or(0, |text| n_ctx.unwrap_or(text.n_ctx_train));
-        let Beside { kv, text, vision } = Beside::new(&model, config, n_ctx, kv_type)?.without(&placement);
+        let beside = |n_ctx| -> Result<Beside> {
+            Ok(Beside::new(&model, config, n_ctx, kv_type)?.without(&placement))
+        };
+        let n_positions = first_positions(config, n_ctx);
+        let (full, first) = (beside(n_ctx)?, beside(n_positions)?);
+        let Beside { kv, text, vision } = full;
         for (what, n_bytes) in [("KV cache", kv), ("text buffers", text), ("vision buffers", vision)] {
             if n_bytes > 0 {
                 parts.push(Planned { what: what.into(), n_bytes, is_mapped: false });
@@ -90,7 +108,8 @@ impl Plan {
         let (mapped_bytes, fixed_bytes): (u64, u64) = (sum(true), sum(false));
         let text_bytes =
             weights_of(file, config, |spec| spec.part == Part::Text && is_mapped(&placement, spec));
-        let low_memory_bytes = fixed_bytes + text_bytes.max(mapped_bytes - text_bytes);
+        let one_half_bytes = text_bytes.max(mapped_bytes - text_bytes);
+        let first_bytes = fixed_bytes - full.total() + first.total();
         Ok(Plan {
             n_ctx,
             kv_type: kv_type.dtype().name().into(),
@@ -98,7 +117,13 @@ impl Plan {
             mapped_bytes,
             fixed_bytes,
             total_bytes: mapped_bytes + fixed_bytes,
-            low_memory_bytes,
+            low_memory_bytes: fixed_bytes + one_half_bytes,
+            first_question: Question {
+                n_positions,
+                fixed_bytes: first_bytes,
+                total_bytes: mapped_bytes + first_bytes,
+                low_memory_bytes: first_bytes + one_half_bytes,
+            },
             available_bytes: available(),
             device: backend.device().map(|device| Device {
                 name: device.name(),
@@ -119,9 +144,9 @@ fn weights(file: &Gguf, config: &ModelConfig, placement: &Placement) -> Vec<Plan
     config.parts().map(of_part).collect()
 }
 
-/// Whether a tensor is read where the file is mapped.
+/// Whether all of a tensor is read where the file is mapped. Of the table of tokens only a row a token is.
 fn is_mapped(placement: &Placement, spec: &TensorSpec) -> bool {
-    placement.of(&spec.name) == Place::Cpu
+    placement.of(&spec.name) == Place::Cpu && spec.role != Role::Embedding
 }
 
 /// Bytes of the weights that are wanted.
@@ -129,6 +154,13 @@ fn weights_of(file: &Gguf, config: &ModelConfig, is_wanted: impl Fn(&TensorSpec)
     let tensors = typed(config, file);
     let wanted = tensors.iter().filter(|(spec, _)| is_wanted(spec));
     wanted.filter_map(|(spec, dtype)| spec.ne.n_bytes(*dtype)).sum()
+}
+
+/// Positions of the cache for a first question: those of a picture, and as many as a question and its answer commonly fill.
+fn first_positions(config: &ModelConfig, n_ctx: u32) -> u32 {
+    const WORDS: u32 = 128;
+    let n_of_picture = config.image.as_ref().map_or(0, |image| image.n_tokens);
+    engine::cached_positions(n_of_picture.saturating_add(WORDS), n_ctx)
 }
 
 /// What is there beside the weights while the model runs.
@@ -198,6 +230,10 @@ pub struct Use {
 
 /// Whether there is room for `model` in `available` bytes of memory. Plans only where that is not clear at once.
 ///
+/// Keys and values cannot give way, so those of the whole context count: nobody is stopped in the middle of a conversation.
+/// Weights can, and those of the vision half, which lie idle then, are what a full context pushes out; so a first question counts
+/// for them.
+///
 /// # Errors
 /// `Backend`: what has to stay in memory does not fit; the text says what context would.
 pub fn room(model: &Model, config: &ModelConfig, wanted: &Use, available: u64) -> Result<Room> {
@@ -218,14 +254,15 @@ pub fn room(model: &Model, config: &ModelConfig, wanted: &Use, available: u64) -
         let fits = |n_ctx: u32| plan(n_ctx).is_ok_and(|beside| beside.total() <= available);
         return Err(no_room(&beside, n_ctx, available, fits));
     }
-    let fits = |n_mapped_bytes: u64| beside.total().saturating_add(n_mapped_bytes) <= available;
+    let first = plan(first_positions(config, n_ctx))?;
+    let fits = |n_mapped_bytes: u64| first.total().saturating_add(n_mapped_bytes) <= available;
     if fits(n_file_bytes) {
         return Ok(Room::Enough);
     }
     let why = format!(
-        "memory: {} of weights and up to {} beside them are more than the {} available",
+        "memory: {} of weights and {} beside them for a first question are more than the {} available",
         bytes_in_words(n_file_bytes),
-        bytes_in_words(beside.total()),
+        bytes_in_words(first.total()),
         bytes_in_words(available)
     );
     Ok(if fits(n_vision_bytes.max(n_file_bytes.saturating_sub(n_vision_bytes))) {
@@ -292,13 +329,25 @@ mod tests {
         let part = |what: &str| plan.parts.iter().find(|part| part.what == what).unwrap().n_bytes;
         // 1,000 positions are 1,024 cells.
         assert_eq!(part("KV cache"), 1 << 20);
-        let of_tensors: u64 = file.tensors().iter().map(|tensor| tensor.n_bytes).sum();
+        // All but the table of tokens, of which a few rows are read.
+        let tensors = file.tensors().iter().filter(|tensor| tensor.name != "token_embd.weight");
+        let of_tensors: u64 = tensors.map(|tensor| tensor.n_bytes).sum();
+        assert_eq!(file.tensors().iter().filter(|tensor| tensor.name == "token_embd.weight").count(), 1);
         assert_eq!(part("vision weights") + part("projector weights") + part("text weights"), of_tensors);
         assert_eq!(plan.mapped_bytes, of_tensors);
         assert_eq!(plan.parts.iter().map(|part| part.n_bytes).sum::<u64>(), plan.total_bytes);
         assert_eq!(plan.mapped_bytes + plan.fixed_bytes, plan.total_bytes);
         let halves = [part("text weights"), part("vision weights") + part("projector weights")];
         assert_eq!(plan.low_memory_bytes, plan.fixed_bytes + halves[0].max(halves[1]));
+        // A first question fills 512 cells at most, and its pass is no larger.
+        let first = plan.first_question;
+        let less = [
+            plan.fixed_bytes - first.fixed_bytes,
+            plan.total_bytes - first.total_bytes,
+            plan.low_memory_bytes - first.low_memory_bytes,
+        ];
+        assert!(first.n_positions == 512 && less == [less[0]; 3], "{plan:?}");
+        assert!(less[0] >= 1 << 19 && less[0] < (1 << 19) + part("text buffers"), "{plan:?}");
         // A photo of 12 megapixels is 36.6 MB.
         assert!((36_600_000..36_700_000).contains(&part("a photo")), "{plan:?}");
         assert!(part("text buffers") > 64 * 64 * 4 && part("vision buffers") > 16 * 128 * 4, "{plan:?}");
@@ -321,7 +370,7 @@ mod tests {
         const GB: u64 = 1 << 30;
         assert_eq!(found(1 << 17, GB, 16 * GB), Ok(Room::Enough), "by far");
         assert_eq!(found(1 << 17, 0, GB), Ok(Room::Enough), "by a look at the graphs");
-        let tight = "memory: 1.07 GB of weights and up to ";
+        let tight = "memory: 1.07 GB of weights and ";
         assert!(matches!(found(1 << 17, GB, GB / 2), Ok(Room::Tight(why)) if why.starts_with(tight)));
         let in_turns = found(1 << 17, GB, GB);
         let ending = "; those of the vision half leave it after each picture (--low-memory)";

@@ -15,7 +15,7 @@ use super::test::Test;
 use super::work::{Typed, Work};
 use crate::engine::{self, Engine, Loaded};
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Row, VisionEncoder};
+use crate::model::{Decoder, Input, Logits, Row, VisionEncoder};
 use crate::prompt::{Limits, decode, preprocess};
 
 /// Who is told how far a bench is, and who may end it.
@@ -197,7 +197,7 @@ impl Runs<'_, '_> {
         }
         let mut decoder = Decoder::new(&self.subject.model, n_ctx, 1, self.options.setup.kv_type)?;
         read(&mut decoder, config, n_past, self.watch, |done| ("reading 2048 tokens", done, n_past.into()))?;
-        let mut seconds = Vec::new();
+        let (mut seconds, mut logits) = (Vec::new(), Logits::default());
         let n_runs = u64::from(self.options.repetitions) + 1;
         for run in 0..n_runs {
             decoder.truncate(0, n_past);
@@ -208,7 +208,8 @@ impl Runs<'_, '_> {
                     run * u64::from(N_DECODED) + done,
                     n_runs * u64::from(N_DECODED),
                 )?;
-                decoder.forward(&[token(config, pos, true)], &[], self.watch.cancel)?;
+                let row = token(config, pos, true);
+                decoder.forward_into(&[row], &[], self.watch.cancel, &mut logits)?;
             }
             if run > 0 {
                 seconds.push(started.elapsed().as_secs_f64() / f64::from(N_DECODED));

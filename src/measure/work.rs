@@ -90,6 +90,12 @@ impl Work {
         }
     }
 
+    /// The same where activations stay in f32, so that all weights are multiplied as floats.
+    pub fn in_floats(mut self) -> Work {
+        self.products.iter_mut().for_each(|product| product.class = Class::Float);
+        self
+    }
+
     /// The seconds below which no program gets on a machine of these limits.
     pub fn least_seconds(&self, limits: &Limits) -> f64 {
         let of_product = |product: &Product| {
@@ -150,6 +156,13 @@ mod tests {
 
     fn nanoseconds(work: &Work) -> f64 {
         (work.least_seconds(&LIMITS) * 1e12).round() / 1e3
+    }
+
+    #[test]
+    fn exact_products_take_floats() {
+        let tensors = [tensor(Part::Text, Role::Matrix, &[64, 32], DType::Q8_0)];
+        let work = Work::text(&TextConfig { n_layer: 0, ..TEXT }, &tensors, 0, 3);
+        assert_eq!((nanoseconds(&work), nanoseconds(&work.in_floats())), (3072.0, 6144.0));
     }
 
     /// A matrix of 64 x 32 takes 4,096 operations a column and its bytes once.

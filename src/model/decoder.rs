@@ -9,7 +9,7 @@ use ggml::{Cancel, Executor, Graph, GraphBuilder, PlacedBytes};
 
 use super::kv_cache::{KvCache, KvRows, KvType};
 use super::net::{Net, Watched};
-use super::pass::{self, Pass};
+use super::pass::{self, Pass, Scratch};
 use super::text::{self, Io, Topology};
 use super::{Model, Observe};
 use crate::token::TokenId;
@@ -32,8 +32,8 @@ pub struct Row {
     pub want_logits: bool,
 }
 
-/// Logits of the rows that wanted them, in the order of the call.
-#[derive(Clone, Debug, PartialEq)]
+/// Logits of the rows that wanted them, in the order of the call. Used again, they need no new memory.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Logits {
     n_vocab: usize,
     /// `[n_vocab, n]`
@@ -43,7 +43,7 @@ pub struct Logits {
 impl Logits {
     /// `[n_vocab]` a row that wanted logits.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.values.chunks_exact(self.n_vocab)
+        self.values.chunks_exact(self.n_vocab.max(1))
     }
 }
 
@@ -54,6 +54,7 @@ pub struct Decoder {
     executor: Executor,
     /// What the executor holds.
     loaded: Option<Loaded>,
+    scratch: Scratch,
 }
 
 struct Loaded {
@@ -73,7 +74,7 @@ impl Decoder {
         let max_nodes = text::max_nodes(config)?;
         let cache = KvCache::new(model, n_ctx, n_seq, kv_type)?;
         let executor = Executor::reproducible(model.backend(), max_nodes)?;
-        Ok(Decoder { model: model.clone(), cache, executor, loaded: None })
+        Ok(Decoder { model: model.clone(), cache, executor, loaded: None, scratch: Scratch::new(config) })
     }
 
     pub fn n_ctx(&self) -> u32 {
@@ -160,7 +161,24 @@ impl Decoder {
     /// `Request`: a token, an embedding row, a sequence or a position that does not fit. `Limit`: the context
     /// is full. `Format`: the model yields no numbers. Nothing was computed after the first two.
     pub fn forward(&mut self, rows: &[Row], embd: &[f32], cancel: &Cancel) -> Result<Logits> {
-        self.run(rows, embd, cancel, None)
+        let mut logits = Logits::default();
+        self.run((rows, embd), cancel, None, &mut logits)?;
+        Ok(logits)
+    }
+
+    /// [`forward`](Self::forward), with its logits in `logits` instead of others. A call with as many rows of the same kinds as the
+    /// call before it allocates no memory.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_into(
+        &mut self,
+        rows: &[Row],
+        embd: &[f32],
+        cancel: &Cancel,
+        logits: &mut Logits,
+    ) -> Result<()> {
+        self.run((rows, embd), cancel, None, logits)
     }
 
     /// [`forward`](Self::forward), with the values of the nodes that `observer` wants.
@@ -171,22 +189,25 @@ impl Decoder {
         cancel: &Cancel,
         observer: &mut dyn Observe,
     ) -> Result<Logits> {
-        self.run(rows, embd, cancel, Some(observer))
+        let mut logits = Logits::default();
+        self.run((rows, embd), cancel, Some(observer), &mut logits)?;
+        Ok(logits)
     }
 
     fn run(
         &mut self,
-        rows: &[Row],
-        embd: &[f32],
+        (rows, embd): (&[Row], &[f32]),
         cancel: &Cancel,
         mut observer: Option<&mut dyn Observe>,
-    ) -> Result<Logits> {
+        logits: &mut Logits,
+    ) -> Result<()> {
         let model = self.model.clone();
         let (config, _) = model.text()?;
-        pass::check(config, &self.cache, rows, embd)?;
+        pass::check(config, &self.cache, (rows, embd), &mut self.scratch.n_past)?;
         let n_wanted = rows.iter().filter(|row| row.want_logits).count();
-        let n_vocab = config.n_vocab as usize;
-        let mut logits = Logits { n_vocab, values: Vec::with_capacity(n_vocab * n_wanted) };
+        logits.n_vocab = config.n_vocab as usize;
+        logits.values.clear();
+        logits.values.reserve(logits.n_vocab * n_wanted);
         let mut left = rows;
         while !left.is_empty() {
             if cancel.is_cancelled() {
@@ -198,7 +219,7 @@ impl Decoder {
             self.run_pass(&pass, embd, cancel, observer, &mut logits.values)?;
             left = &left[pass.rows.len()..];
         }
-        Ok(logits)
+        Ok(())
     }
 
     /// As many of the first rows as one pass takes.
@@ -225,7 +246,7 @@ impl Decoder {
             Some(loaded) if loaded.topology == pass.topology && observer.is_none() => loaded,
             _ => self.load(&pass.topology, observer.as_deref())?,
         };
-        pass.set_inputs(&mut self.executor, &loaded.io, &self.cache, embd)?;
+        pass.set_inputs((&mut self.executor, &loaded.io), &self.cache, embd, &mut self.scratch)?;
         self.executor.compute(cancel)?;
         if let Some(head) = &loaded.io.head {
             let first = logits.len();

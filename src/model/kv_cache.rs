@@ -289,18 +289,22 @@ impl KvCache {
         executor: &mut Executor,
         places: &Places,
         rows: &[(u32, u32)],
+        scratch: &mut Vec<i64>,
     ) -> Result<()> {
         let n_cells = n_cells(self.n_ctx);
         let cells = rows.iter().map(|&(seq, pos)| u64::from(seq) * n_cells + u64::from(pos));
-        executor.set_i64(places.cells, &cells.clone().map(|cell| cell as i64).collect::<Vec<_>>())?;
+        scratch.clear();
+        scratch.extend(cells.clone().map(|cell| cell as i64));
+        executor.set_i64(places.cells, scratch)?;
         if let Some(v) = places.v {
-            let mut elements = Vec::with_capacity(rows.len() * self.n_embd_kv as usize);
-            for cell in cells {
+            let elements = cells.flat_map(|cell| {
                 let (step, at) = (cell / CELL_STEP, cell % CELL_STEP);
                 let first = step * CELL_STEP * self.n_embd_kv + at;
-                elements.extend((0..self.n_embd_kv).map(|i| (first + i * CELL_STEP) as i64));
-            }
-            executor.set_i64(v, &elements)?;
+                (0..self.n_embd_kv).map(move |i| (first + i * CELL_STEP) as i64)
+            });
+            scratch.clear();
+            scratch.extend(elements);
+            executor.set_i64(v, scratch)?;
         }
         Ok(())
     }

@@ -36,8 +36,7 @@ pub use observe::Observe;
 pub use place::{Fit, GpuLayers, Placement, Purpose, VisionDevice, Wish};
 pub use vision::{Step, VisionEncoder};
 
-pub use crate::kernels::Arithmetic;
-use crate::kernels::Kernels;
+pub use crate::kernels::{Arithmetic, Kernels};
 use crate::{Error, Result};
 use weights::{Lookup, ProjectorWeights, TextWeights, VisionWeights};
 
@@ -83,10 +82,10 @@ impl Model {
         backend: &Backend,
         arithmetic: Arithmetic,
     ) -> Result<Model> {
-        Model::load_placed(file, config, backend, arithmetic, Placement::cpu())
+        Model::load_placed(file, config, backend, Kernels::of_this_machine(arithmetic), Placement::cpu())
     }
 
-    /// The same with its parts where `placement` says: those on the device of `backend` are copied there.
+    /// The same by these kernels, with its parts where `placement` says: those on the device of `backend` are copied there.
     ///
     /// # Errors
     /// As [`load_with`](Self::load_with); `Backend` where the device has no room; `Unsupported` where exact arithmetic
@@ -95,12 +94,11 @@ impl Model {
         file: &Gguf,
         config: &ModelConfig,
         backend: &Backend,
-        arithmetic: Arithmetic,
+        kernels: Kernels,
         placement: Placement,
     ) -> Result<Model> {
         config.check(file)?;
-        let kernels = Kernels::of_this_machine(arithmetic);
-        if arithmetic == Arithmetic::Exact {
+        if kernels.arithmetic() == Arithmetic::Exact {
             if placement.has_device() {
                 return Err(Error::unsupported("exact arithmetic", "expected all layers on the CPU"));
             }

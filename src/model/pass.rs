@@ -7,7 +7,7 @@ use owlet_format::TextConfig;
 use super::decoder::{Input, Row};
 use super::kv_cache::KvCache;
 use super::text::{Io, MAX_SEGMENTS, RowInput, Segment, Topology};
-use crate::kernels::turns;
+use crate::kernels::Turns;
 use crate::{Error, Result};
 
 /// Rows of one pass: enough that unpacking weights is free, few enough that a pass ends soon.
@@ -21,7 +21,12 @@ const SEEN: u16 = 0;
 const HIDDEN: u16 = 0xfc00;
 
 /// Refuses rows that do not fit model, cache and embeddings, before anything is computed.
-pub(super) fn check(config: &TextConfig, cache: &KvCache, rows: &[Row], embd: &[f32]) -> Result<()> {
+pub(super) fn check(
+    config: &TextConfig,
+    cache: &KvCache,
+    (rows, embd): (&[Row], &[f32]),
+    n_past: &mut Vec<u32>,
+) -> Result<()> {
     let n_embd = config.n_embd as usize;
     if !embd.len().is_multiple_of(n_embd) {
         return Err(Error::request(format_args!(
@@ -29,7 +34,7 @@ pub(super) fn check(config: &TextConfig, cache: &KvCache, rows: &[Row], embd: &[
             embd.len()
         )));
     }
-    let mut n_past: Vec<u32> = cache.n_past_of_all().to_vec();
+    refill(n_past, cache.n_past_of_all().iter().copied());
     for (index, row) in rows.iter().enumerate() {
         let refused = |what: &str, expected: &dyn std::fmt::Display, found: &dyn std::fmt::Display| {
             Err(Error::request(format_args!("row {index}: {what}: expected {expected}, found {found}")))
@@ -59,13 +64,48 @@ pub(super) fn check(config: &TextConfig, cache: &KvCache, rows: &[Row], embd: &[
     Ok(())
 }
 
+/// Values of inputs on their way to a graph, and what checks note: kept, so that a pass like the one before allocates nothing.
+pub(super) struct Scratch {
+    pub(super) n_past: Vec<u32>,
+    turns: Turns,
+    turned: Vec<f32>,
+    ids: Vec<i32>,
+    embedded: Vec<f32>,
+    order: Vec<i32>,
+    positions: Vec<i32>,
+    places: Vec<(u32, u32)>,
+    cells: Vec<i64>,
+    wanted: Vec<i32>,
+}
+
+impl Scratch {
+    pub(super) fn new(config: &TextConfig) -> Scratch {
+        Scratch {
+            n_past: Vec::new(),
+            turns: Turns::new(config.rope_dim, config.rope_base),
+            turned: Vec::new(),
+            ids: Vec::new(),
+            embedded: Vec::new(),
+            order: Vec::new(),
+            positions: Vec::new(),
+            places: Vec::new(),
+            cells: Vec::new(),
+            wanted: Vec::new(),
+        }
+    }
+}
+
+/// `to` becomes `values`, in the memory that it has.
+fn refill<T>(to: &mut Vec<T>, values: impl IntoIterator<Item = T>) {
+    to.clear();
+    to.extend(values);
+}
+
 /// Neighbouring rows that run together.
 pub(super) struct Pass<'a> {
     pub(super) rows: &'a [Row],
     pub(super) topology: Topology,
     n_embd: usize,
-    /// Dimensions and base.
-    rope: (u32, f32),
 }
 
 impl<'a> Pass<'a> {
@@ -113,27 +153,26 @@ impl<'a> Pass<'a> {
     }
 
     fn new(rows: &'a [Row], topology: Topology, config: &TextConfig) -> Pass<'a> {
-        let rope = (config.rope_dim, config.rope_base);
-        Pass { rows, topology, n_embd: config.n_embd as usize, rope }
+        Pass { rows, topology, n_embd: config.n_embd as usize }
     }
 
-    /// Sets every input of the pass's graph. `embd` is `[n_embd, n]`.
+    /// Sets every input of the graph that `executor` holds. `embd` is `[n_embd, n]`.
     pub(super) fn set_inputs(
         &self,
-        executor: &mut Executor,
-        io: &Io,
+        (executor, io): (&mut Executor, &Io),
         cache: &KvCache,
         embd: &[f32],
+        scratch: &mut Scratch,
     ) -> Result<()> {
-        self.set_rows(executor, io, embd)?;
-        let positions: Vec<i32> = self.rows.iter().map(|row| row.pos as i32).collect();
-        executor.set_i32(io.positions, &positions)?;
-        let (n_dims, base) = self.rope;
+        self.set_rows(executor, io, embd, scratch)?;
+        refill(&mut scratch.positions, self.rows.iter().map(|row| row.pos as i32));
+        executor.set_i32(io.positions, &scratch.positions)?;
         if let Some(input) = io.turns {
-            executor.set_f32(input, &turns(self.rows.iter().map(|row| row.pos), n_dims, base));
+            refill(&mut scratch.turned, scratch.turns.at(self.rows.iter().map(|row| row.pos)));
+            executor.set_f32(input, &scratch.turned);
         }
-        let places: Vec<_> = self.rows.iter().map(|row| (row.seq, row.pos)).collect();
-        cache.set_places(executor, &io.places, &places)?;
+        refill(&mut scratch.places, self.rows.iter().map(|row| (row.seq, row.pos)));
+        cache.set_places(executor, &io.places, &scratch.places, &mut scratch.cells)?;
         let mut rows = self.rows;
         for (segment, &mask) in self.topology.segments.iter().zip(&io.masks) {
             let (own, rest) = rows.split_at(segment.n_rows as usize);
@@ -141,16 +180,19 @@ impl<'a> Pass<'a> {
             rows = rest;
         }
         if let Some(head) = &io.head {
-            let wanted: Vec<i32> =
-                (0..).zip(self.rows).filter(|(_, row)| row.want_logits).map(|(i, _)| i).collect();
-            executor.set_i32(head.wanted, &wanted)?;
+            let wanted = (0..).zip(self.rows).filter(|(_, row)| row.want_logits);
+            refill(&mut scratch.wanted, wanted.map(|(i, _)| i));
+            executor.set_i32(head.wanted, &scratch.wanted)?;
         }
         Ok(())
     }
 
-    fn set_rows(&self, executor: &mut Executor, io: &Io, embd: &[f32]) -> Result<()> {
+    fn set_rows(&self, executor: &mut Executor, io: &Io, embd: &[f32], scratch: &mut Scratch) -> Result<()> {
         let n_embd = self.n_embd;
-        let (mut ids, mut embedded, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        let Scratch { ids, embedded, order, .. } = scratch;
+        ids.clear();
+        embedded.clear();
+        order.clear();
         for row in self.rows {
             match row.input {
                 Input::Token(id) => {
@@ -164,12 +206,12 @@ impl<'a> Pass<'a> {
             }
         }
         match io.rows {
-            RowInput::Tokens { tokens } => executor.set_i32(tokens, &ids)?,
-            RowInput::Embedded { embedded: input } => executor.set_f32(input, &embedded),
+            RowInput::Tokens { tokens } => executor.set_i32(tokens, ids)?,
+            RowInput::Embedded { embedded: input } => executor.set_f32(input, embedded),
             RowInput::Mixed { tokens, embedded: input, order: order_input } => {
-                executor.set_i32(tokens, &ids)?;
-                executor.set_f32(input, &embedded);
-                executor.set_i32(order_input, &order)?;
+                executor.set_i32(tokens, ids)?;
+                executor.set_f32(input, embedded);
+                executor.set_i32(order_input, order)?;
             }
         }
         Ok(())

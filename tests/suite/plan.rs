@@ -33,9 +33,24 @@ fn parts_and_seconds_before_loading() {
     }
     // Two layers, 32 wide, two bytes a value, keys and values.
     assert!(line("KV cache").contains(" 131.07 kB"), "{text}");
-    for part in ["text buffers", "vision buffers", "a photo", "program", "total", "without mapped"] {
+    for part in [
+        "text buffers",
+        "vision buffers",
+        "a photo",
+        "program",
+        "total",
+        "with --low-memory",
+        "without mapped",
+    ] {
         assert!(line(part).ends_with('B') || line(part).trim_end().ends_with('B'), "{text}");
     }
+    // The whole context is no longer than what a first question gets.
+    let total: Vec<_> = line("total").split_whitespace().collect();
+    assert!(matches!(total[..], ["total", first, _, full, _] if first == full), "{text}");
+    assert!(
+        text.contains("\nA first question has one picture and a cache of 512 positions, which grows"),
+        "{text}"
+    );
     assert!(
         text.ends_with("Seconds to expect: not known on this machine; `owlet bench` measures them.\n"),
         "{text}"
@@ -61,6 +76,16 @@ fn parts_and_seconds_before_loading() {
     assert_eq!(plan["total_bytes"], sum);
     assert_eq!((&plan["n_ctx"], &plan["kv_type"]), (&512.into(), &"f32".into()));
     assert!(parts.iter().any(|part| part["what"] == "KV cache" && part["n_bytes"] == 262_144), "{plan}");
+    // A longer context holds more than a first question fills: 1,536 positions of 512 bytes.
+    let long: Value = serde_json::from_str(&with_state(
+        state.path(),
+        &["inspect", model, "--plan", "--json", "-c", "2048", "--kv-type", "f32"],
+    ))
+    .unwrap();
+    let bytes = |name: &str| long[name].as_u64().unwrap() - long["first_question"][name].as_u64().unwrap();
+    assert_eq!(long["first_question"]["n_positions"], 512);
+    assert_eq!(bytes("total_bytes"), 1536 * 512, "{long}");
+    assert_eq!(bytes("fixed_bytes"), bytes("low_memory_bytes"), "{long}");
     assert_eq!(plan["expected"][0]["test"], "vision", "{plan}");
     assert_eq!(plan["expected"][0]["is_same_model"], true, "{plan}");
 }

@@ -24,6 +24,10 @@ pub struct Pace {
     one_row: Option<f64>,
     /// Of passes of two rows and more: how many passes of one row they cost.
     costs: [Option<f64>; MAX_ROWS - 1],
+    /// How many passes of one row one behind a pass of several rows takes longer than others: it makes its graph anew.
+    behind: Option<f64>,
+    /// Rows of the largest pass so far.
+    largest: usize,
     /// Rows of the pass before, if it was one of a single answer.
     before: Option<usize>,
 }
@@ -34,14 +38,21 @@ impl Pace {
         let took = took.as_secs_f64();
         if n_rows == 1 {
             // One that differs from the pass before had to make ready first.
-            if self.before == Some(1) {
-                self.one_row = Some(mixed(self.one_row, took));
-                self.forget_a_little();
+            match (self.before, self.one_row) {
+                (Some(1), _) => {
+                    self.one_row = Some(mixed(self.one_row, took));
+                    self.forget_a_little();
+                }
+                (Some(_), Some(one_row)) if one_row > 0.0 => {
+                    self.behind = Some(mixed(self.behind, (took / one_row - 1.0).max(0.0)));
+                }
+                _ => {}
             }
         } else if let (Some(one_row), Some(cost)) = (self.one_row, self.costs.get_mut(n_rows - 2))
             && one_row > 0.0
         {
             *cost = Some(mixed(*cost, took / one_row));
+            self.largest = self.largest.max(n_rows);
         }
         self.before = Some(n_rows);
     }
@@ -65,6 +76,16 @@ impl Pace {
         let (n_below, cost) = below.unwrap_or((1, 1.0));
         let hoped_for = cost + HOPED_FOR * (n_rows - n_below) as f64;
         (n_rows..=MAX_ROWS).filter_map(measured).fold(hoped_for, f64::min).max(1.0)
+    }
+
+    /// How many passes of one row a pass of `n_rows` loses where nothing of its draft is right.
+    pub fn loss(&self, n_rows: usize) -> f64 {
+        self.cost(n_rows) - 1.0 + self.behind.unwrap_or(HOPED_FOR)
+    }
+
+    /// Rows of the largest pass to try: what a larger one costs is learnt step by step, so that no step costs much.
+    pub fn most_rows(&self) -> usize {
+        2 * self.largest.max(1)
     }
 
     fn forget_a_little(&mut self) {
@@ -105,6 +126,11 @@ mod tests {
         }
         // A smaller pass is not thought to cost more than a larger one did.
         assert!(close(pace(&[(1, 10), (1, 10), (3, 30), (9, 12)]).cost(4), 1.2));
+
+        // What is lost with a draft is its rows, and what the pass behind it takes longer.
+        assert!(close(pace(&[(1, 10), (1, 10)]).loss(3), 0.2 + HOPED_FOR));
+        assert!(close(pace(&[(1, 10), (1, 10), (3, 18), (1, 15)]).loss(3), 0.8 + 0.5));
+        assert_eq!((nothing.most_rows(), some.most_rows()), (2, 10));
 
         let mut other = pace(&[(1, 10), (1, 10)]);
         other.saw_other();

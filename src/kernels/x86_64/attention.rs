@@ -16,7 +16,7 @@ use super::super::weights::WeightType;
 use super::attention_one::one;
 use super::functions::exp;
 use super::vector::Vector;
-use super::{Level, Simd, stage};
+use super::{Simd, stage};
 
 /// Queries of one sequence from which on they are worth a group of lanes, by measurement.
 const FEW: usize = 6;
@@ -72,12 +72,7 @@ impl Simd {
         let job = Job { queries, keys, values, rows };
         SCRATCH.with_borrow_mut(|scratch| {
             // SAFETY: the level says what the CPU has; planes, queries and tiles check who reads or writes them.
-            unsafe {
-                match self.0 {
-                    Level::Avx2 => avx2(&job, scratch, to),
-                    Level::Avx512Vnni => avx512(&job, scratch, to),
-                }
-            }
+            unsafe { if self.has_512() { avx512(&job, scratch, to) } else { avx2(&job, scratch, to) } }
         });
     }
 }

@@ -4,12 +4,15 @@
 //! 2^15 because they start at minus the 128 that activations have too much, so they are widened once a block.
 //! The adds wrap, only `maddubs` saturates, and no pair of products reaches that.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::weights::{Class, WeightType};
 use super::activations::Activations;
+use super::chunks::Way;
+use super::dots::pinned;
+use super::sixteen::{self, unrolled};
 use super::tile::{Chunk, ChunkLoop, FloatTile, Floats, Out, by_columns};
+use super::unpack::{SIGNED, unpack};
 
 /// Rows of a panel of codes of fewer than eight bits.
 const N_ROWS: usize = 32;
@@ -18,30 +21,22 @@ const V: usize = N_ROWS / 8;
 /// Bytes of a step of four elements.
 const STEP: usize = 4 * N_ROWS;
 
-/// Rows of a panel of eight bits, and vectors of them: its sums have twice as many bits, and a first-level cache that two threads of
-/// a core share must hold it.
-const EIGHT_ROWS: usize = 16;
-const EIGHT_V: usize = EIGHT_ROWS / 8;
-
 /// Rows of a panel of floats.
 pub(super) const N_FLOAT_ROWS: usize = 16;
 const FLOAT_V: usize = N_FLOAT_ROWS / 8;
 
 pub(super) const FLOAT: &[FloatTile] = by_columns!(float, 1 2 3 4 5 6);
 
-/// What multiplies a panel of `kind`, and how many rows that has.
-pub(super) fn packed_loop(kind: WeightType) -> (ChunkLoop, usize) {
-    match (kind.class(), kind.has_minimum()) {
-        (Class::Six, _) => (six, N_ROWS),
-        (Class::Eight, _) => (eight, EIGHT_ROWS),
-        (_, false) => (low::<false>, N_ROWS),
-        (_, true) => (low::<true>, N_ROWS),
-    }
-}
-
-/// Repeats a block for every step: left to itself the compiler keeps a loop, which costs a sixth of the speed.
-macro_rules! unrolled {
-    ($step:ident in [$($n:literal)*] $body:block) => { $({ let $step: usize = $n; $body })* };
+/// How panels of `kind` are multiplied.
+pub(super) fn way(kind: WeightType) -> Way {
+    let (inner, panel_rows, flip): (ChunkLoop, _, _) = match (kind.class(), kind.has_minimum()) {
+        (Class::Six, _) => (six, N_ROWS, 128),
+        // Its sums have twice as many bits, and a first-level cache that two threads of a core share must hold it.
+        (Class::Eight, _) => (sixteen::avx2_eight, sixteen::N_ROWS, 0),
+        (_, false) => (low::<false>, N_ROWS, 128),
+        (_, true) => (low::<true>, N_ROWS, 128),
+    };
+    Way { inner, panel_rows, unpack: unpack::<SIGNED>, flip }
 }
 
 /// # Safety
@@ -87,68 +82,6 @@ unsafe fn six(t: &Chunk<'_>) {
 }
 
 /// # Safety
-/// AVX2 and FMA; the chunk is there.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn eight(t: &Chunk<'_>) {
-    let n = t.activations.len();
-    // SAFETY: the caller's promise; only columns that are there.
-    unsafe {
-        for c in (0..n / 4 * 4).step_by(4) {
-            eight_of::<4>(t, c);
-        }
-        if n % 4 >= 2 {
-            eight_of::<2>(t, n / 4 * 4);
-        }
-        if n % 2 == 1 {
-            eight_of::<1>(t, n - 1);
-        }
-    }
-}
-
-/// The panel times `C` columns from `first` on.
-///
-/// # Safety
-/// AVX2 and FMA; the chunk and the columns are there.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn eight_of<const C: usize>(t: &Chunk<'_>, first: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let ones = pinned(_mm256_set1_epi16(1));
-        let x = t.activations.as_ptr().add(first);
-        let mut sums = [[_mm256_setzero_ps(); EIGHT_V]; C];
-        for b in 0..t.n_blocks {
-            let mut acc = [[_mm256_setzero_si256(); EIGHT_V]; C];
-            unrolled!(step in [0 1 2 3 4 5 6 7] {
-                let at = t.panel.codes.add((8 * b + step) * 4 * EIGHT_ROWS);
-                let w: [__m256i; EIGHT_V] = std::array::from_fn(|v| _mm256_loadu_si256(at.add(32 * v).cast()));
-                // The sign goes over to the activations, which are never -128.
-                let size = w.map(|w| _mm256_abs_epi8(w));
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    let a = activations(&*x.add(c), 8 * b + step);
-                    for v in 0..EIGHT_V {
-                        let products = _mm256_maddubs_epi16(size[v], _mm256_sign_epi8(a, w[v]));
-                        acc[v] = pinned(_mm256_add_epi32(acc[v], _mm256_madd_epi16(products, ones)));
-                    }
-                }
-            });
-            for (c, (acc, sums)) in acc.iter().zip(&mut sums).enumerate() {
-                let scale = _mm256_broadcast_ss(&*(*x.add(c)).scales.as_ptr().add(b));
-                for v in 0..EIGHT_V {
-                    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[v]), scale);
-                    let scales = _mm256_loadu_ps(t.panel.scales.add(b * EIGHT_ROWS + 8 * v));
-                    sums[v] = _mm256_fmadd_ps(value, scales, sums[v]);
-                }
-            }
-        }
-        for (c, sums) in sums.iter().enumerate() {
-            for (v, &sum) in sums.iter().enumerate() {
-                store_vector(t, (first + c) * EIGHT_ROWS + 8 * v, sum);
-            }
-        }
-    }
-}
-
-/// # Safety
 /// AVX2 and FMA; the tile is there.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn float<const C: usize>(t: &Floats) {
@@ -168,19 +101,6 @@ unsafe fn float<const C: usize>(t: &Floats) {
         }
         store_floats(&t.out, &sums);
     }
-}
-
-/// Keeps sums in program order: the compiler would turn long chains into trees, whose leaves do not fit the
-/// registers.
-///
-/// # Safety
-/// AVX2.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn pinned(mut sum: __m256i) -> __m256i {
-    // SAFETY: no instruction at all.
-    unsafe { asm!("/* {0} */", inout(ymm_reg) sum, options(pure, nomem, nostack, preserves_flags)) };
-    sum
 }
 
 /// Vector `v` of the codes of a step.
@@ -263,18 +183,7 @@ unsafe fn add_block<const MINIMUM: bool>(
 unsafe fn store(t: &Chunk<'_>, c: usize, sums: &[__m256; V]) {
     for (v, &sum) in sums.iter().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { store_vector(t, c * N_ROWS + 8 * v, sum) }
-    }
-}
-
-/// To the elements from `at` on.
-#[inline(always)]
-unsafe fn store_vector(t: &Chunk<'_>, at: usize, sum: __m256) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let at = t.to.add(at);
-        let total = if t.is_first { sum } else { _mm256_add_ps(_mm256_loadu_ps(at), sum) };
-        _mm256_storeu_ps(at, total);
+        unsafe { t.store(c * N_ROWS + 8 * v, sum) }
     }
 }
 

@@ -5,12 +5,14 @@ mod activations;
 mod attention;
 mod attention_one;
 mod avx2;
-mod avx2_rows;
-mod avx2_sweep;
+mod chunks;
+mod dots;
 mod functions;
 mod pack;
 mod panel;
 mod passes;
+mod rows;
+mod sixteen;
 mod stage;
 mod tile;
 mod unpack;
@@ -25,6 +27,7 @@ use std::ops::Range;
 
 use ggml::{Tile, TileShape};
 
+use self::chunks::Way;
 use self::panel::{GROUP, Panel};
 use self::tile::{Column, Floats, Out, Packed, Rows, RowsLoop};
 use super::packed::{BLOCK, Layout};
@@ -38,6 +41,11 @@ pub struct Simd(Level);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     Avx2,
+    /// And the VNNI of 256 bits that CPUs without AVX-512 have.
+    AvxVnni,
+    /// AVX2 alone, by the loops of `AvxVnni`.
+    #[cfg(test)]
+    StandIn,
     Avx512Vnni,
 }
 
@@ -140,8 +148,14 @@ impl Simd {
             && is_x86_feature_detected!("f16c")
         {
             all.push(Simd(Level::Avx2));
+            #[cfg(test)]
+            all.push(Simd(Level::StandIn));
+            if is_x86_feature_detected!("avxvnni") {
+                all.push(Simd(Level::AvxVnni));
+            }
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
             {
                 all.push(Simd(Level::Avx512Vnni));
@@ -153,16 +167,21 @@ impl Simd {
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Avx2 => "avx2",
+            Level::AvxVnni => "avx-vnni",
+            #[cfg(test)]
+            Level::StandIn => "avx-vnni's loops with avx2",
             Level::Avx512Vnni => "avx512-vnni",
         }
     }
 
+    /// Whether registers have 512 bits.
+    fn has_512(self) -> bool {
+        self.0 == Level::Avx512Vnni
+    }
+
     /// How a product of `ne` rows and columns is cut into tiles.
     pub fn tile(self, ne: [usize; 2]) -> TileShape {
-        match self.0 {
-            Level::Avx2 => avx2_sweep::tile(ne),
-            Level::Avx512Vnni => TileShape::rows(TILE_ROWS),
-        }
+        if self.has_512() { TileShape::rows(TILE_ROWS) } else { chunks::tile(ne) }
     }
 
     /// Packs one column, see [`super::packed`].
@@ -172,8 +191,29 @@ impl Simd {
     pub fn pack(self, column: &[f32], packed: &mut [u8]) {
         let layout = Layout::new(column.len()).expect("a column is whole blocks");
         assert_eq!(packed.len(), layout.column_bytes(), "bytes of a packed column");
-        // SAFETY: both levels have AVX2; the lengths were checked.
+        // SAFETY: all levels have AVX2; the lengths were checked.
         unsafe { pack::pack(layout, column.as_ptr(), packed.as_mut_ptr()) }
+    }
+
+    /// What multiplies rows where they lie, in registers of 256 bits.
+    fn rows<const C: usize>(self) -> RowsLoop<{ rows::N_ROWS }, C> {
+        match self.0 {
+            Level::AvxVnni => rows::avx_vnni::<C>,
+            #[cfg(test)]
+            Level::StandIn => rows::stand_in::<C>,
+            Level::Avx512Vnni => rows::avx512_vnni::<C>,
+            Level::Avx2 => rows::avx2::<C>,
+        }
+    }
+
+    /// How panels of `kind` are multiplied, without AVX-512.
+    fn way(self, kind: WeightType) -> Way {
+        match self.0 {
+            Level::AvxVnni => sixteen::avx_vnni(kind),
+            #[cfg(test)]
+            Level::StandIn => sixteen::stand_in(kind),
+            _ => avx2::way(kind),
+        }
     }
 
     /// The rows of `sums` of `weights` times its columns of `packed`, all of which is `[n_in, n_columns]`.
@@ -190,24 +230,20 @@ impl Simd {
         unsafe {
             // Six bits are taken apart into so many sums that three columns of them fit no registers.
             let is_six = weights.kind.class() == Class::Six;
-            match (self.0, sums.columns().len()) {
-                (Level::Avx2, 1) => {
-                    return multiply_columns(weights, layout, packed, sums, avx2_rows::product::<1>);
-                }
-                (Level::Avx2, 2) => {
-                    return multiply_columns(weights, layout, packed, sums, avx2_rows::product::<2>);
-                }
-                (Level::Avx2, 3) if !is_six => {
-                    return multiply_columns(weights, layout, packed, sums, avx2_rows::product::<3>);
-                }
-                (Level::Avx2, 4) if !is_six => {
-                    return multiply_columns(weights, layout, packed, sums, avx2_rows::product::<4>);
-                }
-                (Level::Avx2, _) => return avx2_sweep::multiply(weights, layout, packed, sums),
-                (Level::Avx512Vnni, 1) => {
+            match sums.columns().len() {
+                1 if self.has_512() => {
                     return multiply_columns(weights, layout, packed, sums, vnni_rows::product);
                 }
-                (Level::Avx512Vnni, _) => {}
+                // A panel for two columns costs more than it brings.
+                2 if self.has_512() && !is_six => {
+                    return multiply_columns(weights, layout, packed, sums, self.rows::<2>());
+                }
+                _ if self.has_512() => {}
+                1 => return multiply_columns(weights, layout, packed, sums, self.rows::<1>()),
+                2 => return multiply_columns(weights, layout, packed, sums, self.rows::<2>()),
+                3 if !is_six => return multiply_columns(weights, layout, packed, sums, self.rows::<3>()),
+                4 if !is_six => return multiply_columns(weights, layout, packed, sums, self.rows::<4>()),
+                _ => return chunks::multiply(&self.way(weights.kind), weights, packed, sums),
             }
         }
         let tiles = vnni::packed_tiles(weights.kind);
@@ -220,7 +256,7 @@ impl Simd {
             // SAFETY: AVX2 is there; the rows were cut by `sweep`, and a chunk fits a panel.
             Step::Unpack(g, rows) => unsafe {
                 let group = panel.group(g, panel_rows);
-                unpack::unpack::<false>(weights.kind, rows, chunk.len() / BLOCK, &group, flip);
+                unpack::unpack::<{ unpack::UNSIGNED }>(weights.kind, rows, chunk.len() / BLOCK, &group, flip);
             },
             // SAFETY: columns and chunk lie within `packed`, whose length was checked.
             Step::Multiply(columns, out) => unsafe {
@@ -255,9 +291,9 @@ impl Simd {
     /// When shapes don't belong together.
     pub fn multiply_floats(self, weights: &Matrix<'_>, values: &[f32], sums: &mut Tile<'_>) {
         assert!(values.len() / weights.n_in >= sums.columns().end, "expected as many columns as sums");
-        let (panel_rows, tiles) = match self.0 {
-            Level::Avx2 => (avx2::N_FLOAT_ROWS, avx2::FLOAT),
-            Level::Avx512Vnni => (vnni::N_ROWS, vnni::FLOAT),
+        let (panel_rows, tiles) = match self.has_512() {
+            true => (vnni::N_ROWS, vnni::FLOAT),
+            false => (avx2::N_FLOAT_ROWS, avx2::FLOAT),
         };
         sweep(weights, sums, [panel_rows, tiles.len(), FLOAT_CHUNK], |panel, chunk, step| match step {
             // SAFETY: AVX2 is there; the rows were cut by `sweep`, and a chunk fits a panel.

@@ -7,7 +7,7 @@ use super::super::packed::{BLOCK, Layout};
 use super::super::passes::{Curve, LANES, Moments, Row, Statistics, To, pass_plain, total};
 use super::functions::{gelu, quick_gelu, silu};
 use super::vector::Vector;
-use super::{Level, Simd, pack};
+use super::{Simd, pack};
 
 impl Simd {
     /// Computes a row, see [`super::super::passes`].
@@ -22,12 +22,7 @@ impl Simd {
         }
         // SAFETY: the level says what the CPU has; there are `n >= LANES` of everything, and whole blocks where
         // a row is packed.
-        unsafe {
-            match self.0 {
-                Level::Avx2 => avx2(row, n, to),
-                Level::Avx512Vnni => avx512(row, n, to),
-            }
-        }
+        unsafe { if self.has_512() { avx512(row, n, to) } else { avx2(row, n, to) } }
     }
 }
 

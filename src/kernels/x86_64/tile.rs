@@ -1,5 +1,7 @@
 //! What an inner loop is given: a panel, a few columns, and where the sums go.
 
+use std::arch::x86_64::{__m256, _mm256_add_ps, _mm256_loadu_ps, _mm256_storeu_ps};
+
 use ggml::Tile;
 
 use super::super::weights::WeightType;
@@ -27,7 +29,7 @@ pub(super) struct Packed {
     pub(super) out: Out,
 }
 
-/// A panel times columns over a chunk: what AVX2 takes.
+/// A panel times columns over a chunk: what registers of 256 bits take.
 #[derive(Clone, Copy)]
 pub(super) struct Chunk<'a> {
     pub(super) panel: Parts,
@@ -36,6 +38,22 @@ pub(super) struct Chunk<'a> {
     /// `[n_rows, n_columns]`: sums of the first chunk are stored, those of later chunks added.
     pub(super) to: *mut f32,
     pub(super) is_first: bool,
+}
+
+impl Chunk<'_> {
+    /// Stores or adds eight sums, the elements from `at` on.
+    ///
+    /// # Safety
+    /// AVX; they are there.
+    #[inline(always)]
+    pub(super) unsafe fn store(&self, at: usize, sums: __m256) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = self.to.add(at);
+            let total = if self.is_first { sums } else { _mm256_add_ps(_mm256_loadu_ps(at), sums) };
+            _mm256_storeu_ps(at, total);
+        }
+    }
 }
 
 /// A panel times `n` columns of f32.

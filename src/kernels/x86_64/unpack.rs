@@ -13,15 +13,20 @@ pub(super) type Rows = [*const u8; 8];
 /// Bytes from what is read to what is asked for: a little more than a chunk of four bits.
 const AHEAD: usize = 320;
 
-/// Unpacks a chunk of an integer type. `flip` is 128 where codes of eight bits are wanted without sign. With
-/// `SIGNED`, codes of fewer bits get one, their offset taken off, and starts beside them: minus 128 times their
-/// sums, so that activations can come with 128 added.
+/// Forms of a panel's codes: without sign; with one, the offset taken off; the same in lanes of 32 bits. Beside signed codes
+/// stand starts, minus 128 times their sums, so that activations can come with 128 added: of 16 bits, which may wrap as
+/// the sums do, for codes of fewer than eight bits, or of 32 bits for all.
+pub(super) const UNSIGNED: u8 = 0;
+pub(super) const SIGNED: u8 = 1;
+pub(super) const WIDE: u8 = 2;
+
+/// Unpacks a chunk of an integer type. `flip` is 128 where codes of eight bits are wanted without sign.
 ///
 /// # Safety
 /// The CPU has AVX2, F16C and FMA; every row has `n_blocks` blocks, whole blocks of its type; the group has
 /// room for them.
 #[target_feature(enable = "avx2,f16c,fma")]
-pub(super) unsafe fn unpack<const SIGNED: bool>(
+pub(super) unsafe fn unpack<const FORM: u8>(
     kind: WeightType,
     rows: &Rows,
     n_blocks: usize,
@@ -31,15 +36,15 @@ pub(super) unsafe fn unpack<const SIGNED: bool>(
     // SAFETY: the caller's promise.
     unsafe {
         match kind {
-            WeightType::Q4_0 => small::<18, 2, false, false, SIGNED>(rows, n_blocks, to),
-            WeightType::Q4_1 => small::<20, 4, false, true, SIGNED>(rows, n_blocks, to),
-            WeightType::Q5_0 => small::<22, 6, true, false, SIGNED>(rows, n_blocks, to),
-            WeightType::Q5_1 => small::<24, 8, true, true, SIGNED>(rows, n_blocks, to),
-            WeightType::Iq4Nl => iq4_nl(rows, n_blocks, to, flip),
-            WeightType::Q8_0 => q8_0(rows, n_blocks, to, flip),
-            WeightType::Q4K => super_blocks::<144, false, SIGNED>(rows, n_blocks, to),
-            WeightType::Q5K => super_blocks::<176, true, SIGNED>(rows, n_blocks, to),
-            WeightType::Q6K => q6_k::<SIGNED>(rows, n_blocks, to),
+            WeightType::Q4_0 => small::<18, 2, false, false, FORM>(rows, n_blocks, to),
+            WeightType::Q4_1 => small::<20, 4, false, true, FORM>(rows, n_blocks, to),
+            WeightType::Q5_0 => small::<22, 6, true, false, FORM>(rows, n_blocks, to),
+            WeightType::Q5_1 => small::<24, 8, true, true, FORM>(rows, n_blocks, to),
+            WeightType::Iq4Nl => iq4_nl::<FORM>(rows, n_blocks, to, flip),
+            WeightType::Q8_0 => q8_0::<FORM>(rows, n_blocks, to, flip),
+            WeightType::Q4K => super_blocks::<144, false, FORM>(rows, n_blocks, to),
+            WeightType::Q5K => super_blocks::<176, true, FORM>(rows, n_blocks, to),
+            WeightType::Q6K => q6_k::<FORM>(rows, n_blocks, to),
             WeightType::F16 | WeightType::Bf16 | WeightType::F32 => {}
         }
     }
@@ -99,27 +104,40 @@ unsafe fn store_scales(to: *mut f32, n_rows: usize, b: usize, scales: __m256) {
     unsafe { _mm256_storeu_ps(to.add(b * n_rows), scales) }
 }
 
-/// Codes of fewer than eight bits on their way to a panel.
-struct Codes<const SIGNED: bool> {
+/// Codes on their way to a panel, and what becomes their start: minus 128 times sums of pairs in 16 bits, which may wrap, or these
+/// sums themselves, which 16 bits hold.
+struct Codes {
+    form: u8,
     offset: __m256i,
-    start: __m256i,
+    sums: __m256i,
 }
 
-impl<const SIGNED: bool> Codes<SIGNED> {
+impl Codes {
     #[inline(always)]
-    unsafe fn new(offset: i8) -> Codes<SIGNED> {
+    unsafe fn new(form: u8, offset: i8) -> Codes {
         // SAFETY: AVX2.
-        unsafe { Codes { offset: _mm256_set1_epi8(offset), start: _mm256_setzero_si256() } }
+        unsafe { Codes { form, offset: _mm256_set1_epi8(offset), sums: _mm256_setzero_si256() } }
+    }
+
+    /// Of eight bits, which have a sign already.
+    #[inline(always)]
+    unsafe fn of_eight(form: u8) -> Codes {
+        // SAFETY: AVX2.
+        unsafe { Codes::new(if form == WIDE { WIDE } else { UNSIGNED }, 0) }
     }
 
     #[inline(always)]
     unsafe fn store(&mut self, to: &Group, step: usize, mut codes: __m256i) {
         // SAFETY: the caller's promise that the group has this step.
         unsafe {
-            if SIGNED {
+            if self.form != UNSIGNED {
                 codes = _mm256_sub_epi8(codes, self.offset);
-                let sums = _mm256_maddubs_epi16(_mm256_set1_epi8(-128), codes);
-                self.start = _mm256_sub_epi16(self.start, sums);
+                let by = if self.form == SIGNED { -128 } else { 1 };
+                let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(by), codes);
+                self.sums = match self.form {
+                    SIGNED => _mm256_sub_epi16(self.sums, pairs),
+                    _ => _mm256_add_epi16(self.sums, pairs),
+                };
             }
             store_step(to, step, codes);
         }
@@ -128,9 +146,14 @@ impl<const SIGNED: bool> Codes<SIGNED> {
     /// Behind the codes of a block, or half of one: the `i`th of them.
     #[inline(always)]
     unsafe fn store_start(&self, to: &Group, i: usize) {
-        if SIGNED {
-            // SAFETY: the caller's promise that the group has this block.
-            unsafe { _mm256_storeu_si256(to.starts.add(i * to.n_rows).cast(), self.start) }
+        // SAFETY: the caller's promise that the group has this block.
+        unsafe {
+            let start = match self.form {
+                UNSIGNED => return,
+                SIGNED => self.sums,
+                _ => _mm256_madd_epi16(self.sums, _mm256_set1_epi16(-128)),
+            };
+            _mm256_storeu_si256(to.starts.add(i * to.n_rows).cast(), start);
         }
     }
 }
@@ -166,7 +189,7 @@ unsafe fn small<
     const NIBBLES: usize,
     const FIFTH: bool,
     const MINIMUM: bool,
-    const SIGNED: bool,
+    const FORM: u8,
 >(
     rows: &Rows,
     n_blocks: usize,
@@ -198,7 +221,7 @@ unsafe fn small<
                 bits =
                     _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
             }
-            let mut codes = Codes::<SIGNED>::new(offset);
+            let mut codes = Codes::new(FORM, offset);
             for (step, &bytes) in nibbles.iter().enumerate() {
                 let mut low = _mm256_and_si256(bytes, fifteen);
                 let mut high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), fifteen);
@@ -215,7 +238,7 @@ unsafe fn small<
 }
 
 #[inline(always)]
-unsafe fn iq4_nl(rows: &Rows, n_blocks: usize, to: &Group, flip: u8) {
+unsafe fn iq4_nl<const FORM: u8>(rows: &Rows, n_blocks: usize, to: &Group, flip: u8) {
     // SAFETY: offsets stay within the blocks that the caller promised; the table is 16 bytes.
     unsafe {
         let fifteen = _mm256_set1_epi8(15);
@@ -224,36 +247,40 @@ unsafe fn iq4_nl(rows: &Rows, n_blocks: usize, to: &Group, flip: u8) {
         for b in 0..n_blocks {
             prefetch(rows, b * 18);
             store_scales(to.scales, to.n_rows, b, halves(rows, b * 18));
+            let mut codes = Codes::of_eight(FORM);
             for (step, bytes) in turned(rows, b * 18 + 2).into_iter().enumerate() {
                 let low = _mm256_and_si256(bytes, fifteen);
                 let high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), fifteen);
-                store_step(to, 8 * b + step, _mm256_shuffle_epi8(levels, low));
-                store_step(to, 8 * b + step + 4, _mm256_shuffle_epi8(levels, high));
+                codes.store(to, 8 * b + step, _mm256_shuffle_epi8(levels, low));
+                codes.store(to, 8 * b + step + 4, _mm256_shuffle_epi8(levels, high));
             }
+            codes.store_start(to, b);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn q8_0(rows: &Rows, n_blocks: usize, to: &Group, flip: u8) {
+unsafe fn q8_0<const FORM: u8>(rows: &Rows, n_blocks: usize, to: &Group, flip: u8) {
     // SAFETY: offsets stay within the blocks that the caller promised.
     unsafe {
         let flip = _mm256_set1_epi8(flip as i8);
         for b in 0..n_blocks {
             prefetch(rows, b * 34);
             store_scales(to.scales, to.n_rows, b, halves(rows, b * 34));
+            let mut codes = Codes::of_eight(FORM);
             for half in 0..2 {
-                for (step, codes) in turned(rows, b * 34 + 2 + 16 * half).into_iter().enumerate() {
-                    store_step(to, 8 * b + 4 * half + step, _mm256_xor_si256(codes, flip));
+                for (step, bytes) in turned(rows, b * 34 + 2 + 16 * half).into_iter().enumerate() {
+                    codes.store(to, 8 * b + 4 * half + step, _mm256_xor_si256(bytes, flip));
                 }
             }
+            codes.store_start(to, b);
         }
     }
 }
 
 /// q4_k and q5_k: two half floats, six-bit scales and minimums of eight blocks, fifth bits or none, nibbles.
 #[inline(always)]
-unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const SIGNED: bool>(
+unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const FORM: u8>(
     rows: &Rows,
     n_blocks: usize,
     to: &Group,
@@ -275,7 +302,7 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const SIGNED: bool
             for pair in 0..4 {
                 prefetch(rows, at + BYTES / 4 * pair);
                 let offset = if FIFTH { 16 } else { 0 };
-                let mut codes = [Codes::<SIGNED>::new(offset), Codes::<SIGNED>::new(offset)];
+                let mut codes = [Codes::new(FORM, offset), Codes::new(FORM, offset)];
                 let block = 8 * sb + 2 * pair;
                 for half in 0..2 {
                     let bytes = turned(rows, at + nibbles_at + 32 * pair + 16 * half);
@@ -359,7 +386,7 @@ unsafe fn low_words(v: __m256i) -> __m128i {
 }
 
 #[inline(always)]
-unsafe fn q6_k<const SIGNED: bool>(rows: &Rows, n_blocks: usize, to: &Group) {
+unsafe fn q6_k<const FORM: u8>(rows: &Rows, n_blocks: usize, to: &Group) {
     // SAFETY: offsets stay within the blocks that the caller promised.
     unsafe {
         let fifteen = _mm256_set1_epi8(15);
@@ -386,7 +413,7 @@ unsafe fn q6_k<const SIGNED: bool>(rows: &Rows, n_blocks: usize, to: &Group) {
                     let near = turned(rows, at + 64 * n + 16 * half);
                     let far = turned(rows, at + 64 * n + 32 + 16 * half);
                     let high = turned(rows, at + 128 + 32 * n + 16 * half);
-                    let new = || Codes::<SIGNED>::new(32);
+                    let new = || Codes::new(FORM, 32);
                     let mut all = [new(), new(), new(), new()];
                     for step in 0..4 {
                         let (near, far, high) = (near[step], far[step], high[step]);

@@ -7,7 +7,7 @@ use super::super::packed::BLOCK;
 use super::super::plain::FLOAT_CHUNK;
 use super::super::weights::{Class, WeightType};
 use super::panel::{GROUP, Group};
-use super::unpack::{Rows, unpack};
+use super::unpack::{Rows, UNSIGNED, unpack};
 
 const MAX_BLOCKS: usize = FLOAT_CHUNK / BLOCK;
 
@@ -46,7 +46,7 @@ pub(super) unsafe fn unpack_as_floats(kind: WeightType, rows: &Rows, n_blocks: u
     let offset = if kind.class() == Class::Six { 32 } else { i32::from(kind.offset()) };
     // SAFETY: the caller's promise; the group has room for a chunk, and all reads stay within it.
     unsafe {
-        unpack::<false>(kind, rows, n_blocks, &group, 0);
+        unpack::<UNSIGNED>(kind, rows, n_blocks, &group, 0);
         for b in 0..n_blocks {
             let scale = _mm256_loadu_ps(from.scales.as_ptr().add(b * GROUP));
             let minimum = _mm256_loadu_ps(from.minimums.as_ptr().add(b * GROUP));

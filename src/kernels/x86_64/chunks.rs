@@ -1,4 +1,4 @@
-//! How AVX2 goes over a tile of a product: a few columns at a time, and over these chunk by chunk and panel by
+//! How kernels of 256 bits go over a tile of a product: a few columns at a time, and over these chunk by chunk and panel by
 //! panel. Sums of all chunks are kept in one place until they are done, since the columns of a result lie far
 //! apart.
 
@@ -8,12 +8,12 @@ use ggml::{Tile, TileShape};
 
 use super::super::packed::{BLOCK, Layout};
 use super::super::plain::CHUNK;
-use super::super::weights::Class;
+use super::super::weights::WeightType;
+use super::Matrix;
 use super::activations::Activations;
-use super::avx2;
-use super::panel::{GROUP, Panel};
-use super::tile::Chunk;
-use super::{Matrix, unpack};
+use super::panel::{GROUP, Group, Panel};
+use super::tile::{Chunk, ChunkLoop};
+use super::unpack::Rows;
 
 /// Most columns of a tile: with them their activations and sums fit a
 /// second-level cache, and taking weights apart once for so many costs little.
@@ -53,27 +53,36 @@ pub(super) fn tile([n_rows, n_columns]: [usize; 2]) -> TileShape {
     TileShape::new(rows, n_columns.div_ceil(n_steps).next_multiple_of(4))
 }
 
+/// How panels of a type are made and multiplied.
+pub(super) struct Way {
+    pub(super) inner: ChunkLoop,
+    pub(super) panel_rows: usize,
+    pub(super) unpack: unsafe fn(WeightType, &Rows, usize, &Group, u8),
+    /// 128 where activations are wanted without sign.
+    pub(super) flip: u8,
+}
+
 /// The rows of `sums` of `weights` times its columns of `packed`.
 ///
 /// # Safety
-/// The CPU has AVX2, FMA and F16C; `weights` are of an integer type and have the rows, `packed` has the columns.
-pub(super) unsafe fn multiply(weights: &Matrix<'_>, layout: Layout, packed: &[u8], sums: &mut Tile<'_>) {
+/// The CPU has AVX2, FMA and F16C and what the inner loop takes; `weights` are of an integer type, that of `way`, and have
+/// the rows, `packed` has the columns.
+pub(super) unsafe fn multiply(way: &Way, weights: &Matrix<'_>, packed: &[u8], sums: &mut Tile<'_>) {
     SCRATCH.with_borrow_mut(|scratch| {
         // SAFETY: the caller's promise.
-        unsafe { scratch.multiply(weights, layout, packed, sums) }
+        unsafe { scratch.multiply(way, weights, packed, sums) }
     });
 }
 
 impl Scratch {
     /// # Safety
     /// As [`multiply`].
-    unsafe fn multiply(&mut self, weights: &Matrix<'_>, layout: Layout, packed: &[u8], to: &mut Tile<'_>) {
-        let (rows, columns) = (to.rows(), to.columns());
-        let (inner, panel_rows) = avx2::packed_loop(weights.kind);
+    unsafe fn multiply(&mut self, way: &Way, weights: &Matrix<'_>, packed: &[u8], to: &mut Tile<'_>) {
+        let layout = Layout::new(weights.n_in).expect("a row is whole blocks");
+        let (rows, columns, panel_rows) = (to.rows(), to.columns(), way.panel_rows);
         let (n_panels, n_chunks) = (rows.len().div_ceil(panel_rows), layout.n_in().div_ceil(CHUNK));
         self.activations.resize(columns.len(), Activations::NONE);
         self.sums.resize(n_panels * columns.len() * panel_rows, 0.0);
-        let flip = if weights.kind.class() == Class::Eight { 0 } else { 128 };
         let mut copied = usize::MAX;
         for step in 0..n_panels * n_chunks {
             let (p, chunk) = match columns.len() {
@@ -88,21 +97,15 @@ impl Scratch {
                     copied = chunk;
                     for (activations, column) in self.activations.iter_mut().zip(columns.clone()) {
                         let column = &packed[column * layout.column_bytes()..][..layout.column_bytes()];
-                        activations.copy(column.as_ptr(), layout, (first_block, n_blocks), flip);
+                        activations.copy(column.as_ptr(), layout, (first_block, n_blocks), way.flip);
                     }
                 }
                 for g in 0..panel_rows / GROUP {
                     let row = |r: usize| (rows.start + p * panel_rows + g * GROUP + r).min(rows.end - 1);
                     let group = std::array::from_fn(|r| weights.at(row(r), chunk * CHUNK));
-                    unpack::unpack::<true>(
-                        weights.kind,
-                        &group,
-                        n_blocks,
-                        &self.panel.group(g, panel_rows),
-                        0,
-                    );
+                    (way.unpack)(weights.kind, &group, n_blocks, &self.panel.group(g, panel_rows), 0);
                 }
-                inner(&Chunk {
+                (way.inner)(&Chunk {
                     panel: self.panel.parts(),
                     n_blocks,
                     activations: &self.activations,

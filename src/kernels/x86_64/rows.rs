@@ -1,13 +1,14 @@
-//! One column with AVX2, or a few: what decoding does, where reading the weights is all that takes time. Rows are
+//! One column, or a few: what decoding does, where reading the weights is all that takes time. Rows are
 //! multiplied as they lie, eight at once, and their products are added across the lanes at the end of each
-//! block; that is less work than building a panel for so few columns. Integer sums are exact, so the bits are
-//! those of `avx2`.
+//! block; that is less work than building a panel for so few columns. Written once over [`Dots`], in registers of 256
+//! bits. Integer sums are exact, so the bits are those of panels.
 
 use std::arch::x86_64::*;
 
 use super::super::packed::BLOCK;
 use super::super::plain::CHUNK;
 use super::super::weights::{NONLINEAR, WeightType};
+use super::dots::{self, Dots, added_wide};
 use super::tile::{Column, Rows as RowsOf};
 use super::unpack::{halves, sub_scales, turned};
 
@@ -18,12 +19,33 @@ type Rows = RowsOf<N_ROWS>;
 /// Bytes from what is read to what is asked for.
 const AHEAD: usize = 256;
 
-/// Eight rows times the columns.
-///
-/// # Safety
-/// AVX2, FMA and F16C; the rows are whole and of `kind`, the columns are as long.
-#[target_feature(enable = "avx2,f16c,fma")]
-pub(super) unsafe fn product<const C: usize>(
+/// `product` with the instructions of a level.
+macro_rules! with {
+    ($name:ident, $dots:ty, $features:literal) => {
+        /// Eight rows times the columns.
+        ///
+        /// # Safety
+        /// The CPU has the instructions; the rows are whole and of `kind`, the columns are as long.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name<const C: usize>(
+            kind: WeightType,
+            rows: &Rows,
+            x: &[Column; C],
+        ) -> [[f32; N_ROWS]; C] {
+            // SAFETY: the caller's promise.
+            unsafe { product::<$dots, C>(kind, rows, x) }
+        }
+    };
+}
+
+with!(avx2, dots::Avx2, "avx2,f16c,fma");
+with!(avx_vnni, dots::AvxVnni, "avx2,f16c,fma,avxvnni");
+with!(avx512_vnni, dots::Avx512Vnni, "avx2,f16c,fma,avx512f,avx512bw,avx512vl,avx512vnni");
+#[cfg(test)]
+with!(stand_in, dots::StandIn, "avx2,f16c,fma");
+
+#[inline(always)]
+unsafe fn product<D: Dots, const C: usize>(
     kind: WeightType,
     rows: &Rows,
     x: &[Column; C],
@@ -31,15 +53,15 @@ pub(super) unsafe fn product<const C: usize>(
     // SAFETY: the caller's promise.
     let sums = unsafe {
         match kind {
-            WeightType::Q4_0 => small::<18, 2, false, false, C>(rows, x),
-            WeightType::Q4_1 => small::<20, 4, false, true, C>(rows, x),
-            WeightType::Q5_0 => small::<22, 6, true, false, C>(rows, x),
-            WeightType::Q5_1 => small::<24, 8, true, true, C>(rows, x),
-            WeightType::Q8_0 => q8_0(rows, x),
-            WeightType::Iq4Nl => iq4_nl(rows, x),
-            WeightType::Q4K => super_blocks::<144, false, C>(rows, x),
-            WeightType::Q5K => super_blocks::<176, true, C>(rows, x),
-            WeightType::Q6K => q6_k(rows, x),
+            WeightType::Q4_0 => small::<D, 18, 2, false, false, C>(rows, x),
+            WeightType::Q4_1 => small::<D, 20, 4, false, true, C>(rows, x),
+            WeightType::Q5_0 => small::<D, 22, 6, true, false, C>(rows, x),
+            WeightType::Q5_1 => small::<D, 24, 8, true, true, C>(rows, x),
+            WeightType::Q8_0 => q8_0::<D, C>(rows, x),
+            WeightType::Iq4Nl => iq4_nl::<D, C>(rows, x),
+            WeightType::Q4K => super_blocks::<D, 144, false, C>(rows, x),
+            WeightType::Q5K => super_blocks::<D, 176, true, C>(rows, x),
+            WeightType::Q6K => q6_k::<D, C>(rows, x),
             WeightType::F16 | WeightType::Bf16 | WeightType::F32 => [_mm256_setzero_ps(); C],
         }
     };
@@ -168,58 +190,6 @@ unsafe fn nibbles(bytes: __m256i) -> [__m256i; 2] {
     }
 }
 
-/// Sums over the lanes of pairs of rows, in order of rows. Lanes are of 16 bits, at most 2^14.
-#[inline(always)]
-unsafe fn added_narrow([a, b, c, d]: [__m256i; 4]) -> __m256i {
-    // SAFETY: AVX2.
-    unsafe {
-        let ones = _mm256_set1_epi16(1);
-        let two = |a, b| {
-            let sums = _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-            _mm256_madd_epi16(sums, ones)
-        };
-        four(two(a, b), two(c, d))
-    }
-}
-
-/// The same of 32 bits.
-#[inline(always)]
-unsafe fn added_wide([a, b, c, d]: [__m256i; 4]) -> __m256i {
-    // SAFETY: AVX2.
-    unsafe {
-        let two = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        four(two(a, b), two(c, d))
-    }
-}
-
-#[inline(always)]
-unsafe fn four(ab: __m256i, cd: __m256i) -> __m256i {
-    // SAFETY: AVX2.
-    unsafe { _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd)) }
-}
-
-/// Products of a block's codes without sign, of at most 5 bits.
-#[inline(always)]
-unsafe fn dot_low(codes: [__m256i; 2], a: [__m256i; 2]) -> __m256i {
-    // SAFETY: AVX2.
-    unsafe { _mm256_add_epi16(_mm256_maddubs_epi16(codes[0], a[0]), _mm256_maddubs_epi16(codes[1], a[1])) }
-}
-
-/// Products of a block's codes with sign.
-#[inline(always)]
-unsafe fn dot_eight(codes: [__m256i; 2], a: [__m256i; 2]) -> __m256i {
-    // SAFETY: AVX2.
-    unsafe {
-        let ones = _mm256_set1_epi16(1);
-        let half = |h: usize| {
-            // The sign goes over to the activations, which are never -128.
-            let (size, a) = (_mm256_abs_epi8(codes[h]), _mm256_sign_epi8(a[h], codes[h]));
-            _mm256_madd_epi16(_mm256_maddubs_epi16(size, a), ones)
-        };
-        _mm256_add_epi32(half(0), half(1))
-    }
-}
-
 /// Both halves of the fifth bits of rows `r` and `r + 4`, 32 of each: 16 in every byte whose bit is set.
 #[inline(always)]
 unsafe fn fifth_bits(rows: &Rows, r: usize, offset: usize) -> [__m256i; 2] {
@@ -240,6 +210,7 @@ unsafe fn fifth_bits(rows: &Rows, r: usize, offset: usize) -> [__m256i; 2] {
 /// q4_0, q4_1, q5_0, q5_1, as in `unpack`.
 #[inline(always)]
 unsafe fn small<
+    D: Dots,
     const BYTES: usize,
     const NIBBLES: usize,
     const FIFTH: bool,
@@ -272,7 +243,7 @@ unsafe fn small<
                     codes = [_mm256_or_si256(codes[0], fifth[0]), _mm256_or_si256(codes[1], fifth[1])];
                 }
                 for (dots, a) in dots.iter_mut().zip(a) {
-                    dots[r] = dot_low(codes, a);
+                    dots[r] = D::low(codes, a);
                 }
             }
             let scales = halves(&rows.at, at);
@@ -284,7 +255,7 @@ unsafe fn small<
                 }
             }
             for (c, dots) in dots.into_iter().enumerate() {
-                let whole = _mm256_add_epi32(added_narrow(dots), correction(word(x[c].pairs, b), offset));
+                let whole = _mm256_add_epi32(D::added(dots), correction(word(x[c].pairs, b), offset));
                 sums.add(x, c, b, whole, scales);
                 if MINIMUM {
                     sums.add_minimums(x, c, b, minimums);
@@ -297,7 +268,7 @@ unsafe fn small<
 }
 
 #[inline(always)]
-unsafe fn q8_0<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
+unsafe fn q8_0<D: Dots, const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
     // SAFETY: offsets stay within the rows that the caller promised.
     unsafe {
         let mut sums = Sums::new();
@@ -309,7 +280,7 @@ unsafe fn q8_0<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
             for r in 0..4 {
                 let codes = [pair(rows, r, at + 2), pair(rows, r, at + 18)];
                 for (dots, a) in dots.iter_mut().zip(a) {
-                    dots[r] = dot_eight(codes, a);
+                    dots[r] = D::eight(codes, a);
                 }
             }
             let scales = halves(&rows.at, at);
@@ -323,7 +294,7 @@ unsafe fn q8_0<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
 }
 
 #[inline(always)]
-unsafe fn iq4_nl<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
+unsafe fn iq4_nl<D: Dots, const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
     // SAFETY: offsets stay within the rows that the caller promised; the table is 16 bytes.
     unsafe {
         let levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(NONLINEAR.as_ptr().cast()));
@@ -339,7 +310,7 @@ unsafe fn iq4_nl<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
                 let [low, high] = nibbles(pair(rows, r, at + 2));
                 let codes = [_mm256_shuffle_epi8(levels, low), _mm256_shuffle_epi8(levels, high)];
                 for (dots, a) in dots.iter_mut().zip(a) {
-                    dots[r] = dot_eight(codes, a);
+                    dots[r] = D::eight(codes, a);
                 }
             }
             let scales = halves(&rows.at, at);
@@ -354,7 +325,7 @@ unsafe fn iq4_nl<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
 
 /// q4_k and q5_k, as in `unpack`.
 #[inline(always)]
-unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const C: usize>(
+unsafe fn super_blocks<D: Dots, const BYTES: usize, const FIFTH: bool, const C: usize>(
     rows: &Rows,
     x: &[Column; C],
 ) -> [__m256; C] {
@@ -391,7 +362,7 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const C: usize>(
                     }
                     for ((dots, codes), a) in dots.iter_mut().zip(codes).zip(a) {
                         for (dots, a) in dots.iter_mut().zip(a) {
-                            dots[r] = dot_low(codes, a);
+                            dots[r] = D::low(codes, a);
                         }
                     }
                 }
@@ -400,7 +371,7 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const C: usize>(
                     let scales = _mm256_loadu_ps(scales[at].as_ptr());
                     let minimums = _mm256_loadu_ps(minimums[at].as_ptr());
                     for (c, dots) in dots.into_iter().enumerate() {
-                        let mut whole = added_narrow(dots);
+                        let mut whole = D::added(dots);
                         if FIFTH {
                             whole = _mm256_add_epi32(whole, correction(word(x[c].pairs, b), 16));
                         }
@@ -416,7 +387,7 @@ unsafe fn super_blocks<const BYTES: usize, const FIFTH: bool, const C: usize>(
 }
 
 #[inline(always)]
-unsafe fn q6_k<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
+unsafe fn q6_k<D: Dots, const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
     // SAFETY: offsets stay within the rows that the caller promised.
     unsafe {
         let two_bits = _mm256_set1_epi8(0x30);
@@ -445,7 +416,7 @@ unsafe fn q6_k<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
                         for (part, (dots, codes)) in dots.iter_mut().zip(codes).enumerate() {
                             for (dots, x) in dots.iter_mut().zip(x) {
                                 let a = activations_of(x, first + part)[half];
-                                dots[r] = _mm256_maddubs_epi16(codes, a);
+                                dots[r] = D::six(codes, a);
                             }
                         }
                     }
@@ -464,7 +435,7 @@ unsafe fn q6_k<const C: usize>(rows: &Rows, x: &[Column; C]) -> [__m256; C] {
                         let pairs = [half_pairs, _mm256_sub_epi16(word(x_c.pairs, b), half_pairs)];
                         let mut whole = _mm256_setzero_si256();
                         for (half, dots) in dots.iter().enumerate() {
-                            let sum = added_narrow(dots[part][c]);
+                            let sum = D::added(dots[part][c]);
                             let sum = _mm256_add_epi32(sum, correction(pairs[half], 32));
                             whole = _mm256_add_epi32(whole, _mm256_mullo_epi32(sum, whole_scales[half]));
                         }
