@@ -156,6 +156,7 @@ fn assert_parity(name: &str, n_traps: usize) {
 /// Prompts, nodes, greedy tokens and answers.
 fn assert_conversations(subject: &Subject, case: &Case) {
     let name = &case.case;
+    println!("{name}: family {}", subject.config.family);
     for conversation in &case.conversations {
         let prompt = subject.prompt(conversation, case.image_context_id());
         assert_eq!(prompt.ids, conversation.ids, "{name}/{}: {}", conversation.name, conversation.prompt);

@@ -56,6 +56,7 @@ fn assert_parity_of(case: Case, n_traps: usize) {
     let mut seen = nodes(&file, &config, &pixels);
     let side = u64::from(image.size_px);
     seen.push(Seen { name: "pixels".into(), ne: vec![side, side, 3], values: pixels.planes });
+    println!("{}: family {}", case.case, config.family);
     assert_nodes(&case, &case.case, &case.nodes, &seen);
     assert_eq!(case.traps.len(), n_traps, "{}: traps recorded", case.case);
     assert_traps_are_seen(&case, &seen);
