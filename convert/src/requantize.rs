@@ -41,7 +41,7 @@ pub struct RequantizeOptions {
 /// A file that can be made.
 #[derive(Debug)]
 pub struct Requantize {
-    blocks: Blocks,
+    pub(crate) blocks: Blocks,
     options: RequantizeOptions,
 }
 

@@ -2,12 +2,13 @@ use std::io;
 use std::path::PathBuf;
 
 use super::*;
+use crate::blocks::Blocks;
 use crate::mixture::TypeChoice;
 use crate::requantize::{Requantize, RequantizeOptions};
 
 /// A job whose disk fails when it comes to the n-th tensor.
 struct Failing {
-    job: Requantize,
+    job: Blocks,
     at: usize,
 }
 
@@ -68,14 +69,14 @@ impl Job for Failing {
     }
 }
 
-fn requantize() -> Requantize {
+fn requantize() -> Blocks {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../demo/owlet-demo.gguf");
     let options = RequantizeOptions {
         text: Some(TypeChoice::Plain(DType::Q5_0)),
         allow_requantize: true,
         ..RequantizeOptions::default()
     };
-    Requantize::from_file(&source, &options).unwrap()
+    Requantize::from_file(&source, &options).unwrap().blocks
 }
 
 #[test]

@@ -159,7 +159,8 @@ impl Computed {
         let mut compare = |what: &dyn Fn() -> String, expected: f32, found: f32, bound: f32| {
             is_equal &= expected.to_bits() == found.to_bits();
             // a number that is none is never near
-            if !((found - expected).abs() <= bound) {
+            let is_near = (found - expected).abs() <= bound;
+            if !is_near {
                 differences.push(Difference { what: what(), expected, found, bound });
             }
         };

@@ -156,10 +156,11 @@ fn a_model_that_computes_something_else_is_told() {
     ];
     for (name, is_seen) in cases {
         let info = file.tensor(name).unwrap();
-        let row_bytes = (info.n_bytes / info.shape.n_rows()) as usize;
+        let n_rows = info.shape.n_rows();
+        let half = (n_rows / 2 * (info.n_bytes / n_rows)) as usize;
         let mut bytes = fs::read(&sound).unwrap();
         let data = &mut bytes[info.offset as usize..(info.offset + info.n_bytes) as usize];
-        data.rotate_left(row_bytes);
+        data.rotate_left(half);
         let out = dir.path().join("changed.gguf");
         fs::write(&out, bytes).unwrap();
         let found = check(Some(&out), &Setup::cpu(2));
