@@ -154,8 +154,12 @@ unsafe extern "C" fn owlet_line_close(line: *mut c_void) {
 /// `line` is open; there are `n_bytes` at `bytes`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn owlet_line_send(line: *mut c_void, bytes: *const u8, n_bytes: usize) -> bool {
-    // SAFETY: the caller vouches for it; no bytes may come with no address.
-    let bytes = if n_bytes == 0 { &[] } else { unsafe { std::slice::from_raw_parts(bytes, n_bytes) } };
+    let bytes = match n_bytes {
+        // They may come with no address.
+        0 => &[],
+        // SAFETY: the caller vouches for it.
+        _ => unsafe { std::slice::from_raw_parts(bytes, n_bytes) },
+    };
     // SAFETY: as above.
     match unsafe { end(line) } {
         End::Client { line, talk } => {
@@ -170,9 +174,11 @@ unsafe extern "C" fn owlet_line_send(line: *mut c_void, bytes: *const u8, n_byte
 /// As for [`owlet_line_send`].
 #[unsafe(no_mangle)]
 unsafe extern "C" fn owlet_line_receive(line: *mut c_void, bytes: *mut u8, n_bytes: usize) -> bool {
-    // SAFETY: the caller vouches for it; no bytes may come with no address.
-    let bytes =
-        if n_bytes == 0 { &mut [] } else { unsafe { std::slice::from_raw_parts_mut(bytes, n_bytes) } };
+    let bytes = match n_bytes {
+        0 => &mut [],
+        // SAFETY: the caller vouches for it.
+        _ => unsafe { std::slice::from_raw_parts_mut(bytes, n_bytes) },
+    };
     // SAFETY: as above.
     match unsafe { end(line) } {
         End::Client { line, talk } => {
