@@ -62,7 +62,7 @@ pub fn build(source: &Path, out: &Path) -> Result<(), String> {
 }
 
 fn link_cuda(dir: &Path) -> Result<(), String> {
-    let libraries = fs::read_to_string(dir.join("cuda-libraries.txt")).map_err(|error| error.to_string())?;
+    let libraries = fs::read_to_string(dir.join("libraries.txt")).map_err(|error| error.to_string())?;
     println!("cargo::rustc-link-search=native={}", libraries.trim());
     // The runtime goes along; cuBLAS, some hundred megabytes, stays where it is.
     println!("cargo::rustc-link-lib=static=cudart_static");
