@@ -37,6 +37,8 @@ size_t owlet_n_devices(void);
 ggml_backend_dev_t owlet_device(size_t i);
 // CPUs that behave as devices do: memory of their own, ggml's operations only. NULL beyond the last one.
 ggml_backend_dev_t owlet_stand_in(size_t i);
+// From now on the last one fails as a device that was lost does, or works again.
+void owlet_pull_out_stand_in(bool is_out);
 
 // What follows may reach a device, whose driver may have lost it. ggml tells that by exceptions, which end here; those that
 // say false then leave a line behind, which owlet_problem() tells the same thread.

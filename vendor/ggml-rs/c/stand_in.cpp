@@ -8,7 +8,9 @@
 #include "ggml-backend.h"
 
 #include <array>
+#include <atomic>
 #include <cstring>
+#include <stdexcept>
 
 namespace {
 
@@ -67,11 +69,25 @@ ggml_guid_t guid() {
     return &guid;
 }
 
+std::atomic<decltype(ggml_backend_i::graph_compute)> cpu_compute;
+
+// Whether the last stand-in is gone, as a device whose driver lost it is.
+std::atomic<bool> is_pulled_out;
+
+ggml_status compute(ggml_backend_t backend, ggml_cgraph * graph) {
+    if (is_pulled_out && index(backend->device) == n_stand_ins - 1) {
+        throw std::runtime_error("it was pulled out");
+    }
+    return cpu_compute.load()(backend, graph);
+}
+
 ggml_backend_t init_backend(ggml_backend_dev_t device, const char *) {
     ggml_backend_t backend = ggml_backend_cpu_init();
     if (backend) {
         // Two threads, of its own: the CPU's wait meanwhile.
         ggml_backend_cpu_set_n_threads(backend, 2);
+        cpu_compute                  = backend->iface.graph_compute;
+        backend->iface.graph_compute = compute;
         backend->guid   = guid();
         backend->device = device;
     }
@@ -123,4 +139,8 @@ size_t index(ggml_backend_dev_t device) {
 
 ggml_backend_dev_t owlet_stand_in(size_t i) {
     return i < n_stand_ins ? &stand_ins()[i] : nullptr;
+}
+
+void owlet_pull_out_stand_in(bool is_out) {
+    is_pulled_out = is_out;
 }

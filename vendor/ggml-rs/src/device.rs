@@ -98,6 +98,12 @@ impl Device {
         })
     }
 
+    /// The last of the [stand-ins](Device::stand_ins) fails from now on as a lost device does, or works again. For proofs.
+    pub fn pull_out_last_stand_in(is_out: bool) {
+        // SAFETY: it sets a flag.
+        unsafe { sys::owlet_pull_out_stand_in(is_out) }
+    }
+
     /// Short, for example `CUDA0`.
     pub fn name(&self) -> String {
         #[cfg(feature = "rpc")]

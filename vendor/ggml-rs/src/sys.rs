@@ -293,6 +293,7 @@ unsafe extern "C" {
     pub fn owlet_n_devices() -> usize;
     pub fn owlet_device(i: usize) -> *mut ggml_backend_device;
     pub fn owlet_stand_in(i: usize) -> *mut ggml_backend_device;
+    pub fn owlet_pull_out_stand_in(is_out: bool);
     pub fn owlet_problem() -> *const c_char;
     pub fn owlet_backend_new(device: *mut ggml_backend_device) -> *mut ggml_backend;
     pub fn owlet_backend_free(backend: *mut ggml_backend);
