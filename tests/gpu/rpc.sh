@@ -25,4 +25,5 @@ first=$address
 start second
 OWLET_TEST_DEVICE=$first,$address cargo test --release --locked --features rpc --lib placed -- --nocapture --test-threads=1
 cargo test --release --locked --features rpc --test suite rpc
-cargo test --release --locked --features rpc --lib rpc
+cargo test --release --locked --features rpc --lib rpc_worker
+cargo test --release --locked --features rpc -p owlet-ggml rpc
