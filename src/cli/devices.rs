@@ -1,7 +1,7 @@
 //! Flags about devices beside the CPU, and the list of those that there are.
 
 use super::screen::Screen;
-use crate::engine::{DeviceChoice, Setup};
+use crate::engine::{DeviceChoice, Setup, why_no_device};
 use crate::error::{Error, Result};
 use crate::measure::bytes_in_words;
 use crate::model::{GpuLayers, VisionDevice, Wish};
@@ -19,9 +19,12 @@ pub struct DeviceFlags {
     /// Where pictures are looked at: gpu, cpu, or auto (on the GPU if the vision half fits) [default: auto]
     #[arg(long, value_name = "WHERE", hide = !Device::ARE_BUILT_IN)]
     vision_device: Option<VisionDevice>,
-    /// GPU to use, as --list-devices names it, or none [default: the first one]
-    #[arg(long, value_name = "NAME", hide = !Device::ARE_BUILT_IN)]
+    /// GPUs to use, as --list-devices names them: A or A,B (the first one gets the vision half), all, or none [default: the first one]
+    #[arg(long, value_name = "NAMES", hide = !Device::GPUS_ARE_BUILT_IN)]
     device: Option<String>,
+    /// Workers whose memory models go to as well, HOST:PORT or several with commas: `owlet rpc-worker`, only in a network that you trust
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', hide = !Device::WORKERS_ARE_BUILT_IN)]
+    rpc: Vec<String>,
 }
 
 impl DeviceFlags {
@@ -38,12 +41,13 @@ impl DeviceFlags {
         Ok(Setup { wish, ..setup })
     }
 
-    /// One of the flags, where any is given; not --device before the others.
+    /// One of the flags, where any is given; not --device or --rpc before the others.
     pub fn given(&self) -> Option<&'static str> {
         let flags = [
             ("--gpu-layers", self.gpu_layers.is_some()),
             ("--vision-device", self.vision_device.is_some()),
             ("--device", self.device.is_some()),
+            ("--rpc", !self.rpc.is_empty()),
         ];
         flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
     }
@@ -54,22 +58,25 @@ impl DeviceFlags {
     /// `Unsupported` where a flag could have no effect.
     pub fn apply(&self, setup: Setup) -> Result<Setup> {
         let given = self.given();
-        if let (false, Some(flag)) = (Device::ARE_BUILT_IN, given) {
-            return Err(Error::unsupported(flag, "this owlet was built without a GPU backend (docs/gpu.md)"));
+        if let (false, Some(flag), []) = (Device::ARE_BUILT_IN, given, self.rpc.as_slice()) {
+            return Err(Error::unsupported(flag, why_no_device()));
         }
         let device = match self.device.as_deref() {
             None => DeviceChoice::First,
             Some("none") => DeviceChoice::Cpu,
-            Some(name) => DeviceChoice::Named(name.into()),
+            Some("all") => DeviceChoice::All,
+            Some(names) => DeviceChoice::Named(names.split(',').map(|name| name.trim().into()).collect()),
         };
-        if let (DeviceChoice::Cpu, Some(flag)) = (&device, given.filter(|flag| *flag != "--device")) {
+        if let (DeviceChoice::Cpu, Some(flag), []) =
+            (&device, given.filter(|flag| *flag != "--device"), self.rpc.as_slice())
+        {
             return Err(Error::request(format!("{flag} has no effect with --device none")));
         }
         let wish = Wish {
             layers: self.gpu_layers.unwrap_or_default(),
             vision: self.vision_device.unwrap_or_default(),
         };
-        Ok(Setup { device, wish, ..setup })
+        Ok(Setup { device, workers: self.rpc.clone(), wish, ..setup })
     }
 }
 
@@ -89,10 +96,11 @@ pub fn list() -> Result<ExitCode> {
         )
     };
     let lines: String = Device::all().into_iter().map(line).collect();
-    let none = match Device::ARE_BUILT_IN {
-        true => "no GPU was found: is there one, and a driver for it?\n",
-        false => "none: this owlet was built without a GPU backend (docs/gpu.md)\n",
-    };
-    Screen::new().say(if lines.is_empty() { none } else { &lines })?;
+    let mut screen = Screen::new();
+    if lines.is_empty() {
+        screen.say(&format!("{}\n", why_no_device()))?
+    } else {
+        screen.say(&lines)?
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -28,6 +28,8 @@ mod progress;
 mod quantity;
 mod quantize;
 mod receipt;
+#[cfg(feature = "rpc")]
+mod rpc_worker;
 mod run;
 mod screen;
 mod state;
@@ -45,7 +47,7 @@ use std::process::ExitCode;
 #[command(arg_required_else_help = true, override_usage = "owlet <COMMAND>")]
 struct Owlet {
     /// List the GPUs that models can go to
-    #[arg(long, hide = !ggml::Device::ARE_BUILT_IN)]
+    #[arg(long, hide = !ggml::Device::GPUS_ARE_BUILT_IN)]
     list_devices: bool,
     #[command(subcommand)]
     command: Option<Command>,
@@ -64,6 +66,8 @@ enum Command {
     Verify(verify::Verify),
     Bench(bench::Bench),
     Cache(cache::Cache),
+    #[cfg(feature = "rpc")]
+    RpcWorker(rpc_worker::RpcWorker),
 }
 
 /// Interrupted by Ctrl-C, as shells count it: 128 + SIGINT.
@@ -85,6 +89,8 @@ pub fn main() -> ExitCode {
         Some(Command::Verify(verify)) => verify.run(),
         Some(Command::Bench(bench)) => bench.run(),
         Some(Command::Cache(cache)) => cache.run(),
+        #[cfg(feature = "rpc")]
+        Some(Command::RpcWorker(worker)) => worker.run(),
     });
     match done {
         Ok(exit) => exit,

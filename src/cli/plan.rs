@@ -48,7 +48,7 @@ impl Outlook {
             low_memory_bytes,
             first_question: first,
             available_bytes,
-            device,
+            devices,
             ..
         } = &self.plan;
         line(format_args!(
@@ -85,7 +85,7 @@ impl Outlook {
             };
             line(format_args!("Available: {}: {verdict}\n", bytes_in_words(available)));
         }
-        if let Some(device) = device {
+        for device in devices {
             line(format_args!("On {} ({}), not counted above\n", device.name, device.description));
             let (n_bytes, free) = (bytes_in_words(device.n_bytes), bytes_in_words(device.free_bytes));
             line(format_args!("  {:<18} {:>12}  {}", "in all", n_bytes, device.what));

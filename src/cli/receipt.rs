@@ -13,7 +13,7 @@ pub fn line(engine: &Engine, pictures: &[Attached], followed: &Followed) -> Stri
     let model = engine.loaded();
     let exact = if model.model.is_exact() { ", exact" } else { "" };
     let mut parts = vec![format!("{}{exact}", model.config.name)];
-    parts.extend(model.model.on_device());
+    parts.extend(model.model.on_devices());
     let is_cached = |source: &Option<EmbeddingSource>| source.is_some_and(EmbeddingSource::is_cached);
     parts.extend(
         pictures

@@ -41,6 +41,18 @@ impl ImageEncoder {
         Ok(ImageEncoder { tower, current: None, cache, pages: None, is_warm: false })
     }
 
+    /// Goes on with the tower of `model`. What was begun has to begin again; what was made before stays.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn go_on_with(&mut self, model: &Model) -> Result<()> {
+        self.current = None;
+        if self.tower.is_some() {
+            self.tower = Some(VisionEncoder::new(model)?);
+        }
+        Ok(())
+    }
+
     /// The tower's weights are in `pages`, which are given back whenever it [rests](ImageEncoder::rest).
     pub fn releasing(self, pages: Pages) -> ImageEncoder {
         ImageEncoder { pages: Some(pages), ..self }

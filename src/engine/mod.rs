@@ -29,7 +29,7 @@ pub use part_file::PartFile;
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
 pub use scheduler::{PROMPT_ROWS, cached_positions};
-pub use setup::{DeviceChoice, Setup};
+pub use setup::{DeviceChoice, Setup, why_no_device};
 pub use speculate::Speculation;
 pub use stop::FinishReason;
 pub use store::{Conversation, NamedPicture, Restored, Saved};
@@ -218,8 +218,8 @@ mod tests {
     fn nothing_of_an_engine_outlives_it() {
         let mut loaded = Loaded::open(None, 1).unwrap();
         let file = open_file(None).unwrap();
-        let backend = Backend::with_device(1, Device::stand_in()).unwrap();
-        let placement = Placement::new(&loaded.config, Place::Device, loaded.text.n_layer);
+        let backend = Backend::with_devices(1, &[Device::stand_in()]).unwrap();
+        let placement = Placement::new(&loaded.config, Place::Device(0), &[loaded.text.n_layer]);
         loaded.model = Model::load_placed(
             &file,
             &loaded.config,

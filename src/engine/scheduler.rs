@@ -182,9 +182,28 @@ impl Scheduler {
             let Some(at) = self.best_free_slot(&job.prompt) else { return };
             let Some(job) = self.queue.pop_front() else { return };
             self.slots[at].last_used = self.next_use();
+            let recovered = self.recover();
             self.slots[at].begin(job, &self.loaded, &self.options);
             self.cut_cache(at);
+            if let Err(error) = recovered {
+                self.slots[at].fail(error);
+            }
         }
+    }
+
+    /// Begins anew on the devices that there are now, if one was lost. No slot holds anything then.
+    fn recover(&mut self) -> Result<()> {
+        if !self.loaded.model.is_lost() {
+            return Ok(());
+        }
+        self.decoder.release();
+        let model = self.loaded.model.again()?;
+        let n_ctx = self.options.n_ctx.min(FIRST_CACHE);
+        self.decoder = Decoder::new(&model, n_ctx, self.options.n_slots, self.options.kv_type)?;
+        self.encoder.go_on_with(&model)?;
+        self.loaded.model = model;
+        (0..self.slots.len()).for_each(|at| self.cut_cache(at));
+        Ok(())
     }
 
     /// The slot that knows most of `prompt`, if that is half of it at least; else the one that was used before all

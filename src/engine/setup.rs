@@ -8,13 +8,15 @@ use crate::model::{
 use ggml::{Backend, Device};
 use owlet_format::{Gguf, ModelConfig};
 
-/// Which device computes beside the CPU.
+/// Which devices compute beside the CPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The first one, where there is any.
     #[default]
     First,
-    Named(String),
+    All,
+    /// In this order: the first one that has room for it gets the vision half.
+    Named(Vec<String>),
     /// None: all on the CPU.
     Cpu,
 }
@@ -27,9 +29,11 @@ pub struct Setup {
     /// The name of the kernels that compute on the CPU; the fastest ones where that is `None`.
     pub kernels: Option<String>,
     pub device: DeviceChoice,
-    /// What of the model the device gets.
+    /// Addresses `HOST:PORT` of workers, whose devices come behind those.
+    pub workers: Vec<String>,
+    /// What of the model the devices get.
     pub wish: Wish,
-    /// Positions to have room for on the device; the model's where that is `None`.
+    /// Positions to have room for on devices; the model's where that is `None`.
     pub n_ctx: Option<u32>,
     pub kv_type: KvType,
 }
@@ -42,6 +46,7 @@ impl Setup {
             arithmetic: Arithmetic::default(),
             kernels: None,
             device: DeviceChoice::Cpu,
+            workers: Vec::new(),
             wish: Wish::default(),
             n_ctx: None,
             kv_type: KvType::default(),
@@ -76,23 +81,21 @@ impl Setup {
     }
 
     fn backend(&self) -> Result<Backend> {
-        let device = match &self.device {
+        let mut devices = match &self.device {
             // Exact products are kernels of ours.
-            DeviceChoice::First if self.arithmetic == Arithmetic::Exact => None,
-            DeviceChoice::First => {
-                let device = Device::all().into_iter().next();
-                if device.is_none() && self.wish.needs_device() {
-                    return Err(no_device());
-                }
-                device
-            }
-            DeviceChoice::Named(name) => Some(find(name)?),
-            DeviceChoice::Cpu => None,
+            DeviceChoice::First | DeviceChoice::All if self.arithmetic == Arithmetic::Exact => Vec::new(),
+            DeviceChoice::First => Device::all().into_iter().take(1).collect(),
+            DeviceChoice::All => Device::all(),
+            DeviceChoice::Named(names) => named(names)?,
+            DeviceChoice::Cpu => Vec::new(),
         };
-        Ok(match device {
-            Some(device) => Backend::with_device(self.n_threads, device)?,
-            None => Backend::cpu(self.n_threads)?,
-        })
+        for address in &self.workers {
+            devices.extend(devices_at(address)?);
+        }
+        if devices.is_empty() && self.device != DeviceChoice::Cpu && self.wish.needs_device() {
+            return Err(no_device());
+        }
+        Ok(Backend::with_devices(self.n_threads, &devices)?)
     }
 }
 
@@ -108,24 +111,43 @@ impl Wish {
     }
 }
 
-fn find(name: &str) -> Result<Device> {
+fn named(names: &[String]) -> Result<Vec<Device>> {
     let devices = Device::all();
     if devices.is_empty() {
         return Err(no_device());
     }
-    let names: Vec<_> = devices.iter().map(Device::name).collect();
-    let found = devices.into_iter().find(|device| device.name().eq_ignore_ascii_case(name));
-    found.ok_or_else(|| {
-        Error::unsupported("device", format_args!("expected one of {}, found {name}", names.join(", ")))
-    })
+    let known: Vec<_> = devices.iter().map(Device::name).collect();
+    let find = |name: &String| {
+        let found = devices.iter().find(|device| device.name().eq_ignore_ascii_case(name));
+        found.cloned().ok_or_else(|| {
+            Error::unsupported("device", format_args!("expected one of {}, found {name}", known.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+/// The devices of a worker.
+#[cfg(feature = "rpc")]
+fn devices_at(address: &str) -> Result<Vec<Device>> {
+    Device::remote(address).map_err(|error| Error::unsupported("--rpc", error))
+}
+
+#[cfg(not(feature = "rpc"))]
+fn devices_at(address: &str) -> Result<Vec<Device>> {
+    let why = format_args!("{address}: this owlet was built without feature rpc (docs/gpu.md)");
+    Err(Error::unsupported("--rpc", why))
 }
 
 fn no_device() -> Error {
-    let why = match Device::ARE_BUILT_IN {
-        true => "none was found: is there a GPU, and a driver for it?",
-        false => "this program was built for the CPU alone",
-    };
-    Error::unsupported("device", why)
+    Error::unsupported("device", why_no_device())
+}
+
+/// Why there is no device.
+pub fn why_no_device() -> &'static str {
+    match Device::GPUS_ARE_BUILT_IN {
+        true => "no GPU was found: is there one, and a driver for it?",
+        false => "this owlet was built without a GPU backend (docs/gpu.md)",
+    }
 }
 
 #[cfg(test)]
@@ -154,9 +176,9 @@ mod tests {
             let setup = Setup { device, wish, ..Setup::cpu(1) };
             setup.backend().err().map(|error| error.to_string())
         };
-        let why = match Device::ARE_BUILT_IN {
-            true => "device: none was found: is there a GPU, and a driver for it?",
-            false => "device: this program was built for the CPU alone",
+        let why = match Device::GPUS_ARE_BUILT_IN {
+            true => "device: no GPU was found: is there one, and a driver for it?",
+            false => "device: this owlet was built without a GPU backend (docs/gpu.md)",
         };
         for (wish, needs_device) in cases {
             assert_eq!(
@@ -166,7 +188,7 @@ mod tests {
             );
             assert_eq!(refused(DeviceChoice::Cpu, wish), None);
         }
-        let named = refused(DeviceChoice::Named("CUDA7".into()), Wish::default());
+        let named = refused(DeviceChoice::Named(vec!["CUDA7".into()]), Wish::default());
         assert_eq!(named.as_deref(), Some(why));
     }
 }

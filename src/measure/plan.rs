@@ -42,9 +42,9 @@ pub struct Plan {
     pub first_question: Question,
     /// Where the system tells.
     pub available_bytes: Option<u64>,
-    /// What a device gets, where there is one. It is not among the parts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<Device>,
+    /// What devices get, where there are some. It is not among the parts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
 }
 
 /// What a question and its answer take.
@@ -79,15 +79,15 @@ impl Plan {
     /// What is wrong with the file; `Limit` where the context is longer than the model's; `Backend` where there is no memory even
     /// to plan.
     pub fn new(file: &Gguf, config: &ModelConfig, setup: &Setup) -> Result<Plan> {
-        let (backend, Fit { placement, device_bytes }) = setup.place(file, config)?;
+        let (backend, fit) = setup.place(file, config)?;
+        let placement = &fit.placement;
         // Buffers are those of the CPU; what a device takes was counted when it was asked for it.
         let model = Model::load(file, config, &Backend::cpu(setup.n_threads)?)?;
         let (n_ctx, kv_type) = (setup.n_ctx, setup.kv_type);
-        let mut parts = weights(file, config, &placement);
+        let mut parts = weights(file, config, placement);
         let n_ctx = config.text.as_ref().map_or(0, |text| n_ctx.unwrap_or(text.n_ctx_train));
-        let beside = |n_ctx| -> Result<Beside> {
-            Ok(Beside::new(&model, config, n_ctx, kv_type)?.without(&placement))
-        };
+        let beside =
+            |n_ctx| -> Result<Beside> { Ok(Beside::new(&model, config, n_ctx, kv_type)?.without(placement)) };
         let n_positions = first_positions(config, n_ctx);
         let (full, first) = (beside(n_ctx)?, beside(n_positions)?);
         let Beside { kv, text, vision } = full;
@@ -107,7 +107,7 @@ impl Plan {
         };
         let (mapped_bytes, fixed_bytes): (u64, u64) = (sum(true), sum(false));
         let text_bytes =
-            weights_of(file, config, |spec| spec.part == Part::Text && is_mapped(&placement, spec));
+            weights_of(file, config, |spec| spec.part == Part::Text && is_mapped(placement, spec));
         let one_half_bytes = text_bytes.max(mapped_bytes - text_bytes);
         let first_bytes = fixed_bytes - full.total() + first.total();
         Ok(Plan {
@@ -125,15 +125,21 @@ impl Plan {
                 low_memory_bytes: first_bytes + one_half_bytes,
             },
             available_bytes: available(),
-            device: backend.device().map(|device| Device {
-                name: device.name(),
-                description: device.description(),
-                what: placement.to_string(),
-                n_bytes: device_bytes,
-                free_bytes: device.memory().free,
-            }),
+            devices: devices(&backend, &fit),
         })
     }
+}
+
+fn devices(backend: &Backend, fit: &Fit) -> Vec<Device> {
+    let devices = backend.devices().zip(&fit.device_bytes).enumerate();
+    let device = |(i, (device, &n_bytes)): (usize, (&ggml::Device, &u64))| Device {
+        name: device.name(),
+        description: device.description(),
+        what: fit.placement.on_device(i).unwrap_or_else(|| "nothing".into()),
+        n_bytes,
+        free_bytes: device.memory().free,
+    };
+    devices.map(device).collect()
 }
 
 fn weights(file: &Gguf, config: &ModelConfig, placement: &Placement) -> Vec<Planned> {
@@ -190,7 +196,7 @@ impl Beside {
         Ok(beside)
     }
 
-    /// The same less what is on a device.
+    /// The same less what is on devices.
     fn without(self, placement: &Placement) -> Beside {
         let Beside { kv, text, vision } = self;
         let n_layer = u64::from(placement.n_layer()).max(1);
@@ -198,7 +204,7 @@ impl Beside {
         Beside {
             kv: kv / n_layer * n_on_cpu,
             text: if n_on_cpu == 0 { 0 } else { text },
-            vision: if placement.vision() == Place::Device { 0 } else { vision },
+            vision: if placement.vision().is_device() { 0 } else { vision },
         }
     }
 
@@ -247,7 +253,7 @@ pub fn room(model: &Model, config: &ModelConfig, wanted: &Use, available: u64) -
         return Ok(Room::Enough);
     }
     let plan = |n_ctx| -> Result<Beside> {
-        Ok(Beside::new(model, config, n_ctx, kv_type)?.without(&model.placement()))
+        Ok(Beside::new(model, config, n_ctx, kv_type)?.without(model.placement()))
     };
     let beside = plan(n_ctx)?;
     if beside.total() > available {

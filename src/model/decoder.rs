@@ -77,6 +77,11 @@ impl Decoder {
         Ok(Decoder { model: model.clone(), cache, executor, loaded: None, scratch: Scratch::new(config) })
     }
 
+    /// Gives the cache's memory on devices back, if one was lost: this decoder computes nothing any more.
+    pub fn release(&self) {
+        self.cache.memory().release();
+    }
+
     pub fn n_ctx(&self) -> u32 {
         self.cache.n_ctx()
     }
@@ -251,7 +256,7 @@ impl Decoder {
         if let Some(head) = &loaded.io.head {
             let first = logits.len();
             logits.resize(first + config.n_vocab as usize * pass.topology.n_out as usize, 0.0);
-            self.executor.read_f32(head.logits, &mut logits[first..]);
+            self.executor.read_f32(head.logits, &mut logits[first..])?;
             self.refuse_poison(pass, &logits[first..])?;
         }
         for row in pass.rows {
@@ -259,7 +264,7 @@ impl Decoder {
         }
         match observer {
             // Watched nodes are copied at every compute, so this graph does not stay.
-            Some(observer) => loaded.watched.report(&self.executor, observer),
+            Some(observer) => loaded.watched.report(&self.executor, observer)?,
             None => self.loaded = Some(loaded),
         }
         Ok(())

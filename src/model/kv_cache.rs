@@ -103,17 +103,17 @@ enum Reader {
 impl Reader {
     fn of(model: &Model, config: &TextConfig, kv_type: KvType, place: Place) -> Result<Reader> {
         let is_quantized = kv_type == KvType::Q8_0;
-        if place == Place::Cpu {
+        let Place::Device(device) = place else {
             // ggml's flash attention for floats chooses its order of sums by the number of rows and threads.
             return Ok(match model.0.kernels.attend_over_cells() {
                 true => Reader::Ours,
                 false if is_quantized => Reader::Flash,
                 false => Reader::Products,
             });
-        }
+        };
         let heads = [config.n_head.into(), config.n_head_kv.into()];
         let has_flash =
-            model.backend().device_has_flash_attn(config.head_dim().into(), heads, kv_type.dtype());
+            model.backend().device_has_flash_attn(device, config.head_dim().into(), heads, kv_type.dtype());
         match kv_type {
             // A device's flash attention reads f32 as f16.
             KvType::F32 => Ok(Reader::Products),

@@ -3,7 +3,7 @@
 //! alone, whatever rows ride along. Knows neither files nor configs of whole models. Shapes are proven when a
 //! model is loaded, so a wrong one here is our bug and asserts in the graph builder.
 
-use ggml::{DType, Place, Tensor};
+use ggml::{DType, Tensor};
 use owlet_format::NormKind;
 
 use super::net::Net;
@@ -95,7 +95,7 @@ pub(super) fn attention_over_all(net: &mut Net, heads: Heads, parts: [(Tensor, u
         let heads = views_of_heads(net, rows, first, [head_dim, n_head]);
         net.graph.permute(heads, [0, 2, 1, 3])
     });
-    if net.graph.place() == Place::Device {
+    if net.graph.place().is_device() {
         let out = attention_by_products(net, q, k, v);
         return net.graph.reshape(out, ne);
     }

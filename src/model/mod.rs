@@ -27,7 +27,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use ggml::{Backend, Place, Weights};
+use ggml::{Backend, Device, Place, Weights};
 use owlet_format::{Gguf, ModelConfig, ProjectorConfig, Role, TextConfig, VisionConfig};
 
 pub use decoder::{Decoder, Input, Logits, Row};
@@ -55,6 +55,9 @@ struct Parts {
     projector: Option<(ProjectorConfig, ProjectorWeights)>,
     text: Option<(TextConfig, TextWeights)>,
 }
+
+/// Of the parts that there are.
+type Configs = (Option<VisionConfig>, Option<ProjectorConfig>, Option<TextConfig>);
 
 /// What computes, and which part of a model where.
 struct Machine<'a> {
@@ -85,7 +88,7 @@ impl Model {
         Model::load_placed(file, config, backend, Kernels::of_this_machine(arithmetic), Placement::cpu())
     }
 
-    /// The same by these kernels, with its parts where `placement` says: those on the device of `backend` are copied there.
+    /// The same by these kernels, with its parts where `placement` says: those on devices of `backend` are copied there.
     ///
     /// # Errors
     /// As [`load_with`](Self::load_with); `Backend` where the device has no room; `Unsupported` where exact arithmetic
@@ -113,16 +116,41 @@ impl Model {
         };
         let specs: Vec<_> = file.tensors().iter().map(spec).collect();
         let weights = Weights::new(backend, file.bytes(), &specs)?;
-        Model::assemble(file.label(), weights, config, Machine { backend, kernels, placement })
+        let configs = (config.vision.clone(), config.projector.clone(), config.text.clone());
+        Model::assemble(file.label(), weights, configs, Machine { backend, kernels, placement })
     }
 
-    /// The network of tensors that are what `config` implies.
-    fn assemble(label: &str, weights: Weights, config: &ModelConfig, machine: Machine) -> Result<Model> {
+    /// The same network in the same places, after a device was lost: devices are looked for anew, and what lies on them is
+    /// copied there again. What this one has there is given back before.
+    ///
+    /// # Errors
+    /// `Unsupported`, `Backend`: a device is not back, or has no room.
+    pub fn again(&self) -> Result<Model> {
+        let parts = &self.0;
+        let backend = parts.backend.again()?;
+        let weights = parts.weights.again(&backend)?;
+        let configs = (
+            parts.vision.as_ref().map(|(config, _)| config.clone()),
+            parts.projector.as_ref().map(|(config, _)| config.clone()),
+            parts.text.as_ref().map(|(config, _)| config.clone()),
+        );
+        let (kernels, placement) = (parts.kernels, parts.placement.clone());
+        Model::assemble(&parts.label, weights, configs, Machine { backend: &backend, kernels, placement })
+    }
+
+    /// Whether a device is lost that some of it lies on: nothing is computed any more.
+    pub fn is_lost(&self) -> bool {
+        self.0.backend.check().is_err()
+    }
+
+    /// The network of tensors that are what the configs imply.
+    fn assemble(label: &str, weights: Weights, configs: Configs, machine: Machine) -> Result<Model> {
         let Machine { backend, kernels, placement } = machine;
         let lookup = Lookup { weights: &weights, label };
-        let vision = config.vision.clone().map(|c| lookup.vision(&c).map(|w| (c, w))).transpose()?;
-        let projector = config.projector.clone().map(|c| lookup.projector(&c).map(|w| (c, w))).transpose()?;
-        let text = config.text.clone().map(|c| lookup.text(&c).map(|w| (c, w))).transpose()?;
+        let (vision, projector, text) = configs;
+        let vision = vision.map(|c| lookup.vision(&c).map(|w| (c, w))).transpose()?;
+        let projector = projector.map(|c| lookup.projector(&c).map(|w| (c, w))).transpose()?;
+        let text = text.map(|c| lookup.text(&c).map(|w| (c, w))).transpose()?;
         let (label, backend) = (label.to_owned(), backend.clone());
         Ok(Model(Arc::new(Parts { label, backend, kernels, placement, weights, vision, projector, text })))
     }
@@ -130,8 +158,8 @@ impl Model {
     /// Which code computes the matrix products, in words for a report.
     pub fn kernels(&self) -> String {
         let on_cpu = self.kernels_on_cpu();
-        match self.on_device() {
-            Some(on_device) => format!("{on_cpu}; {on_device}"),
+        match self.on_devices() {
+            Some(on_devices) => format!("{on_cpu}; {on_devices}"),
             None => on_cpu,
         }
     }
@@ -142,14 +170,19 @@ impl Model {
     }
 
     /// What lies where.
-    pub fn placement(&self) -> Placement {
-        self.0.placement
+    pub fn placement(&self) -> &Placement {
+        &self.0.placement
     }
 
     /// What is on which device, in words; none where all is on the CPU.
-    pub fn on_device(&self) -> Option<String> {
-        let device = self.0.backend.device().filter(|_| self.0.placement.has_device())?;
-        Some(format!("{} ({}): {}", device.name(), device.description(), self.0.placement))
+    pub fn on_devices(&self) -> Option<String> {
+        let devices = self.0.backend.devices().enumerate();
+        let shares = devices.filter_map(|(i, device)| {
+            let what = self.0.placement.on_device(i)?;
+            Some(format!("{} ({}): {what}", device.name(), device.description()))
+        });
+        let shares: Vec<_> = shares.collect();
+        (!shares.is_empty()).then(|| shares.join("; "))
     }
 
     /// What activations are before quantized weights are multiplied with them.
@@ -170,9 +203,12 @@ impl Model {
         let on_cpu = self.kernels_on_cpu();
         let on_cpu = format!("{on_cpu}, {attention}, {}, {}", ggml.ggml_source, ggml.features.join(","));
         // Where words are read changes nothing that is made of a picture.
-        match self.0.backend.device().filter(|_| self.0.placement.vision() == Place::Device) {
-            Some(device) => format!("{on_cpu}, vision on {}", device.description()),
-            None => on_cpu,
+        match self.0.placement.vision() {
+            Place::Device(i) => {
+                let device = self.0.backend.devices().nth(i).map(Device::description).unwrap_or_default();
+                format!("{on_cpu}, vision on {device}")
+            }
+            Place::Cpu => on_cpu,
         }
     }
 

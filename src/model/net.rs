@@ -5,6 +5,7 @@ use std::fmt::Display;
 use ggml::{Executor, Graph, GraphBuilder, Place, Tensor};
 
 use super::observe::Observe;
+use crate::Result;
 use crate::kernels::Kernels;
 
 /// A graph under construction.
@@ -33,7 +34,7 @@ impl<'o> Net<'o> {
     pub(super) fn kernels(&self) -> Kernels {
         match self.graph.place() {
             Place::Cpu => self.kernels,
-            Place::Device => Kernels::none(),
+            Place::Device(_) => Kernels::none(),
         }
     }
 
@@ -78,11 +79,12 @@ impl<'o> Net<'o> {
 
 impl Watched {
     /// Hands the values of a computed graph over.
-    pub(super) fn report(&self, executor: &Executor, observer: &mut dyn Observe) {
+    pub(super) fn report(&self, executor: &Executor, observer: &mut dyn Observe) -> Result<()> {
         for (name, tensor, ne) in &self.0 {
             let mut values = vec![0.0; ne.iter().product::<u64>() as usize];
-            executor.read_f32(*tensor, &mut values);
+            executor.read_f32(*tensor, &mut values)?;
             observer.node(name, ne, &values);
         }
+        Ok(())
     }
 }

@@ -1,9 +1,11 @@
-//! Where a model's parts lie and run: on the CPU, or on the device beside it. Comes in: what the user wants, what the file
-//! holds, what memory the device has. Goes out: a [`Placement`] that fits, or one line that says what would. The tower
+//! Where a model's parts lie and run: on the CPU, or on the devices beside it. Comes in: what the user wants, what the file
+//! holds, what memory each device has. Goes out: a [`Placement`] that fits, or one line that says what would. The tower
 //! comes first: a picture costs more than the words about it. Knows no graph.
 //!
-//! Text goes by layers from the end: the output matrix, then the last layer, so that rows cross from the CPU to the
-//! device once. Token embeddings stay: a pass reads a row of them a token.
+//! Text goes by layers from the end: the output matrix, then the last layer, so that rows cross from the CPU to a
+//! device once. Several devices have neighbouring layers each, the last ones on the first device, as many as its part of all
+//! the memory that is free: layers run one after another, so only memory speaks for another device. Token embeddings stay:
+//! a pass reads a row of them a token.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +16,7 @@ use owlet_format::{Gguf, ModelConfig, TextConfig, VisionConfig};
 use super::{KvType, kv_bytes};
 use crate::{Error, Result};
 
-/// Text layers that the device shall have.
+/// Text layers that devices shall have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GpuLayers {
     /// As many as fit beside the tower.
@@ -42,7 +44,7 @@ impl FromStr for GpuLayers {
 /// Where the tower and the projector shall run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VisionDevice {
-    /// On the device if they fit.
+    /// On the first device where they fit, if there is one.
     #[default]
     Auto,
     Cpu,
@@ -62,7 +64,7 @@ impl FromStr for VisionDevice {
     }
 }
 
-/// What the user wants on the device.
+/// What the user wants on devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
     pub layers: GpuLayers,
@@ -78,20 +80,19 @@ pub struct Purpose {
 }
 
 /// Where each part of a model lies and runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
     /// Tower and projector.
     vision: Place,
-    /// The last text layers, on the device with the output matrix.
-    n_device_layers: u32,
-    n_layer: u32,
+    /// From the first text layer on. The output matrix is with the last one.
+    layers: Vec<Place>,
 }
 
-/// A placement that fits, and the bytes that it takes of the device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A placement that fits, and the bytes that it takes of each device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fit {
     pub placement: Placement,
-    pub device_bytes: u64,
+    pub device_bytes: Vec<u64>,
 }
 
 impl Placement {
@@ -100,14 +101,18 @@ impl Placement {
         Placement::default()
     }
 
-    /// The tower there, and the last `n_device_layers` text layers of `config` on the device.
-    pub fn new(config: &ModelConfig, vision: Place, n_device_layers: u32) -> Placement {
-        let n_layer = config.text.as_ref().map_or(0, |text| text.n_layer);
+    /// The tower there, and the last text layers of `config` on devices: `n_layers[0]` of them on the first one,
+    /// `n_layers[1]` before those on the next, and so on.
+    pub fn new(config: &ModelConfig, vision: Place, n_layers: &[u32]) -> Placement {
         let vision = if config.vision.is_some() { vision } else { Place::Cpu };
-        Placement { vision, n_device_layers: n_device_layers.min(n_layer), n_layer }
+        let mut layers = vec![Place::Cpu; config.text.as_ref().map_or(0, |text| text.n_layer as usize)];
+        let on_devices = n_layers.iter().enumerate();
+        let places = on_devices.flat_map(|(device, &n)| (0..n).map(move |_| Place::Device(device)));
+        layers.iter_mut().rev().zip(places).for_each(|(layer, place)| *layer = place);
+        Placement { vision, layers }
     }
 
-    /// What `wish` comes to on the device of `backend`; everything on the CPU where that has none. The device was asked
+    /// What `wish` comes to on the devices of `backend`; everything on the CPU where that has none. Each device was asked
     /// for as much memory in one piece, and gave it.
     ///
     /// # Errors
@@ -119,34 +124,41 @@ impl Placement {
         wish: Wish,
         purpose: Purpose,
     ) -> Result<Fit> {
-        let Some(device) = backend.device() else { return Ok(Fit::default()) };
+        if backend.n_devices() == 0 {
+            return Ok(Fit::default());
+        }
         config.check(file)?;
         if config.vision.is_none() && wish.vision == VisionDevice::Gpu {
             return Err(Error::unsupported(file.label(), "this model has no vision half"));
         }
         let tensors = file.tensors().iter().map(|tensor| (tensor.name.as_str(), tensor.n_bytes));
         let needs = Needs::of(tensors, config, purpose);
-        let free = device.memory().free.saturating_sub(RESERVE_BYTES);
-        let fits = |placement: &Placement| {
-            let n_bytes = needs.total(placement);
-            n_bytes <= free && backend.device_has_room(n_bytes)
+        let rooms: Vec<_> =
+            backend.devices().map(|device| device.memory().free.saturating_sub(RESERVE_BYTES)).collect();
+        let place = |ask: &Ask| {
+            let placement = needs.spread(config, *ask, &rooms)?;
+            let mut devices = (0..rooms.len()).map(|device| (device, needs.on_device(&placement, device)));
+            let is_there = devices.all(|(device, n_bytes)| backend.device_has_room(device, n_bytes));
+            is_there.then_some(placement)
         };
-        let wanted = wish.largest(config);
-        let Some(placement) = wish.most(config, fits) else {
-            return Err(no_room(&device, &needs, &wanted, &largest_fit(config, wanted, fits)));
+        let Some(placement) = wish.most(config, place) else {
+            let wanted = wish.largest(config);
+            let fitting = wanted.less().find_map(|ask| place(&ask)).unwrap_or_default();
+            let devices: Vec<_> = backend.devices().collect();
+            return Err(no_room(&devices, &needs, &wanted.placement(config), &fitting));
         };
-        Ok(Fit { placement, device_bytes: needs.total(&placement) })
+        let device_bytes = (0..rooms.len()).map(|device| needs.on_device(&placement, device)).collect();
+        Ok(Fit { placement, device_bytes })
     }
 
     /// Where the tensor of this name lies.
     pub fn of(&self, tensor: &str) -> Place {
-        let is_on_device = match Home::of(tensor) {
-            Home::Vision => self.vision == Place::Device,
-            Home::Layer(il) => self.has_layer(il),
-            Home::Output => self.n_device_layers > 0,
-            Home::Embeddings => false,
-        };
-        if is_on_device { Place::Device } else { Place::Cpu }
+        match Home::of(tensor) {
+            Home::Vision => self.vision,
+            Home::Layer(il) => self.layers.get(il as usize).copied().unwrap_or_default(),
+            Home::Output => self.layers.last().copied().unwrap_or_default(),
+            Home::Embeddings => Place::Cpu,
+        }
     }
 
     /// Where the tower runs.
@@ -155,69 +167,90 @@ impl Placement {
     }
 
     pub fn n_layer(&self) -> u32 {
-        self.n_layer
+        self.layers.len() as u32
     }
 
+    /// Text layers in this place.
+    pub fn n_layers(&self, place: Place) -> u32 {
+        self.layers.iter().filter(|layer| **layer == place).count() as u32
+    }
+
+    /// Text layers on any device.
     pub fn n_device_layers(&self) -> u32 {
-        self.n_device_layers
+        self.n_layer() - self.n_layers(Place::Cpu)
     }
 
-    /// Whether anything is on the device.
+    /// Whether anything is on a device.
     pub fn has_device(&self) -> bool {
-        self.vision == Place::Device || self.n_device_layers > 0
+        self.vision.is_device() || self.n_device_layers() > 0
     }
 
-    /// Whether a text layer is on the device.
-    pub fn has_layer(&self, il: u32) -> bool {
-        il < self.n_layer && il >= self.n_layer - self.n_device_layers
+    /// What is on one device, in words; none where nothing is.
+    pub fn on_device(&self, device: usize) -> Option<String> {
+        let place = Place::Device(device);
+        let (has_vision, n_layers) = (self.vision == place, self.n_layers(place));
+        (has_vision || n_layers > 0).then(|| parts(has_vision, n_layers, self.n_layer()))
     }
 }
 
-/// What is on the device.
+/// What is on devices.
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Placement { vision, n_device_layers, n_layer } = *self;
-        match vision {
-            Place::Device => write!(f, "the vision half and ")?,
-            Place::Cpu => {}
-        }
-        write!(f, "{n_device_layers} of {n_layer} text layers")
+        f.write_str(&parts(self.vision.is_device(), self.n_device_layers(), self.n_layer()))
+    }
+}
+
+fn parts(has_vision: bool, n_layers: u32, n_layer: u32) -> String {
+    let vision = if has_vision { "the vision half and " } else { "" };
+    format!("{vision}{n_layers} of {n_layer} text layers")
+}
+
+/// What shall be on devices, wherever there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) vision: bool,
+    /// The last ones.
+    pub(super) n_layers: u32,
+}
+
+impl Ask {
+    /// As one device would have it.
+    fn placement(&self, config: &ModelConfig) -> Placement {
+        let vision = if self.vision { Place::Device(0) } else { Place::Cpu };
+        Placement::new(config, vision, &[self.n_layers])
+    }
+
+    /// All that is less than this, the most first: text gives way to the tower.
+    fn less(self) -> impl Iterator<Item = Ask> {
+        let towers = [true, false].into_iter().filter(move |vision| self.vision || !vision);
+        towers.flat_map(move |vision| (0..=self.n_layers).rev().map(move |n_layers| Ask { vision, n_layers }))
     }
 }
 
 impl Wish {
     /// The most that it allows.
-    fn largest(&self, config: &ModelConfig) -> Placement {
-        let vision = if self.vision == VisionDevice::Cpu { Place::Cpu } else { Place::Device };
+    fn largest(&self, config: &ModelConfig) -> Ask {
+        let vision = config.vision.is_some() && self.vision != VisionDevice::Cpu;
+        let n_layer = config.text.as_ref().map_or(0, |text| text.n_layer);
         let n_layers = match self.layers {
-            GpuLayers::Auto | GpuLayers::All => u32::MAX,
-            GpuLayers::Last(n) => n,
+            GpuLayers::Auto | GpuLayers::All => n_layer,
+            GpuLayers::Last(n) => n.min(n_layer),
         };
-        Placement::new(config, vision, n_layers)
+        Ask { vision, n_layers }
     }
 
-    /// The most that it allows and that fits.
-    pub(super) fn most(&self, config: &ModelConfig, fits: impl Fn(&Placement) -> bool) -> Option<Placement> {
-        let mut placement = self.largest(config);
-        while !fits(&placement) {
-            placement = self.smaller(&placement)?;
-        }
-        Some(placement)
-    }
-
-    /// The next less, where something was left to us: text gives way to the tower.
-    fn smaller(&self, placement: &Placement) -> Option<Placement> {
-        if self.layers == GpuLayers::Auto && placement.n_device_layers > 0 {
-            return Some(Placement { n_device_layers: placement.n_device_layers - 1, ..*placement });
-        }
-        if self.vision == VisionDevice::Auto && placement.vision == Place::Device {
-            let n_device_layers = match self.layers {
-                GpuLayers::Auto => placement.n_layer,
-                GpuLayers::All | GpuLayers::Last(_) => placement.n_device_layers,
-            };
-            return Some(Placement { vision: Place::Cpu, n_device_layers, ..*placement });
-        }
-        None
+    /// The most that it allows and that `place` finds a place for.
+    pub(super) fn most(
+        &self,
+        config: &ModelConfig,
+        place: impl Fn(&Ask) -> Option<Placement>,
+    ) -> Option<Placement> {
+        let largest = self.largest(config);
+        let is_left_to_us = |ask: &Ask| {
+            (ask.vision == largest.vision || self.vision == VisionDevice::Auto)
+                && (ask.n_layers == largest.n_layers || self.layers == GpuLayers::Auto)
+        };
+        largest.less().filter(is_left_to_us).find_map(|ask| place(&ask))
     }
 }
 
@@ -244,7 +277,7 @@ impl Home {
 /// What a driver and its libraries take once kernels run, and what the screen takes meanwhile.
 const RESERVE_BYTES: u64 = 768 << 20;
 
-/// Bytes on a device, by part.
+/// Bytes on devices, by part.
 pub(super) struct Needs {
     pub(super) vision_weights: u64,
     pub(super) vision_buffers: u64,
@@ -286,16 +319,78 @@ impl Needs {
         needs
     }
 
-    fn total(&self, placement: &Placement) -> u64 {
+    /// Of one device.
+    pub(super) fn on_device(&self, placement: &Placement, device: usize) -> u64 {
+        let place = Place::Device(device);
         let mut n_bytes = 0;
-        if placement.vision == Place::Device {
+        if placement.vision == place {
             n_bytes += self.vision_weights + self.vision_buffers;
         }
-        if placement.n_device_layers > 0 {
-            let layers = self.layers.iter().rev().take(placement.n_device_layers as usize);
-            n_bytes += self.output + self.text_buffers + layers.sum::<u64>();
+        let layers = self.layers.iter().zip(&placement.layers).filter(|(_, layer)| **layer == place);
+        let layers: u64 = layers.map(|(n_bytes, _)| n_bytes).sum();
+        if layers > 0 {
+            n_bytes += self.text_buffers + layers;
+        }
+        if placement.layers.last() == Some(&place) {
+            n_bytes += self.output;
         }
         n_bytes
+    }
+
+    /// A place for what is asked for on devices that have so many bytes free: the tower on the first one that it fits, then
+    /// layers wherever there is room for them.
+    pub(super) fn spread(&self, config: &ModelConfig, ask: Ask, rooms: &[u64]) -> Option<Placement> {
+        let (before, mut rooms) = (rooms, rooms.to_vec());
+        let mut vision = Place::Cpu;
+        if ask.vision {
+            let n_bytes = self.vision_weights + self.vision_buffers;
+            let device = rooms.iter().position(|&room| n_bytes <= room)?;
+            rooms[device] -= n_bytes;
+            vision = Place::Device(device);
+        }
+        let fits = |n_layers: &Vec<u32>| {
+            let placement = Placement::new(config, vision, n_layers);
+            let used = |device| self.on_device(&placement, device);
+            (0..before.len()).all(|device| used(device) <= before[device]).then_some(placement)
+        };
+        fits(&self.alike(ask.n_layers, &rooms)).or_else(|| fits(&self.fill(ask.n_layers, &rooms)?))
+    }
+
+    /// How many of the last `n_layers` go to each device where its part of them is its part of all memory, as near as whole
+    /// layers come to that.
+    fn alike(&self, n_layers: u32, rooms: &[u64]) -> Vec<u32> {
+        let rooms: Vec<_> =
+            rooms.iter().map(|room| u128::from(room.saturating_sub(self.text_buffers))).collect();
+        let layers = || self.layers.iter().rev().take(n_layers as usize).map(|layer| u128::from(*layer));
+        let (all_rooms, all_layers) = (rooms.iter().sum::<u128>(), layers().sum::<u128>());
+        let (mut shares, mut behind) = (vec![0; rooms.len()], 0);
+        for layer in layers() {
+            let middle = behind + layer / 2;
+            let mut reach = 0;
+            let device = rooms.iter().position(|room| {
+                reach += room;
+                middle * all_rooms < reach * all_layers
+            });
+            shares[device.unwrap_or(rooms.len() - 1)] += 1;
+            behind += layer;
+        }
+        shares
+    }
+
+    /// How many of the last `n_layers` go to each device where one after the other takes all that it can hold; none where
+    /// some are left over.
+    fn fill(&self, n_layers: u32, rooms: &[u64]) -> Option<Vec<u32>> {
+        let mut layers = self.layers.iter().rev().take(n_layers as usize).peekable();
+        let mut shares = vec![0; rooms.len()];
+        for (device, &room) in rooms.iter().enumerate() {
+            let is_first = shares.iter().all(|&n| n == 0);
+            let mut n_bytes = self.text_buffers + if is_first { self.output } else { 0 };
+            while let Some(layer) = layers.next_if(|layer| n_bytes + **layer <= room) {
+                n_bytes += layer;
+                shares[device] += 1;
+            }
+        }
+        layers.next().is_none().then_some(shares)
     }
 }
 
@@ -316,23 +411,15 @@ fn text_buffers(config: &TextConfig, n_ctx: u32) -> u64 {
     values * size_of::<f32>() as u64 + 2 * super::pass::MAX_SCORE_BYTES
 }
 
-/// The most of `wanted` that fits: the tower before layers.
-fn largest_fit(config: &ModelConfig, wanted: Placement, fits: impl Fn(&Placement) -> bool) -> Placement {
-    let with = |vision| {
-        let layers = (0..=wanted.n_device_layers).rev();
-        layers.map(|n| Placement::new(config, vision, n)).find(|placement| fits(placement))
-    };
-    with(wanted.vision).or_else(|| with(Place::Cpu)).unwrap_or_default()
-}
-
-pub(super) fn no_room(device: &Device, needs: &Needs, wanted: &Placement, fitting: &Placement) -> Error {
+pub(super) fn no_room(devices: &[&Device], needs: &Needs, wanted: &Placement, fitting: &Placement) -> Error {
     let gigabytes = |n_bytes: u64| format!("{:.2} GB", n_bytes as f64 / 1e9);
     let advice = if fitting.has_device() { format!("{fitting} fit") } else { "nothing of it fits".into() };
+    let names: Vec<_> = devices.iter().map(|device| device.name()).collect();
     Error::Backend(format!(
         "{}: {wanted} need {} and {} beside them, {} are free; {advice}",
-        device.name(),
-        gigabytes(needs.total(wanted)),
-        gigabytes(RESERVE_BYTES),
-        gigabytes(device.memory().free)
+        names.join(", "),
+        gigabytes(needs.on_device(wanted, 0)),
+        gigabytes(RESERVE_BYTES * devices.len() as u64),
+        gigabytes(devices.iter().map(|device| device.memory().free).sum())
     ))
 }

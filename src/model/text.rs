@@ -104,14 +104,15 @@ pub(super) fn build(
 ) -> Io {
     let n_rows = topology.n_tokens + topology.n_embedded;
     let (rows, mut x) = embed(net, config, w, topology);
-    // What all blocks read lies with those on the device, if there are any: nothing is copied to where it is.
-    let norms = || w.blocks.iter().map(|block| block.attn_norm.weight);
-    let is_at = |net: &Net, place| norms().any(|norm| net.graph.place_of(norm) == place);
-    if is_at(net, Place::Device) {
-        net.graph.set_place(Place::Device);
-    }
+    // What all blocks read lies with those on a device, if there are any: nothing is copied to where it is. Several devices
+    // get their copies from the CPU.
+    let places: Vec<_> = w.blocks.iter().map(|block| net.graph.place_of(block.attn_norm.weight)).collect();
+    let mut devices = places.iter().filter(|place| place.is_device());
+    let first = devices.next().copied().unwrap_or_default();
+    net.graph.set_place(if devices.all(|&device| device == first) { first } else { Place::Cpu });
     let positions = net.graph.input("positions", DType::I32, [n_rows, 1, 1, 1]);
-    let turns = is_at(net, Place::Cpu)
+    let turns = places
+        .contains(&Place::Cpu)
         .then(|| net.graph.input("turns", DType::F32, [config.rope_dim.into(), n_rows, 1, 1]));
     let places = cache.places(net, n_rows);
     let mask = |s: &Segment| net.graph.input("mask", DType::F16, [s.n_kv, s.n_rows, 1, 1]);

@@ -132,9 +132,7 @@ impl VisionEncoder {
         let mut largest = PlacedBytes::default();
         for step in steps {
             let (graph, _, _) = build(&self.model, &self.state, self.hidden, step, None)?;
-            let bytes = self.executor.bytes_for(graph);
-            largest.cpu = largest.cpu.max(bytes.cpu);
-            largest.device = largest.device.max(bytes.device);
+            largest = largest.max(self.executor.bytes_for(graph));
         }
         largest.cpu += u64::from(n_values) * size_of::<f32>() as u64;
         Ok(largest)
@@ -202,10 +200,10 @@ impl VisionEncoder {
         self.executor.compute(cancel)?;
         if let Some((rows, ne)) = io.rows {
             picture.rows = vec![0.0; ne.iter().product::<u64>() as usize];
-            self.executor.read_f32(rows, &mut picture.rows);
+            self.executor.read_f32(rows, &mut picture.rows)?;
         }
         if let Some(observer) = observer {
-            watched.report(&self.executor, observer);
+            watched.report(&self.executor, observer)?;
         }
         picture.done += 1;
         self.progress()

@@ -11,27 +11,8 @@ cd "$(dirname "$0")/../.."
 device=${1:-CUDA0} out=${2:-$(mktemp -d)}
 mkdir -p "$out"
 
-cargo build --release --locked --features cuda --bin owlet
+tests/gpu/prove.sh cuda "$device" "$out"
 owlet=target/release/owlet
-$owlet --version
-$owlet --list-devices | tee "$out/devices.txt"
-grep -q "^$device " "$out/devices.txt" || { echo "$device: not among the devices" >&2; exit 1; }
-
-OWLET_TEST_DEVICE=$device cargo test --release --locked --features cuda --lib placed -- --nocapture --test-threads=1
-
-# The built-in model, whole and in parts: the CPU's answer, and an end with status 0.
-ask() {
-    $owlet run 'What colour is the circle?' -i examples/red-circle.png --temp 0 --image-cache off -q "$@"
-}
-expected=$(ask --device none)
-for where in '--gpu-layers all --vision-device gpu' '--gpu-layers 2 --vision-device cpu' '--gpu-layers 0 --vision-device gpu'; do
-    for try in 1 2 3 4 5; do
-        # shellcheck disable=SC2086
-        answer=$(ask --device "$device" $where)
-        [ "$answer" = "$expected" ] || { echo "$where, try $try: expected $expected, found $answer" >&2; exit 1; }
-    done
-    echo "$where: $answer"
-done
 
 # A process each: one that fails leaves the others their figures.
 failed=''

@@ -22,6 +22,8 @@ mod pictures;
 mod plan;
 mod program;
 mod quantize;
+#[cfg(feature = "rpc")]
+mod rpc;
 mod run;
 mod self_test;
 mod sessions;

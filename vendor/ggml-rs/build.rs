@@ -2,12 +2,11 @@
 //!
 //! In: the package that Cargo.lock pins (or `GGML_SOURCE_DIR`) and `OWLET_CPU`, the level that the CPU part is
 //! compiled for: `native` (default) or what `-march` takes, for example `x86-64-v3`. Out: the archive, and in
-//! `OWLET_GGML_*` what it was built from and for. Needs a C and a C++ compiler, nothing else; feature `cuda` needs more,
-//! see cuda/build.rs.
+//! `OWLET_GGML_*` what it was built from and for. Needs a C and a C++ compiler, nothing else; backends for GPUs need more,
+//! see gpu/build.rs.
 
-#[cfg(feature = "cuda")]
-#[path = "cuda/build.rs"]
-mod cuda;
+#[path = "gpu/build.rs"]
+mod gpu;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,7 +75,7 @@ const FEATURES: &[(&str, &str)] = &[
 ];
 
 fn main() {
-    for path in ["build.rs", "Cargo.toml", "c/shim.cpp", "c/shim.h", "c/stand_in.cpp", "c/yield.h"] {
+    for path in ["build.rs", "Cargo.toml", "c", "gpu"] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=GGML_SOURCE_DIR");
@@ -124,15 +123,20 @@ fn main() {
     objects.extend(source.add(&mut cpu_c, arch.as_slice()).compile_intermediates());
     objects.extend(source.add(&mut base(false), BASE_C).compile_intermediates());
     let mut shim = base(true);
-    if cfg!(feature = "cuda") {
-        shim.define("OWLET_CUDA", None);
+    for name in gpu::backends() {
+        shim.define(&format!("OWLET_{}", name.to_uppercase()), None);
     }
-    source.add(&mut shim, BASE_CXX).files(["c/shim.cpp", "c/stand_in.cpp"]);
+    source.add(&mut shim, BASE_CXX).files(["c/shim.cpp", "c/devices.cpp", "c/stand_in.cpp"]);
+    if cfg!(feature = "vulkan") {
+        shim.file("c/vulkan_loader.cpp");
+    }
+    if cfg!(feature = "rpc") {
+        shim.file("c/rpc.cpp");
+    }
     objects.extend(shim.compile_intermediates());
     // One archive, so that calls between its parts need no order of libraries.
     cc::Build::new().cpp(true).objects(objects).compile("owlet_ggml");
-    #[cfg(feature = "cuda")]
-    cuda::build(&source.dir, &out).unwrap_or_else(|error| fail(&error));
+    gpu::build(&source.dir, &out).unwrap_or_else(|error| fail(&error));
 
     println!("cargo::rustc-env=OWLET_GGML_SOURCE={}", source.label);
     println!("cargo::rustc-env=OWLET_GGML_CPU={}", cpu.name);

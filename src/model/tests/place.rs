@@ -4,7 +4,7 @@ use ggml::{Backend, DType, Device, Place};
 use owlet_format::{ModelConfig, TextConfig};
 
 use super::tiny::{self, PROJECTOR, TEXT, TOWER};
-use crate::model::place::{Needs, no_room};
+use crate::model::place::{Ask, Needs, no_room};
 use crate::model::{
     Decoder, GpuLayers, KvType, Placement, Purpose, VisionDevice, VisionEncoder, Wish, kv_bytes,
 };
@@ -15,19 +15,21 @@ fn config() -> ModelConfig {
 
 /// What a wish comes to where `room` text layers fit beside the tower and four more in its place.
 fn most(layers: GpuLayers, vision: VisionDevice, room: Option<u32>) -> Option<(Place, u32)> {
-    let fits = |placement: &Placement| match (placement.vision(), room) {
-        (Place::Device, None) => false,
-        (Place::Device, Some(room)) => placement.n_device_layers() <= room,
-        (Place::Cpu, room) => placement.n_device_layers() <= room.unwrap_or(0) + 4,
+    let place = |ask: &Ask| {
+        let (vision, fits) = match (ask.vision, room) {
+            (true, room) => (Place::Device(0), room.is_some_and(|room| ask.n_layers <= room)),
+            (false, room) => (Place::Cpu, ask.n_layers <= room.unwrap_or(0) + 4),
+        };
+        fits.then(|| Placement::new(&config(), vision, &[ask.n_layers]))
     };
-    let most = Wish { layers, vision }.most(&config(), fits)?;
+    let most = Wish { layers, vision }.most(&config(), place)?;
     Some((most.vision(), most.n_device_layers()))
 }
 
 #[test]
 fn the_tower_comes_first_and_what_was_asked_for_stays() {
     use GpuLayers::{All, Auto, Last};
-    let (cpu, device) = (Place::Cpu, Place::Device);
+    let (cpu, device) = (Place::Cpu, Place::Device(0));
     let cases = [
         (Auto, VisionDevice::Auto, Some(40), Some((device, 40))),
         (Auto, VisionDevice::Auto, Some(7), Some((device, 7))),
@@ -49,23 +51,56 @@ fn the_tower_comes_first_and_what_was_asked_for_stays() {
 
 #[test]
 fn tensors_go_with_their_part() {
-    let placed = Placement::new(&config(), Place::Device, 3);
+    let placed = Placement::new(&config(), Place::Device(1), &[2, 1]);
     let cases = [
-        ("v.blk.1.ln1.weight", Place::Device),
-        ("mm.0.weight", Place::Device),
+        ("v.blk.1.ln1.weight", Place::Device(1)),
+        ("mm.0.weight", Place::Device(1)),
         ("token_embd.weight", Place::Cpu),
         ("blk.36.attn_q.weight", Place::Cpu),
-        ("blk.37.attn_q.weight", Place::Device),
-        ("blk.39.ffn_norm.weight", Place::Device),
-        ("output_norm.weight", Place::Device),
-        ("output.weight", Place::Device),
+        ("blk.37.attn_q.weight", Place::Device(1)),
+        ("blk.38.attn_q.weight", Place::Device(0)),
+        ("blk.39.ffn_norm.weight", Place::Device(0)),
+        ("output_norm.weight", Place::Device(0)),
+        ("output.weight", Place::Device(0)),
     ];
     for (tensor, expected) in cases {
         assert_eq!(placed.of(tensor), expected, "{tensor}");
     }
     assert!(cases.iter().all(|(tensor, _)| Placement::cpu().of(tensor) == Place::Cpu));
-    let words = "the vision half and 3 of 40 text layers";
-    assert_eq!(placed.to_string(), words);
+    assert_eq!(placed.to_string(), "the vision half and 3 of 40 text layers");
+    let shares = [0, 1, 2].map(|device| placed.on_device(device));
+    let words = ["2 of 40 text layers", "the vision half and 1 of 40 text layers"];
+    assert_eq!(shares, [Some(words[0].into()), Some(words[1].into()), None]);
+}
+
+/// Sizes are whole numbers: a layer 10, the output matrix 5, buffers of the text 3, the tower 100.
+#[test]
+fn layers_are_spread_by_free_memory() {
+    let needs =
+        Needs { vision_weights: 90, vision_buffers: 10, layers: vec![10; 40], output: 5, text_buffers: 3 };
+    // The tower, layers, and what devices have free: where the tower goes, and how many layers each device gets.
+    let expect = |vision, n_layers, rooms: &[u64], expected: Option<(Place, &[u32])>| {
+        let placement = needs.spread(&config(), Ask { vision, n_layers }, rooms);
+        for (device, &room) in rooms.iter().enumerate() {
+            let used = placement.as_ref().map_or(0, |placement| needs.on_device(placement, device));
+            assert!(used <= room, "{rooms:?}: {placement:?}");
+        }
+        let expected = expected.map(|(vision, n)| Placement::new(&config(), vision, n));
+        assert_eq!(placement, expected, "{vision}, {n_layers}, {rooms:?}");
+    };
+    let (cpu, device) = (Place::Cpu, Place::Device);
+    expect(true, 40, &[508], Some((device(0), &[40])));
+    expect(true, 40, &[507], None);
+    // The output matrix is with the last layers.
+    expect(false, 40, &[1000, 1000], Some((cpu, &[20, 20])));
+    expect(false, 40, &[1500, 500], Some((cpu, &[30, 10])));
+    expect(true, 40, &[1100, 1000], Some((device(0), &[20, 20])));
+    // To the last byte of both, and one byte less.
+    expect(false, 40, &[208, 203], Some((cpu, &[20, 20])));
+    expect(false, 40, &[207, 203], None);
+    // The first device is too small for anything, or for the tower only.
+    expect(true, 10, &[2, 300], Some((device(1), &[0, 10])));
+    expect(true, 9, &[99, 110], Some((device(1), &[9, 0])));
 }
 
 /// What is planned is at least what is then there, and not half as much again.
@@ -77,17 +112,17 @@ fn needs_are_what_is_then_allocated() {
     let specs = config.tensors();
     let tensors = || specs.iter().map(|spec| (spec.name.as_str(), spec.ne.n_bytes(DType::F32).unwrap()));
     let needs = Needs::of(tensors(), &config, purpose);
-    let placement = Placement::new(&config, Place::Device, 2);
+    let placement = Placement::new(&config, Place::Device(0), &[2]);
     let weights = needs.vision_weights + needs.output + needs.layers.iter().sum::<u64>();
-    let is_placed = |name: &str| placement.of(name) == Place::Device;
+    let is_placed = |name: &str| placement.of(name).is_device();
     let of_tensors: u64 = tensors().filter(|(name, _)| is_placed(name)).map(|(_, n_bytes)| n_bytes).sum();
     let placed = of_tensors + kv_bytes(&TEXT, N_CTX, 1, KvType::F16);
     assert!((placed..placed + placed / 50).contains(&weights), "{weights}, {placed}");
 
-    let backend = Backend::with_device(2, Device::stand_in()).unwrap();
+    let backend = Backend::with_devices(2, &[Device::stand_in()]).unwrap();
     let (model, _) = tiny::placed(&config, DType::F32, &backend, placement);
-    let vision = VisionEncoder::new(&model).unwrap().bytes().unwrap().device;
-    let text = Decoder::new(&model, N_CTX, 1, KvType::F16).unwrap().pass_bytes(512).unwrap().device;
+    let vision = VisionEncoder::new(&model).unwrap().bytes().unwrap().devices[0];
+    let text = Decoder::new(&model, N_CTX, 1, KvType::F16).unwrap().pass_bytes(512).unwrap().devices[0];
     println!("vision {vision} of {}, text {text} of {}", needs.vision_buffers, needs.text_buffers);
     assert!(vision <= needs.vision_buffers && needs.vision_buffers < 2 * vision);
     assert!(text <= needs.text_buffers);
@@ -103,9 +138,9 @@ fn too_little_is_said_with_what_would_fit() {
         output: 100_000_000,
         text_buffers: 400_000_000,
     };
-    let wanted = Placement::new(&config, Place::Device, 1);
-    let said = |fitting| no_room(&Device::stand_in(), &needs, &wanted, &fitting).to_string();
-    let text = said(Placement::new(&config, Place::Cpu, 1));
+    let wanted = Placement::new(&config, Place::Device(0), &[1]);
+    let said = |fitting| no_room(&[&Device::stand_in()], &needs, &wanted, &fitting).to_string();
+    let text = said(Placement::new(&config, Place::Cpu, &[1]));
     let start = "stand-in: the vision half and 1 of 1 text layers need 7.00 GB and 0.81 GB beside them, ";
     assert!(text.starts_with(start) && text.ends_with(" are free; 1 of 1 text layers fit"), "{text}");
     assert!(said(Placement::cpu()).ends_with("; nothing of it fits"));

@@ -1,7 +1,9 @@
 //! Parts of a model on a device: every node, and what is said, is what the CPU makes of the same weights.
 //!
-//! On every machine with the stand-in: memory of its own, ggml's operations only. `OWLET_TEST_DEVICE` names a device of
-//! this build to prove instead, for example CUDA0.
+//! On every machine with stand-ins: memory of their own, ggml's operations only. `OWLET_TEST_DEVICE` names a device of
+//! this build to prove instead, or several, for example CUDA0,CUDA1, or addresses of workers.
+
+use std::sync::OnceLock;
 
 use ggml::{Backend, Cancel, DType, Device, Place};
 use owlet_format::ModelConfig;
@@ -38,15 +40,33 @@ const F16_KV_BOUND: f64 = 1e-2;
 /// Rows of the prompt: more than a step of cells.
 const N_ROWS: u32 = 262;
 
-fn device() -> Device {
-    let Ok(name) = std::env::var("OWLET_TEST_DEVICE") else { return Device::stand_in() };
+/// The first one has the tower and the last layers.
+fn devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    DEVICES.get_or_init(|| match std::env::var("OWLET_TEST_DEVICE") {
+        Ok(names) => names.split(',').map(named).collect(),
+        Err(_) => Device::stand_ins()[..2].to_vec(),
+    })
+}
+
+fn named(name: &str) -> Device {
+    #[cfg(feature = "rpc")]
+    if name.contains(':') {
+        return Device::remote(name).unwrap().remove(0);
+    }
     let found = Device::all().into_iter().find(|device| device.name() == name);
     found.unwrap_or_else(|| panic!("OWLET_TEST_DEVICE: no {name}, only {:?}", Device::all()))
 }
 
+/// Whether the device computes by ggml's CPU code: a stand-in, or the CPU of a worker.
+fn is_a_cpu() -> bool {
+    let first = &devices()[0];
+    first.is_remote() || *first == Device::stand_in()
+}
+
 fn bound(dtype: DType) -> f64 {
     let (_, stand_in, gpu) = BOUNDS.into_iter().find(|bound| bound.0 == dtype).unwrap();
-    if device() == Device::stand_in() { stand_in } else { gpu }
+    if is_a_cpu() { stand_in } else { gpu }
 }
 
 /// k-quants hold rows of 256, which the tower has not.
@@ -57,18 +77,26 @@ fn config(dtype: DType) -> ModelConfig {
     }
 }
 
-fn placements(config: &ModelConfig) -> [(&'static str, Placement); 4] {
-    [
-        ("all", Placement::new(config, Place::Device, 2)),
-        ("the tower", Placement::new(config, Place::Device, 0)),
-        ("a layer", Placement::new(config, Place::Cpu, 1)),
-        ("the text half", Placement::new(config, Place::Cpu, 2)),
-    ]
+fn placements(config: &ModelConfig) -> Vec<(&'static str, Placement)> {
+    let tower = Place::Device(0);
+    let mut placements = vec![
+        ("all", Placement::new(config, tower, &[2])),
+        ("the tower", Placement::new(config, tower, &[])),
+        ("a layer", Placement::new(config, Place::Cpu, &[1])),
+        ("the text half", Placement::new(config, Place::Cpu, &[2])),
+    ];
+    if devices().len() > 1 {
+        placements.extend([
+            ("the tower, and a layer on each", Placement::new(config, tower, &[1, 1])),
+            ("the tower, and a layer elsewhere", Placement::new(config, tower, &[0, 1])),
+        ]);
+    }
+    placements
 }
 
-fn on_device(dtype: DType, placement: Placement) -> Model {
-    let backend = Backend::with_device(2, device()).unwrap();
-    tiny::placed(&config(dtype), dtype, &backend, placement).0
+fn on_device(dtype: DType, placement: &Placement) -> Model {
+    let backend = Backend::with_devices(2, devices()).unwrap();
+    tiny::placed(&config(dtype), dtype, &backend, placement.clone()).0
 }
 
 fn rows(first: u32, n: u32) -> Vec<Row> {
@@ -138,10 +166,10 @@ fn compare_nodes(dtype: DType) {
     let mut wrong = Vec::new();
     for (what, placement) in placements(&config) {
         for kv_type in [KvType::F32, KvType::F16] {
-            let case = format!("{dtype} weights, {kv_type:?} cache, {what} on {:?}", device());
+            let case = format!("{dtype} weights, {kv_type:?} cache, {what} on {:?}", devices());
             let bound = if kv_type == KvType::F16 { bound(dtype).max(F16_KV_BOUND) } else { bound(dtype) };
             let mut compare = Compare::new(&case, expected.clone(), bound);
-            for (name, values) in nodes(&on_device(dtype, placement), kv_type) {
+            for (name, values) in nodes(&on_device(dtype, &placement), kv_type) {
                 let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
                 compare.see(&name, &values);
             }
@@ -155,7 +183,7 @@ fn compare_nodes(dtype: DType) {
 /// A value that tips over is off by a whole step, but few do: so the mean counts here.
 #[test]
 fn nodes_of_quantized_weights_are_those_of_the_same_rounding() {
-    if device() != Device::stand_in() {
+    if !is_a_cpu() {
         println!("not run: this device rounds in its own way");
         return;
     }
@@ -164,7 +192,7 @@ fn nodes_of_quantized_weights_are_those_of_the_same_rounding() {
         let config = config(dtype);
         let expected = nodes(&tiny::by_ggml(tiny::model(&config, dtype, 2).0), KvType::F32);
         for (what, placement) in placements(&config) {
-            let found = nodes(&tiny::by_ggml(on_device(dtype, placement)), KvType::F32);
+            let found = nodes(&tiny::by_ggml(on_device(dtype, &placement)), KvType::F32);
             assert_eq!(found.len(), expected.len(), "{dtype}, {what}");
             let errors = found.iter().map(|(name, values)| (mean_error(values, &expected[name]), name));
             let (error, node) = errors.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
@@ -190,7 +218,7 @@ fn mean_error(a: &[f64], b: &[f64]) -> f64 {
 fn quantized_caches_serve_or_are_refused() {
     let config = config(DType::F32);
     let expected = nodes(&tiny::rounded(&config, DType::F32, 2), KvType::F32);
-    let model = on_device(DType::F32, Placement::new(&config, Place::Device, 2));
+    let model = on_device(DType::F32, &Placement::new(&config, Place::Device(0), &[2]));
     match Decoder::new(&model, 300, 1, KvType::Q8_0) {
         Ok(_) => {
             let mut compare = Compare::new("q8_0 cache", expected, 0.12);
@@ -232,7 +260,7 @@ fn the_same_is_said_wherever_layers_are() {
     let (on_cpu, _) = tiny::model(&config, DType::F32, 2);
     let expected = said(&on_cpu, 300);
     for (what, placement) in placements(&config) {
-        let model = on_device(DType::F32, placement);
+        let model = on_device(DType::F32, &placement);
         for chunk in [300, 100, 7] {
             assert_eq!(said(&model, chunk), expected, "{what}, chunks of {chunk}");
         }
@@ -246,7 +274,7 @@ fn caches_on_a_device_are_caches() {
     let (embd, cancel) = (embeddings(), Cancel::new());
     let row_bytes = kv_row_bytes(&TEXT, KvType::F16) as usize;
     for (what, placement) in placements(&config) {
-        let model = on_device(DType::F32, placement);
+        let model = on_device(DType::F32, &placement);
         let new = |n_ctx| Decoder::new(&model, n_ctx, 1, KvType::F16).unwrap();
         let mut first = new(300);
         first.forward(&rows(0, 259), &embd, &cancel).unwrap();
@@ -271,11 +299,14 @@ fn caches_on_a_device_are_caches() {
 fn bytes_are_planned_where_they_will_be() {
     let config = config(DType::F32);
     for (what, placement) in placements(&config) {
-        let model = on_device(DType::F32, placement);
+        let model = on_device(DType::F32, &placement);
         let text = Decoder::new(&model, 300, 1, KvType::F16).unwrap().pass_bytes(64).unwrap();
         let vision = VisionEncoder::new(&model).unwrap().bytes().unwrap();
-        assert_eq!(text.device > 0, placement.n_device_layers() > 0, "{what}: {text:?}");
-        assert_eq!(vision.device > 0, placement.vision() == Place::Device, "{what}: {vision:?}");
+        for device in 0..devices().len() {
+            let place = Place::Device(device);
+            assert_eq!(text.devices[device] > 0, placement.n_layers(place) > 0, "{what}: {text:?}");
+            assert_eq!(vision.devices[device] > 0, placement.vision() == place, "{what}: {vision:?}");
+        }
         assert!(text.cpu > 0 && vision.cpu > 0, "{what}: {text:?}, {vision:?}");
     }
 }

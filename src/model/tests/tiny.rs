@@ -155,7 +155,8 @@ fn stored(
     let weights = Weights::new(backend, Bytes::from(bytes), &specs).unwrap();
     let kernels = Kernels::of_this_machine(Arithmetic::Packed);
     let machine = Machine { backend, kernels, placement };
-    (Model::assemble("tiny", weights, config, machine).unwrap(), Tensors(tensors))
+    let configs = (config.vision.clone(), config.projector.clone(), config.text.clone());
+    (Model::assemble("tiny", weights, configs, machine).unwrap(), Tensors(tensors))
 }
 
 /// The same model without kernels of ours.

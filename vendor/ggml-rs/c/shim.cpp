@@ -1,17 +1,15 @@
+#include "guard.h"
 #include "shim.h"
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-impl.h"
 
-#ifdef OWLET_CUDA
-#include "ggml-cuda.h"
-#endif
-
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <unordered_set>
+#include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -51,35 +49,28 @@ ggml_threadpool * owlet_threadpool_new(int n_threads) {
     return ggml_threadpool_new(&params);
 }
 
-size_t owlet_n_devices(void) {
-#ifdef OWLET_CUDA
-    return ggml_backend_reg_dev_count(ggml_backend_cuda_reg());
-#else
-    return 0;
-#endif
-}
-
-ggml_backend_dev_t owlet_device(size_t i) {
-#ifdef OWLET_CUDA
-    return ggml_backend_reg_dev_get(ggml_backend_cuda_reg(), i);
-#else
-    (void) i;
-    return nullptr;
-#endif
-}
-
-ggml_backend_sched_t owlet_sched_new(ggml_backend_t device, ggml_backend_t cpu, size_t n_tensors) {
+ggml_backend_sched_t owlet_sched_new(
+    const ggml_backend_t * devices, size_t n_devices, ggml_backend_t cpu, size_t n_tensors) {
     try {
-        ggml_backend_t both[] = {device, cpu};
-        ggml_backend_t * backends = device ? both : both + 1;
-        return ggml_backend_sched_new(backends, nullptr, device ? 2 : 1, n_tensors, false, false);
+        std::vector<ggml_backend_t> backends(devices, devices + n_devices);
+        backends.push_back(cpu);
+        return ggml_backend_sched_new(backends.data(), nullptr, backends.size(), n_tensors, false, false);
     } catch (...) {
         return nullptr;
     }
 }
 
+void owlet_sched_free(ggml_backend_sched_t sched) {
+    guarded([&] { ggml_backend_sched_free(sched); });
+}
+
+// The CPU is the last one.
+static int n_devices(ggml_backend_sched_t sched) {
+    return ggml_backend_sched_get_n_backends(sched) - 1;
+}
+
 static bool has_device(ggml_backend_sched_t sched) {
-    return ggml_backend_sched_get_n_backends(sched) > 1;
+    return n_devices(sched) > 0;
 }
 
 static bool is_allocated(const ggml_tensor * tensor) {
@@ -92,8 +83,7 @@ static void place(ggml_backend_sched_t sched, const owlet_graph & placed) {
     if (!has_device(sched)) {
         return;
     }
-    ggml_backend_t device = ggml_backend_sched_get_backend(sched, 0);
-    ggml_backend_t cpu    = ggml_backend_sched_get_backend(sched, 1);
+    ggml_backend_t cpu = ggml_backend_sched_get_backend(sched, n_devices(sched));
     for (int i = 0; i < placed.graph->n_nodes; i++) {
         ggml_backend_sched_set_tensor_backend(sched, placed.graph->nodes[i], cpu);
     }
@@ -102,8 +92,9 @@ static void place(ggml_backend_sched_t sched, const owlet_graph & placed) {
             ggml_backend_sched_set_tensor_backend(sched, placed.graph->leafs[i], cpu);
         }
     }
-    for (size_t i = 0; i < placed.n_on_device; i++) {
-        ggml_backend_sched_set_tensor_backend(sched, placed.on_device[i], device);
+    for (size_t i = 0; i < placed.n_on_devices; i++) {
+        const auto & [tensor, device] = placed.on_devices[i];
+        ggml_backend_sched_set_tensor_backend(sched, tensor, ggml_backend_sched_get_backend(sched, device));
     }
 }
 
@@ -178,42 +169,43 @@ int owlet_sched_alloc(ggml_backend_sched_t sched, owlet_graph placed, const ggml
         place(sched, placed);
         return ggml_backend_sched_alloc_graph(sched, placed.graph) ? OWLET_OK : OWLET_NO_MEMORY;
     } catch (...) {
+        note_problem();
         return OWLET_FAILED;
     }
 }
 
-void owlet_sched_bytes(ggml_backend_sched_t sched, owlet_graph placed, size_t * cpu, size_t * device) {
-    *cpu = *device = 0;
-    try {
+void owlet_sched_bytes(ggml_backend_sched_t sched, owlet_graph placed, size_t * sizes) {
+    const size_t n_backends = ggml_backend_sched_get_n_backends(sched);
+    std::fill(sizes, sizes + n_backends, 0);
+    guarded([&] {
         if (!has_device(sched)) {
-            ggml_backend_sched_reserve_size(sched, placed.graph, cpu);
+            ggml_backend_sched_reserve_size(sched, placed.graph, sizes);
             return;
         }
         // The scheduler forgets places before it measures; its allocator can be asked without it, and leaves out
         // only what is copied from place to place.
-        const std::unordered_set<const ggml_tensor *> on_device(
-            placed.on_device, placed.on_device + placed.n_on_device);
+        std::unordered_map<const ggml_tensor *, int> devices;
+        for (size_t i = 0; i < placed.n_on_devices; i++) {
+            devices.emplace(placed.on_devices[i].tensor, int(placed.on_devices[i].device));
+        }
         const auto ids = [&](ggml_tensor ** tensors, int n) {
             std::vector<int> ids(n);
             std::transform(tensors, tensors + n, ids.begin(), [&](const ggml_tensor * tensor) {
-                return on_device.count(tensor) ? 0 : 1;
+                const auto device = devices.find(tensor);
+                return device == devices.end() ? int(n_backends) - 1 : device->second;
             });
             return ids;
         };
-        ggml_backend_buffer_type_t types[2];
-        for (int i = 0; i < 2; i++) {
-            types[i] = ggml_backend_get_default_buffer_type(ggml_backend_sched_get_backend(sched, i));
+        std::vector<ggml_backend_buffer_type_t> types;
+        for (size_t i = 0; i < n_backends; i++) {
+            types.push_back(ggml_backend_get_default_buffer_type(ggml_backend_sched_get_backend(sched, int(i))));
         }
-        size_t sizes[2] = {0, 0};
         const std::unique_ptr<ggml_gallocr, void (*)(ggml_gallocr_t)> allocator(
-            ggml_gallocr_new_n(types, 2), ggml_gallocr_free);
+            ggml_gallocr_new_n(types.data(), int(n_backends)), ggml_gallocr_free);
         ggml_gallocr_reserve_n_size(allocator.get(), placed.graph,
             ids(placed.graph->nodes, placed.graph->n_nodes).data(),
             ids(placed.graph->leafs, placed.graph->n_leafs).data(), sizes);
-        *device = sizes[0];
-        *cpu    = sizes[1];
-    } catch (...) {
-    }
+    });
 }
 
 int owlet_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph) {
@@ -225,6 +217,7 @@ int owlet_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph) {
             default: return OWLET_FAILED;
         }
     } catch (...) {
+        note_problem();
         return OWLET_FAILED;
     }
 }

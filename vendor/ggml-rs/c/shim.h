@@ -32,25 +32,54 @@ size_t owlet_graph_work_bytes(struct ggml_cgraph * graph, int n_threads, struct 
 
 struct ggml_threadpool * owlet_threadpool_new(int n_threads);
 
-// Devices that this build knows and this machine has.
+// Devices of the backends that this build has, as far as this machine can use them.
 size_t owlet_n_devices(void);
 ggml_backend_dev_t owlet_device(size_t i);
-// A second CPU that behaves as a device does: memory of its own, ggml's operations only.
-ggml_backend_dev_t owlet_stand_in(void);
+// CPUs that behave as devices do: memory of their own, ggml's operations only. NULL beyond the last one.
+ggml_backend_dev_t owlet_stand_in(size_t i);
+// From now on the last one fails as a device that was lost does, or works again.
+void owlet_pull_out_stand_in(bool is_out);
 
-// A graph, and which of its nodes and inputs are a device's; the others are the CPU's.
-struct owlet_graph {
-    struct ggml_cgraph * graph;
-    struct ggml_tensor ** on_device;
-    size_t n_on_device;
+// What follows may reach a device, whose driver may have lost it. ggml tells that by exceptions, which end here; those that
+// say false then leave a line behind, which owlet_problem() tells the same thread.
+const char * owlet_problem(void);
+ggml_backend_t owlet_backend_new(ggml_backend_dev_t device);
+void owlet_backend_free(ggml_backend_t backend);
+bool owlet_device_memory(ggml_backend_dev_t device, size_t * free, size_t * total);
+bool owlet_supports_op(ggml_backend_t backend, const struct ggml_tensor * op);
+ggml_backend_buffer_t owlet_buffer_new(ggml_backend_t backend, size_t n_bytes);
+void owlet_buffer_free(ggml_backend_buffer_t buffer);
+bool owlet_buffer_clear(ggml_backend_buffer_t buffer);
+// What a tensor takes of a backend's memory, and the multiples at which it may begin.
+bool owlet_tensor_room(ggml_backend_t backend, const struct ggml_tensor * tensor, size_t * n_bytes, size_t * alignment);
+bool owlet_tensor_place(ggml_backend_buffer_t buffer, struct ggml_tensor * tensor, size_t offset);
+bool owlet_tensor_set(struct ggml_tensor * tensor, const void * bytes, size_t offset, size_t n_bytes);
+bool owlet_tensor_get(const struct ggml_tensor * tensor, void * bytes, size_t offset, size_t n_bytes);
+
+// A node or an input, and the device whose it is.
+struct owlet_placed {
+    struct ggml_tensor * tensor;
+    size_t device;
 };
 
+// A graph, and which of its nodes and inputs are devices'; the others are the CPU's.
+struct owlet_graph {
+    struct ggml_cgraph * graph;
+    const struct owlet_placed * on_devices;
+    size_t n_on_devices;
+};
+
+// At most that many devices take part in one graph beside the CPU.
+#define OWLET_MAX_DEVICES 15
+
 // ggml's C++ allocates with `new`; nothing that it throws may cross into Rust.
-ggml_backend_sched_t owlet_sched_new(ggml_backend_t device, ggml_backend_t cpu, size_t n_tensors);
+ggml_backend_sched_t owlet_sched_new(
+    const ggml_backend_t * devices, size_t n_devices, ggml_backend_t cpu, size_t n_tensors);
+void owlet_sched_free(ggml_backend_sched_t sched);
 // Where a node cannot run in its place, or would fetch a weight from elsewhere, `refused` is that node.
 int owlet_sched_alloc(ggml_backend_sched_t sched, struct owlet_graph placed, const struct ggml_tensor ** refused);
-// Bytes that the tensors of a graph need: on the CPU, and on the device. Allocates nothing.
-void owlet_sched_bytes(ggml_backend_sched_t sched, struct owlet_graph placed, size_t * cpu, size_t * device);
+// Bytes that the tensors of a graph need: on every device, and behind those on the CPU. Allocates nothing.
+void owlet_sched_bytes(ggml_backend_sched_t sched, struct owlet_graph placed, size_t * sizes);
 int owlet_sched_compute(ggml_backend_sched_t sched, struct ggml_cgraph * graph);
 
 #define OWLET_OK 0

@@ -1,5 +1,5 @@
-// A device that every machine has: ggml's CPU code behind what sets devices apart. Its memory is no host memory, so
-// whatever crosses is copied by the scheduler or refused; fresh memory holds no zeros; and it knows ggml's
+// Devices that every machine has: ggml's CPU code behind what sets devices apart. Their memory is no host memory and nobody
+// else's, so whatever crosses is copied by the scheduler or refused; fresh memory holds no zeros; and they know ggml's
 // operations only. So the placement of a model is proven without a GPU.
 
 #include "shim.h"
@@ -7,7 +7,10 @@
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
 
+#include <array>
+#include <atomic>
 #include <cstring>
+#include <stdexcept>
 
 namespace {
 
@@ -15,8 +18,18 @@ ggml_backend_dev_t cpu() {
     return ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0);
 }
 
-const char * name_of_type(ggml_backend_buffer_type_t) {
-    return "stand-in";
+// The first one is called as if there were no other.
+const char * const names[] = {"stand-in", "stand-in 2", "stand-in 3"};
+constexpr size_t n_stand_ins = sizeof(names) / sizeof(names[0]);
+
+size_t index(ggml_backend_dev_t device);
+
+const char * name(ggml_backend_dev_t device) {
+    return names[index(device)];
+}
+
+const char * name_of_type(ggml_backend_buffer_type_t type) {
+    return name(type->device);
 }
 
 size_t alignment(ggml_backend_buffer_type_t) {
@@ -30,10 +43,6 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
         std::memset(ggml_backend_buffer_get_base(buffer), 0xff, size);
     }
     return buffer;
-}
-
-const char * name(ggml_backend_dev_t) {
-    return "stand-in";
 }
 
 const char * description(ggml_backend_dev_t) {
@@ -60,11 +69,25 @@ ggml_guid_t guid() {
     return &guid;
 }
 
+std::atomic<decltype(ggml_backend_i::graph_compute)> cpu_compute;
+
+// Whether the last stand-in is gone, as a device whose driver lost it is.
+std::atomic<bool> is_pulled_out;
+
+ggml_status compute(ggml_backend_t backend, ggml_cgraph * graph) {
+    if (is_pulled_out && index(backend->device) == n_stand_ins - 1) {
+        throw std::runtime_error("it was pulled out");
+    }
+    return cpu_compute.load()(backend, graph);
+}
+
 ggml_backend_t init_backend(ggml_backend_dev_t device, const char *) {
     ggml_backend_t backend = ggml_backend_cpu_init();
     if (backend) {
         // Two threads, of its own: the CPU's wait meanwhile.
         ggml_backend_cpu_set_n_threads(backend, 2);
+        cpu_compute                  = backend->iface.graph_compute;
+        backend->iface.graph_compute = compute;
         backend->guid   = guid();
         backend->device = device;
     }
@@ -72,20 +95,12 @@ ggml_backend_t init_backend(ggml_backend_dev_t device, const char *) {
 }
 
 ggml_backend_buffer_type_t buffer_type(ggml_backend_dev_t device) {
-    static ggml_backend_buffer_type type = {
-        /* .iface   = */ {
-            /* .get_name         = */ name_of_type,
-            /* .alloc_buffer     = */ alloc_buffer,
-            /* .alloc_buffer_n   = */ nullptr,
-            /* .get_alignment    = */ alignment,
-            /* .get_max_size     = */ nullptr,
-            /* .get_alloc_size   = */ nullptr,
-            /* .get_alloc_size_n = */ nullptr,
-            /* .is_host          = */ nullptr,
-        },
-        /* .device  = */ device,
-        /* .context = */ nullptr,
-    };
+    static std::array<ggml_backend_buffer_type, n_stand_ins> types;
+    ggml_backend_buffer_type & type = types[index(device)];
+    type.iface.get_name      = name_of_type;
+    type.iface.alloc_buffer  = alloc_buffer;
+    type.iface.get_alignment = alignment;
+    type.device              = device;
     return &type;
 }
 
@@ -97,29 +112,35 @@ bool supports_buft(ggml_backend_dev_t device, ggml_backend_buffer_type_t type) {
     return type == buffer_type(device);
 }
 
+std::array<ggml_backend_device, n_stand_ins> & stand_ins() {
+    static std::array<ggml_backend_device, n_stand_ins> devices = [] {
+        std::array<ggml_backend_device, n_stand_ins> devices = {};
+        for (ggml_backend_device & device : devices) {
+            device.iface.get_name        = name;
+            device.iface.get_description = description;
+            device.iface.get_memory      = memory;
+            device.iface.get_type        = type;
+            device.iface.get_props       = props;
+            device.iface.init_backend    = init_backend;
+            device.iface.get_buffer_type = buffer_type;
+            device.iface.supports_op     = supports_op;
+            device.iface.supports_buft   = supports_buft;
+        }
+        return devices;
+    }();
+    return devices;
+}
+
+size_t index(ggml_backend_dev_t device) {
+    return device - stand_ins().data();
+}
+
 }  // namespace
 
-ggml_backend_dev_t owlet_stand_in(void) {
-    static ggml_backend_device device = {
-        /* .iface   = */ {
-            /* .get_name             = */ name,
-            /* .get_description      = */ description,
-            /* .get_memory           = */ memory,
-            /* .get_type             = */ type,
-            /* .get_props            = */ props,
-            /* .init_backend         = */ init_backend,
-            /* .get_buffer_type      = */ buffer_type,
-            /* .get_host_buffer_type = */ nullptr,
-            /* .buffer_from_host_ptr = */ nullptr,
-            /* .supports_op          = */ supports_op,
-            /* .supports_buft        = */ supports_buft,
-            /* .offload_op           = */ nullptr,
-            /* .event_new            = */ nullptr,
-            /* .event_free           = */ nullptr,
-            /* .event_synchronize    = */ nullptr,
-        },
-        /* .reg     = */ nullptr,
-        /* .context = */ nullptr,
-    };
-    return &device;
+ggml_backend_dev_t owlet_stand_in(size_t i) {
+    return i < n_stand_ins ? &stand_ins()[i] : nullptr;
+}
+
+void owlet_pull_out_stand_in(bool is_out) {
+    is_pulled_out = is_out;
 }

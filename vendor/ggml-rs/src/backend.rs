@@ -1,11 +1,11 @@
-//! The processors that graphs run on: ggml's CPU backend with one pool of threads that lives as long as it, and a
-//! device beside it where one was chosen.
+//! The processors that graphs run on: ggml's CPU backend with one pool of threads that lives as long as it, and the
+//! devices beside it that were chosen.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::Write;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::thread;
 
 use crate::device::Open;
@@ -18,7 +18,9 @@ pub struct Backend(Arc<Inner>);
 struct Inner {
     raw: NonNull<sys::ggml_backend>,
     threadpool: NonNull<sys::ggml_threadpool>,
-    device: Option<Open>,
+    devices: Vec<Open>,
+    /// A device that failed, and why: nothing is computed any more.
+    lost: OnceLock<(String, String)>,
     n_threads: usize,
     state: Mutex<State>,
 }
@@ -49,21 +51,26 @@ impl Backend {
     /// [`Error::Unsupported`] when this CPU lacks what ggml was built for, [`Error::Limit`] beyond four
     /// threads a core, [`Error::Threads`] when the system gives none.
     pub fn cpu(n_threads: usize) -> Result<Backend> {
-        Backend::new(n_threads, None)
+        Backend::with_devices(n_threads, &[])
     }
 
-    /// The same with `device` beside it. What a device was given to compute it computes to the end: [`Cancel`] is
-    /// looked at before.
+    /// The same with `devices` beside it, which [`Place::Device`] counts. What a device was given to compute it computes to
+    /// the end: [`Cancel`] is looked at before.
     ///
     /// # Errors
-    /// As [`Backend::cpu`]; [`Error::Unsupported`] where the device cannot be used.
-    pub fn with_device(n_threads: usize, device: Device) -> Result<Backend> {
-        Backend::new(n_threads, Some(device))
-    }
-
-    fn new(n_threads: usize, device: Option<Device>) -> Result<Backend> {
+    /// As [`Backend::cpu`]; [`Error::Unsupported`] where a device cannot be used; [`Error::Limit`] beyond 15 devices;
+    /// [`Error::Request`] for one that is given twice.
+    pub fn with_devices(n_threads: usize, devices: &[Device]) -> Result<Backend> {
         check_cpu()?;
         install_callbacks();
+        if devices.len() > sys::MAX_DEVICES {
+            let (max, found) = (sys::MAX_DEVICES as u64, devices.len() as u64);
+            return Err(Error::Limit { what: "devices", max, found });
+        }
+        if let Some(twice) = (1..devices.len()).find(|&i| devices[..i].contains(&devices[i])) {
+            let name = devices[twice].name();
+            return Err(Error::Request(format!("devices: expected each once, found {name} twice")));
+        }
         let max = max_threads();
         if n_threads == 0 || n_threads > max {
             return Err(Error::Limit { what: "threads", max: max as u64, found: n_threads as u64 });
@@ -84,39 +91,91 @@ impl Backend {
             sys::ggml_backend_cpu_set_threadpool(raw.as_ptr(), threadpool.as_ptr());
         }
         let state = Mutex::new(State { work_bytes: 0, broken: false });
-        let mut inner = Inner { raw, threadpool, device: None, n_threads, state };
-        inner.device = device.map(Open::new).transpose()?;
+        let (devices_of_it, lost) = (Vec::new(), OnceLock::new());
+        let mut inner = Inner { raw, threadpool, devices: devices_of_it, lost, n_threads, state };
+        for device in devices {
+            inner.devices.push(Open::new(device)?);
+        }
         Ok(Backend(Arc::new(inner)))
     }
 
-    pub fn device(&self) -> Option<Device> {
-        self.0.device.as_ref().map(Open::device)
+    /// In the order in which [`Place::Device`] counts them.
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = &Device> {
+        self.0.devices.iter().map(Open::device)
     }
 
-    pub(crate) fn device_backend(&self) -> Option<&Open> {
-        self.0.device.as_ref()
+    pub fn n_devices(&self) -> usize {
+        self.0.devices.len()
     }
 
-    /// The device's half, for what is placed there.
+    /// A device at work.
     ///
     /// # Panics
-    /// When there is none.
-    pub(crate) fn device_raw(&self, what: &str) -> *mut sys::ggml_backend {
-        let Some(device) = &self.0.device else { panic!("{what}: expected a backend with a device") };
-        device.raw()
-    }
-
-    /// The same, or null.
-    pub(crate) fn device_or_null(&self) -> *mut sys::ggml_backend {
-        self.0.device.as_ref().map_or(null_mut(), Open::raw)
+    /// When there is no such device.
+    pub(crate) fn open(&self, device: usize) -> &Open {
+        let n = self.n_devices();
+        assert!(device < n, "expected one of {n} devices, found number {device}");
+        &self.0.devices[device]
     }
 
     /// # Panics
-    /// When `place` is a device and there is none.
+    /// When `place` is a device that there is not.
     pub(crate) fn expect(&self, place: Place, what: &str) {
-        if place == Place::Device {
-            self.device_raw(what);
+        if let Place::Device(device) = place {
+            let n = self.n_devices();
+            assert!(device < n, "{what}: expected a place among {n} devices, found number {device}");
         }
+    }
+
+    /// Notes that `device` has just failed, for the reason that the shim kept.
+    pub(crate) fn lost(&self, device: usize) -> Error {
+        self.note_lost(self.open(device).device().name())
+    }
+
+    /// The same where one of the devices in a graph has.
+    pub(crate) fn lost_in_a_graph(&self) -> Error {
+        let names: Vec<_> = self.devices().map(Device::name).collect();
+        if names.is_empty() { Error::Compute } else { self.note_lost(names.join(" or ")) }
+    }
+
+    fn note_lost(&self, device: String) -> Error {
+        self.0.lost.get_or_init(|| (device, problem()));
+        self.leave();
+        match self.check() {
+            Err(error) => error,
+            Ok(()) => Error::Compute,
+        }
+    }
+
+    /// Other processes are of use to others.
+    fn leave(&self) {
+        self.devices().for_each(Device::leave);
+    }
+
+    /// Whether all devices are still there, as far as it is known.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub fn check(&self) -> Result<()> {
+        if self.0.lost.get().is_none() {
+            let lost = |device: &Device| Some((device.name(), device.lost()?.to_owned()));
+            let Some(lost) = self.devices().find_map(lost) else { return Ok(()) };
+            self.0.lost.get_or_init(|| lost);
+            self.leave();
+        }
+        match self.0.lost.get() {
+            Some((device, why)) => Err(Error::Lost { device: device.clone(), why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Another backend on the same devices, after one was lost: those of other processes are looked for anew.
+    ///
+    /// # Errors
+    /// As [`Backend::with_devices`]; [`Error::Unsupported`] where a device is not back.
+    pub fn again(&self) -> Result<Backend> {
+        let devices: Vec<_> = self.devices().map(Device::again).collect::<Result<_>>()?;
+        Backend::with_devices(self.n_threads(), &devices)
     }
 
     pub fn n_threads(&self) -> usize {
@@ -184,6 +243,7 @@ impl Backend {
         stop: Stop<'_>,
     ) -> Result<()> {
         let mut state = self.lock();
+        self.check()?;
         if state.broken {
             return Err(Error::Compute);
         }
@@ -201,11 +261,11 @@ impl Backend {
             status
         };
         match status {
-            sys::OWLET_OK => Ok(()),
+            sys::OWLET_OK => self.check(),
             sys::OWLET_ABORTED => Err(Error::Cancelled),
             _ => {
                 state.broken = true;
-                Err(Error::Compute)
+                Err(self.lost_in_a_graph())
             }
         }
     }
@@ -219,13 +279,18 @@ impl Drop for Inner {
         }
         // SAFETY: the last clone is gone, so nothing runs; the backend goes before the pool it points to.
         unsafe {
-            if let Some(device) = &mut self.device {
-                device.close();
-            }
+            self.devices.iter_mut().for_each(|device| device.close());
             sys::ggml_backend_free(self.raw.as_ptr());
             sys::ggml_threadpool_free(self.threadpool.as_ptr());
         }
     }
+}
+
+/// What the last exception of this thread said, in one line.
+pub(crate) fn problem() -> String {
+    // SAFETY: C keeps the text, which ends with 0, until this thread's next exception.
+    let text = unsafe { CStr::from_ptr(sys::owlet_problem()) }.to_string_lossy();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Threads that spin on each other's barriers without a core of their own only wait: a few a core at most,

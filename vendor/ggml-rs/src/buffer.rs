@@ -1,9 +1,11 @@
-//! Memory of ours that ggml's CPU backend uses where it is, and memory of a device.
+//! Memory of ours that ggml's CPU backend uses where it is, and memory of devices.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::HashMap;
 use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Error, Result, sys};
+use crate::{Backend, Error, Place, Result, sys};
 
 /// Every buffer of a CPU backend begins at a multiple of this; ggml ends the process otherwise.
 pub(crate) const ALIGNMENT: usize = 32;
@@ -32,21 +34,13 @@ impl Buffer {
     /// `device` is alive.
     pub(crate) unsafe fn of_device(device: *mut sys::ggml_backend, len: usize) -> Option<Buffer> {
         // SAFETY: as above.
-        let raw = unsafe {
-            sys::ggml_backend_buft_alloc_buffer(sys::ggml_backend_get_default_buffer_type(device), len)
-        };
-        NonNull::new(raw).map(Buffer)
+        NonNull::new(unsafe { sys::owlet_buffer_new(device, len) }).map(Buffer)
     }
 
-    /// Address of the first byte, which is nothing to look at for memory of a device.
-    pub(crate) fn base(&self) -> *mut u8 {
+    /// Fills it with zeros; false where its device is lost.
+    fn clear(&self) -> bool {
         // SAFETY: the buffer is alive.
-        unsafe { sys::ggml_backend_buffer_get_base(self.0.as_ptr()).cast() }
-    }
-
-    pub(crate) fn clear(&self) {
-        // SAFETY: the buffer is alive.
-        unsafe { sys::ggml_backend_buffer_clear(self.0.as_ptr(), 0) }
+        unsafe { sys::owlet_buffer_clear(self.0.as_ptr()) }
     }
 
     /// Without this mark the scheduler would not place operations by where their weights lie.
@@ -55,20 +49,20 @@ impl Buffer {
         unsafe { sys::ggml_backend_buffer_set_usage(self.0.as_ptr(), sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS) }
     }
 
-    /// Gives `tensor`, which has no data yet, the bytes from `address` on.
+    /// Gives `tensor`, which has no data yet, the bytes from `offset` on; false where the buffer's device is lost.
     ///
     /// # Safety
     /// The bytes of the tensor lie within the buffer.
-    pub(crate) unsafe fn place(&self, tensor: *mut sys::ggml_tensor, address: *mut u8) {
+    pub(crate) unsafe fn place(&self, tensor: *mut sys::ggml_tensor, offset: usize) -> bool {
         // SAFETY: a new tensor, and bytes within the buffer.
-        unsafe { sys::ggml_backend_tensor_alloc(self.0.as_ptr(), tensor, address.cast()) };
+        unsafe { sys::owlet_tensor_place(self.0.as_ptr(), tensor, offset) }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: made by ggml, freed once; bytes that are not ggml's stay.
-        unsafe { sys::ggml_backend_buffer_free(self.0.as_ptr()) }
+        unsafe { sys::owlet_buffer_free(self.0.as_ptr()) }
     }
 }
 
@@ -107,50 +101,126 @@ impl Drop for Zeroed {
     }
 }
 
-/// Where tensors of a device lie beside each other, before there is any memory.
-pub(crate) struct DeviceLayout {
-    device: *mut sys::ggml_backend,
-    offsets: Vec<(*mut sys::ggml_tensor, usize)>,
-    len: usize,
+/// Where tensors of devices lie beside each other, before there is any memory.
+pub(crate) struct DeviceLayout<'a> {
+    backend: &'a Backend,
+    tensors: Vec<Slot>,
+    /// By device.
+    lens: Vec<usize>,
 }
 
-impl DeviceLayout {
-    /// # Safety
-    /// `device` stays alive as long as the layout.
-    pub(crate) unsafe fn new(device: *mut sys::ggml_backend) -> DeviceLayout {
-        DeviceLayout { device, offsets: Vec::new(), len: 0 }
+struct Slot {
+    tensor: *mut sys::ggml_tensor,
+    device: usize,
+    offset: usize,
+}
+
+impl DeviceLayout<'_> {
+    pub(crate) fn new(backend: &Backend) -> DeviceLayout<'_> {
+        DeviceLayout { backend, tensors: Vec::new(), lens: vec![0; backend.n_devices()] }
     }
 
-    /// Appends a tensor, with what the device pads it by.
+    /// Appends a tensor to those of a device, with what that pads it by.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    ///
+    /// # Panics
+    /// When there is no such device.
     ///
     /// # Safety
     /// The tensor is alive, and has no data yet, until [`DeviceLayout::allocate`].
-    pub(crate) unsafe fn push(&mut self, tensor: *mut sys::ggml_tensor) {
-        // SAFETY: device and tensor are alive.
-        let (alignment, len) = unsafe {
-            let buffer_type = sys::ggml_backend_get_default_buffer_type(self.device);
-            (
-                sys::ggml_backend_buft_get_alignment(buffer_type),
-                sys::ggml_backend_buft_get_alloc_size(buffer_type, tensor),
-            )
-        };
-        let offset = self.len.next_multiple_of(alignment);
-        self.offsets.push((tensor, offset));
-        self.len = offset.saturating_add(len);
+    pub(crate) unsafe fn push(&mut self, tensor: *mut sys::ggml_tensor, device: usize) -> Result<()> {
+        let (mut len, mut alignment) = (0, 0);
+        let raw = self.backend.open(device).raw();
+        // SAFETY: device and tensor are alive; C fills both.
+        if !unsafe { sys::owlet_tensor_room(raw, tensor, &mut len, &mut alignment) } {
+            return Err(self.backend.lost(device));
+        }
+        let offset = self.lens[device].next_multiple_of(alignment.max(1));
+        self.lens[device] = offset.saturating_add(len);
+        self.tensors.push(Slot { tensor, device, offset });
+        Ok(())
     }
 
-    /// Gives every tensor its place in one new buffer. No buffer where there is nothing to place.
-    pub(crate) fn allocate(self, what: &str) -> Result<Option<Buffer>> {
-        if self.offsets.is_empty() {
-            return Ok(None);
+    /// Gives every tensor its place in a new buffer of its device.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where a device has not so much; [`Error::Lost`].
+    pub(crate) fn allocate(self, what: &str) -> Result<OnDevices> {
+        let mut buffers = Vec::new();
+        for (device, &len) in self.lens.iter().enumerate() {
+            buffers.push(if len == 0 {
+                None
+            } else {
+                let open = self.backend.open(device);
+                // SAFETY: the device is alive.
+                let buffer = unsafe { Buffer::of_device(open.raw(), len) };
+                if buffer.is_none() {
+                    self.backend.check()?;
+                    return Err(Error::Memory { what: what.into(), bytes: len as u64 });
+                }
+                buffer
+            });
         }
-        // SAFETY: the device is alive.
-        let buffer = unsafe { Buffer::of_device(self.device, self.len) };
-        let buffer = buffer.ok_or_else(|| Error::Memory { what: what.into(), bytes: self.len as u64 })?;
-        for (tensor, offset) in self.offsets {
+        let mut places = HashMap::new();
+        for Slot { tensor, device, offset } in self.tensors {
             // SAFETY: the offsets and lengths add up to the length of the buffer.
-            unsafe { buffer.place(tensor, buffer.base().wrapping_add(offset)) };
+            let is_placed =
+                buffers[device].as_ref().is_some_and(|buffer| unsafe { buffer.place(tensor, offset) });
+            if !is_placed {
+                return Err(self.backend.lost(device));
+            }
+            places.insert(tensor, device);
         }
-        Ok(Some(buffer))
+        Ok(OnDevices { places, buffers: Mutex::new(buffers) })
+    }
+}
+
+/// Tensors in the memory of devices, which goes with this. Others are the CPU's.
+pub(crate) struct OnDevices {
+    places: HashMap<*mut sys::ggml_tensor, usize>,
+    /// By device; none once they were released.
+    buffers: Mutex<Vec<Option<Buffer>>>,
+}
+
+// SAFETY: the pointers are names of tensors, to be compared; what they point to is their arena's.
+unsafe impl Send for OnDevices {}
+// SAFETY: as above.
+unsafe impl Sync for OnDevices {}
+
+impl OnDevices {
+    /// Where a tensor lies.
+    pub(crate) fn place_of(&self, tensor: *mut sys::ggml_tensor) -> Place {
+        self.places.get(&tensor).map_or(Place::Cpu, |&device| Place::Device(device))
+    }
+
+    pub(crate) fn mark_as_weights(&self) {
+        self.buffers().iter().flatten().for_each(Buffer::mark_as_weights);
+    }
+
+    /// Gives all of it back, if `backend` computes nothing any more.
+    pub(crate) fn release(&self, backend: &Backend) {
+        let _lock = backend.lock();
+        if backend.check().is_err() {
+            self.buffers().clear();
+        }
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, Vec<Option<Buffer>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Zeros everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub(crate) fn clear(&self, backend: &Backend) -> Result<()> {
+        for (device, buffer) in self.buffers().iter().enumerate() {
+            if buffer.as_ref().is_some_and(|buffer| !buffer.clear()) {
+                return Err(backend.lost(device));
+            }
+        }
+        Ok(())
     }
 }

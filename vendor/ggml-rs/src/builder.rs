@@ -3,7 +3,7 @@
 //! In: weights and memory that were attached, inputs that are made here. Out: a [`Graph`]. The operations
 //! themselves are in `ops/`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
 use crate::custom::MAX_ARGS;
@@ -28,11 +28,11 @@ pub struct GraphBuilder {
     outputs: Vec<Tensor>,
     /// Where what is made from now on runs.
     place: Place,
-    on_device: HashSet<*mut sys::ggml_tensor>,
+    on_devices: HashMap<*mut sys::ggml_tensor, usize>,
     max_nodes: usize,
 }
 
-// SAFETY: the graph lies in the arena, which goes along.
+// SAFETY: the graph lies in the arena, which goes along; the other pointers are names of its tensors.
 unsafe impl Send for GraphBuilder {}
 
 /// What a graph must be told before it can run.
@@ -52,8 +52,8 @@ pub struct Graph {
     pub(crate) outputs: Vec<Tensor>,
     pub(crate) customs: Customs,
     pub(crate) n_tensors: usize,
-    /// Nodes and inputs that are the device's; the others are the CPU's.
-    pub(crate) on_device: Vec<*mut sys::ggml_tensor>,
+    /// Nodes and inputs that are devices'; the others are the CPU's.
+    on_devices: Vec<sys::Placed>,
     n_nodes: usize,
     /// The graph and its nodes lie here.
     _arena: Arena,
@@ -61,7 +61,7 @@ pub struct Graph {
     _memories: Vec<Memory>,
 }
 
-// SAFETY: the graph lies in the arena, which goes along.
+// SAFETY: the graph lies in the arena, which goes along; the other pointers are names of its tensors.
 unsafe impl Send for Graph {}
 
 impl Graph {
@@ -71,8 +71,8 @@ impl Graph {
     }
 
     pub(crate) fn placed(&self) -> sys::PlacedGraph {
-        let Graph { raw, on_device, .. } = self;
-        sys::PlacedGraph { graph: *raw, on_device: on_device.as_ptr(), n_on_device: on_device.len() }
+        let Graph { raw, on_devices, .. } = self;
+        sys::PlacedGraph { graph: *raw, on_devices: on_devices.as_ptr(), n_on_devices: on_devices.len() }
     }
 }
 
@@ -110,7 +110,7 @@ impl GraphBuilder {
             inputs: HashMap::new(),
             outputs: Vec::new(),
             place: Place::Cpu,
-            on_device: HashSet::new(),
+            on_devices: HashMap::new(),
             max_nodes,
         })
     }
@@ -134,7 +134,7 @@ impl GraphBuilder {
     /// whenever the graph runs; weights and memory never are.
     ///
     /// # Panics
-    /// When it is a device and the backend has none.
+    /// When it is a device that the backend has not.
     pub fn set_place(&mut self, place: Place) {
         self.backend.expect(place, "graph");
         self.place = place;
@@ -166,9 +166,7 @@ impl GraphBuilder {
             // An input that no operation reads gets a place all the same.
             sys::ggml_build_forward_expand(self.graph, tensor.raw.as_ptr());
         }
-        if self.place == Place::Device {
-            self.on_device.insert(tensor.raw.as_ptr());
-        }
+        self.note_place(tensor, self.place);
         let n_elements = ne.iter().product::<u64>() as usize;
         self.inputs.insert(tensor, Input { dtype, n_elements, n_rows: None, is_set: false });
         tensor
@@ -223,7 +221,9 @@ impl GraphBuilder {
             outputs: self.outputs,
             customs: self.customs,
             n_tensors: n_nodes + n_leafs,
-            on_device: self.on_device.into_iter().collect(),
+            on_devices: (self.on_devices.into_iter())
+                .map(|(tensor, device)| sys::Placed { tensor, device })
+                .collect(),
             n_nodes,
             _arena: self.arena,
             _weights: self.weights,
@@ -256,9 +256,7 @@ impl GraphBuilder {
         let tensor = self.arena.own(raw);
         let root = arena::facts(tensor).root;
         let place = if root == tensor.raw.as_ptr() { self.place } else { self.place_of_root(root) };
-        if place == Place::Device {
-            self.on_device.insert(tensor.raw.as_ptr());
-        }
+        self.note_place(tensor, place);
         // SAFETY: the node and its sources are alive; the graph has room for all of them.
         unsafe { sys::ggml_build_forward_expand(self.graph, tensor.raw.as_ptr()) };
         tensor
@@ -275,15 +273,23 @@ impl GraphBuilder {
         input.n_rows = Some(input.n_rows.map_or(n_rows, |n| n.min(n_rows)));
     }
 
+    fn note_place(&mut self, tensor: Tensor, place: Place) {
+        if let Place::Device(device) = place {
+            self.on_devices.insert(tensor.raw.as_ptr(), device);
+        }
+    }
+
     /// Where the tensor lies that owns its data.
     fn place_of_root(&self, root: *mut sys::ggml_tensor) -> Place {
-        if self.backend.device_backend().is_none() {
+        if self.backend.n_devices() == 0 {
             return Place::Cpu;
         }
-        let is_on_device = self.on_device.contains(&root)
-            || self.weights.iter().any(|weights| weights.place_of(root) == Place::Device)
-            || self.memories.iter().any(|memory| memory.place_of(root) == Place::Device);
-        if is_on_device { Place::Device } else { Place::Cpu }
+        if let Some(&device) = self.on_devices.get(&root) {
+            return Place::Device(device);
+        }
+        let weights = self.weights.iter().map(|weights| weights.place_of(root));
+        let memories = self.memories.iter().map(|memory| memory.place_of(root));
+        weights.chain(memories).find(|place| place.is_device()).unwrap_or_default()
     }
 
     /// (nodes, other tensors) so far.

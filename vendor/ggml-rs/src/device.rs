@@ -1,10 +1,12 @@
-//! Devices beside the CPU, with memory of their own: what there is, and one of them at work.
+//! Devices beside the CPU, with memory of their own: what there is, and one at work.
 
 use std::ffi::CStr;
 use std::fmt;
-use std::ptr::{NonNull, null};
+use std::ptr::NonNull;
 
 use crate::buffer::Buffer;
+#[cfg(feature = "rpc")]
+use crate::rpc::Remote;
 use crate::{Backend, DType, Error, GraphBuilder, Result, sys};
 
 /// Where tensors lie and operations run.
@@ -12,13 +14,31 @@ use crate::{Backend, DType, Error, GraphBuilder, Result, sys};
 pub enum Place {
     #[default]
     Cpu,
-    /// The device of a [`Backend`](crate::Backend) that has one.
-    Device,
+    /// A device of a [`Backend`](crate::Backend), by its number there.
+    Device(usize),
+}
+
+impl Place {
+    pub fn is_device(self) -> bool {
+        self != Place::Cpu
+    }
 }
 
 /// A device that this build can compute on. It lives as long as the process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Device(NonNull<sys::ggml_backend_device>);
+#[derive(Clone)]
+pub struct Device {
+    raw: NonNull<sys::ggml_backend_device>,
+    #[cfg(feature = "rpc")]
+    remote: Option<Remote>,
+}
+
+impl PartialEq for Device {
+    fn eq(&self, other: &Device) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl Eq for Device {}
 
 // SAFETY: ggml's devices are tables that nothing changes once they are made.
 unsafe impl Send for Device {}
@@ -33,8 +53,25 @@ pub struct DeviceMemory {
 }
 
 impl Device {
-    /// Whether this binary was built for devices at all.
-    pub const ARE_BUILT_IN: bool = cfg!(feature = "cuda");
+    /// Whether this binary was built for GPUs.
+    pub const GPUS_ARE_BUILT_IN: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));
+    /// Whether it was built for devices of other processes.
+    pub const WORKERS_ARE_BUILT_IN: bool = cfg!(feature = "rpc");
+    /// Whether it was built for any devices.
+    pub const ARE_BUILT_IN: bool = Device::GPUS_ARE_BUILT_IN || Device::WORKERS_ARE_BUILT_IN;
+
+    fn new(raw: NonNull<sys::ggml_backend_device>) -> Device {
+        Device {
+            raw,
+            #[cfg(feature = "rpc")]
+            remote: None,
+        }
+    }
+
+    #[cfg(feature = "rpc")]
+    pub(crate) fn of_worker(raw: NonNull<sys::ggml_backend_device>, remote: Remote) -> Device {
+        Device { raw, remote: Some(remote) }
+    }
 
     /// What this machine has of what this binary was built for; none where a driver is missing.
     pub fn all() -> Vec<Device> {
@@ -42,33 +79,91 @@ impl Device {
         // SAFETY: ggml finds its devices at the first call and keeps them.
         let device = |i| NonNull::new(unsafe { sys::owlet_device(i) });
         // SAFETY: as above.
-        (0..unsafe { sys::owlet_n_devices() }).filter_map(device).map(Device).collect()
+        (0..unsafe { sys::owlet_n_devices() }).filter_map(device).map(Device::new).collect()
     }
 
     /// The CPU in the place of a device: memory of its own, ggml's operations only. For proofs of placement.
     pub fn stand_in() -> Device {
-        // SAFETY: a static of the shim.
-        let device = NonNull::new(unsafe { sys::owlet_stand_in() });
-        let Some(device) = device else { unreachable!("the address of a static") };
-        Device(device)
+        let [device, ..] = Device::stand_ins();
+        device
+    }
+
+    /// Several of them, none of which may touch another's memory.
+    pub fn stand_ins() -> [Device; 3] {
+        [0, 1, 2].map(|i| {
+            // SAFETY: a static of the shim.
+            let device = NonNull::new(unsafe { sys::owlet_stand_in(i) });
+            let Some(device) = device else { unreachable!("the address of a static") };
+            Device::new(device)
+        })
+    }
+
+    /// The last of the [stand-ins](Device::stand_ins) fails from now on as a lost device does, or works again. For proofs.
+    pub fn pull_out_last_stand_in(is_out: bool) {
+        // SAFETY: it sets a flag.
+        unsafe { sys::owlet_pull_out_stand_in(is_out) }
     }
 
     /// Short, for example `CUDA0`.
     pub fn name(&self) -> String {
+        #[cfg(feature = "rpc")]
+        if let Some(remote) = &self.remote {
+            return remote.name();
+        }
         // SAFETY: a device's name ends with 0 and lives as long as it.
-        text(unsafe { sys::ggml_backend_dev_name(self.0.as_ptr()) })
+        text(unsafe { sys::ggml_backend_dev_name(self.raw.as_ptr()) })
     }
 
     /// What its maker calls it.
     pub fn description(&self) -> String {
+        if self.is_remote() {
+            return "a worker".into();
+        }
         // SAFETY: as above.
-        text(unsafe { sys::ggml_backend_dev_description(self.0.as_ptr()) })
+        text(unsafe { sys::ggml_backend_dev_description(self.raw.as_ptr()) })
     }
 
+    /// Whether it belongs to another process.
+    pub fn is_remote(&self) -> bool {
+        #[cfg(feature = "rpc")]
+        return self.remote.is_some();
+        #[cfg(not(feature = "rpc"))]
+        false
+    }
+
+    /// Why it is lost, where that is known of a device in another process.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        #[cfg(feature = "rpc")]
+        return self.remote.as_ref()?.line.lost();
+        #[cfg(not(feature = "rpc"))]
+        None
+    }
+
+    /// Nothing is computed on it any more: another process keeps nothing for us.
+    pub(crate) fn leave(&self) {
+        #[cfg(feature = "rpc")]
+        if let Some(remote) = &self.remote {
+            remote.line.hang_up("it was left, since another device was lost");
+        }
+    }
+
+    /// The same device, over a new connection where it belongs to another process.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`]: it is not there.
+    pub(crate) fn again(&self) -> Result<Device> {
+        #[cfg(feature = "rpc")]
+        if let Some(remote) = &self.remote {
+            return remote.again();
+        }
+        Ok(self.clone())
+    }
+
+    /// Nothing where the device is lost.
     pub fn memory(&self) -> DeviceMemory {
         let (mut free, mut total) = (0, 0);
         // SAFETY: C fills both.
-        unsafe { sys::ggml_backend_dev_memory(self.0.as_ptr(), &mut free, &mut total) };
+        unsafe { sys::owlet_device_memory(self.raw.as_ptr(), &mut free, &mut total) };
         DeviceMemory { free: free as u64, total: total as u64 }
     }
 }
@@ -85,20 +180,35 @@ fn text(text: *const std::ffi::c_char) -> String {
 }
 
 impl Backend {
-    /// Whether the device has `n_bytes` in one piece: it is asked for them, and gets them back.
-    pub fn device_has_room(&self, n_bytes: u64) -> bool {
-        let (Some(device), Ok(len)) = (self.device_backend(), usize::try_from(n_bytes)) else { return false };
+    /// Whether a device has `n_bytes` in one piece: it is asked for them, and gets them back.
+    ///
+    /// # Panics
+    /// When there is no such device.
+    pub fn device_has_room(&self, device: usize, n_bytes: u64) -> bool {
+        let Ok(len) = usize::try_from(n_bytes) else { return false };
         // SAFETY: the device is open.
-        len == 0 || unsafe { Buffer::of_device(device.raw(), len) }.is_some()
+        len == 0 || unsafe { Buffer::of_device(self.open(device).raw(), len) }.is_some()
     }
 
-    /// Whether the device has [flash attention](GraphBuilder::flash_attn) for heads of `head_dim` elements, `n_head` of
+    /// Whether a device has [flash attention](GraphBuilder::flash_attn) for heads of `head_dim` elements, `n_head` of
     /// queries on `n_head_kv` of `kv`.
-    pub fn device_has_flash_attn(&self, head_dim: u64, [n_head, n_head_kv]: [u64; 2], kv: DType) -> bool {
+    ///
+    /// # Panics
+    /// When there is no such device.
+    pub fn device_has_flash_attn(
+        &self,
+        device: usize,
+        head_dim: u64,
+        [n_head, n_head_kv]: [u64; 2],
+        kv: DType,
+    ) -> bool {
         const N_KV: u64 = 256;
-        let (Some(device), Ok(mut graph)) = (self.device_backend(), GraphBuilder::new(self, 8)) else {
+        let device = self.open(device);
+        // Workers claim to know everything.
+        if device.device().is_remote() {
             return false;
-        };
+        }
+        let Ok(mut graph) = GraphBuilder::new(self, 8) else { return false };
         let mut tensor = |name, dtype, ne| graph.arena.tensor(name, dtype, ne);
         let q = tensor("q", DType::F32, [head_dim, 1, n_head, 1]);
         let k = tensor("k", kv, [head_dim, N_KV, n_head_kv, 1]);
@@ -106,7 +216,7 @@ impl Backend {
         let mask = tensor("mask", DType::F16, [N_KV, 1, 1, 1]);
         let attention = graph.flash_attn(q, k, v, Some(mask), 1.0);
         // SAFETY: the device is open, the node alive.
-        unsafe { sys::ggml_backend_supports_op(device.raw(), attention.raw.as_ptr()) }
+        unsafe { sys::owlet_supports_op(device.raw(), attention.raw.as_ptr()) }
     }
 }
 
@@ -117,15 +227,19 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    pub(crate) fn new(device: Device) -> Result<Open> {
-        // SAFETY: the device lives; no parameters.
-        let raw = NonNull::new(unsafe { sys::ggml_backend_dev_init(device.0.as_ptr(), null()) });
-        let raw = raw.ok_or_else(|| Error::Unsupported(format!("{}: cannot be used", device.name())))?;
-        Ok(Open { device, raw })
+    pub(crate) fn new(device: &Device) -> Result<Open> {
+        // SAFETY: the device lives.
+        let raw = NonNull::new(unsafe { sys::owlet_backend_new(device.raw.as_ptr()) });
+        let raw = raw.ok_or_else(|| {
+            let why = crate::backend::problem();
+            let why = if why.is_empty() { "its driver does not say why".into() } else { why };
+            Error::Unsupported(format!("{}: cannot be used: {why}", device.name()))
+        })?;
+        Ok(Open { device: device.clone(), raw })
     }
 
-    pub(crate) fn device(&self) -> Device {
-        self.device
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     pub(crate) fn raw(&self) -> *mut sys::ggml_backend {
@@ -138,6 +252,6 @@ impl Open {
     /// Nothing runs on it, and nobody uses it afterwards.
     pub(crate) unsafe fn close(&mut self) {
         // SAFETY: made by ggml; the caller vouches that this is the end.
-        unsafe { sys::ggml_backend_free(self.raw.as_ptr()) }
+        unsafe { sys::owlet_backend_free(self.raw.as_ptr()) }
     }
 }

@@ -26,6 +26,9 @@ pub enum Error {
     /// is as good as any.
     #[error("{node}: the kernel panicked: {message}")]
     Kernel { node: String, message: String },
+    /// A device that failed or is gone. Its backend computes nothing any more, and what lies on it is lost.
+    #[error("{device}: lost, with all that is on it: {why}")]
+    Lost { device: String, why: String },
     /// ggml gave up on a graph. The backend that says so computes nothing any more.
     #[error("ggml could not compute the graph")]
     Compute,

@@ -1,7 +1,7 @@
 //! Runs graphs: allocates them, takes their inputs, computes them and hands out their outputs.
 //!
-//! Graphs go through ggml's scheduler, which runs each node in the place that the graph says: on the CPU, or on the
-//! device of the backend if it has one.
+//! Graphs go through ggml's scheduler, which runs each node in the place that the graph says: on the CPU, or on a
+//! device of the backend.
 
 use std::ffi::CStr;
 use std::ptr::{NonNull, null_mut};
@@ -9,7 +9,7 @@ use std::ptr::{NonNull, null_mut};
 use crate::arena;
 use crate::backend::Stop;
 use crate::builder::{MAX_NODES, MAX_SOURCES};
-use crate::{Backend, Cancel, DType, Error, Graph, Result, Tensor, sys};
+use crate::{Backend, Cancel, DType, Device, Error, Graph, Result, Tensor, sys};
 
 /// Computes one graph at a time, as often as wanted. Its buffers grow to the largest graph and are used
 /// again by the next one.
@@ -65,7 +65,8 @@ impl Executor {
     /// Makes `graph` the one that is computed from now on. Its inputs are not set yet.
     ///
     /// # Errors
-    /// [`Error::Memory`]; [`Error::Unsupported`] where a node cannot run in its place. No graph is loaded then.
+    /// [`Error::Memory`]; [`Error::Unsupported`] where a node cannot run in its place; [`Error::Lost`]. No graph is loaded
+    /// then.
     ///
     /// # Panics
     /// When the graph belongs to another backend or has more nodes than this executor was made for.
@@ -89,7 +90,7 @@ impl Executor {
                 self.sched = Some(sched);
                 return Err(refusal(&self.backend, refused));
             }
-            _ => return Err(Error::Compute),
+            _ => return Err(self.backend.lost_in_a_graph()),
         }
         // SAFETY: alive and allocated.
         unsafe { self.backend.reserve_work(graph.raw) }?;
@@ -140,7 +141,7 @@ impl Executor {
     /// # Errors
     /// [`Error::Cancelled`] when `cancel` is raised before or while it runs: outputs and memory then hold
     /// whatever was done. [`Error::Kernel`] when a custom operation panicked, which leaves them the same way.
-    /// [`Error::Compute`] when ggml gave up.
+    /// [`Error::Lost`] when a device failed; [`Error::Compute`] when ggml gave up.
     ///
     /// # Panics
     /// When no graph is loaded or an input was never set.
@@ -166,10 +167,13 @@ impl Executor {
 
     /// Copies a f32 output of the last computation.
     ///
+    /// # Errors
+    /// [`Error::Lost`] when the device that has it failed.
+    ///
     /// # Panics
     /// When nothing was computed since the graph was loaded, or `output` is none of its outputs, not contiguous
     /// f32 or of another number of elements.
-    pub fn read_f32(&self, output: Tensor, values: &mut [f32]) {
+    pub fn read_f32(&self, output: Tensor, values: &mut [f32]) -> Result<()> {
         let Some(graph) = self.loaded.as_ref().filter(|_| self.is_computed) else {
             panic!("read: expected a computed graph");
         };
@@ -188,10 +192,11 @@ impl Executor {
             facts.shape()
         );
         // SAFETY: allocated, and exactly as long; no one computes, since that takes &mut.
-        unsafe {
+        let is_read = unsafe {
             let bytes = size_of_val(values);
-            sys::ggml_backend_tensor_get(output.raw.as_ptr(), values.as_mut_ptr().cast(), 0, bytes);
-        }
+            sys::owlet_tensor_get(output.raw.as_ptr(), values.as_mut_ptr().cast(), 0, bytes)
+        };
+        if is_read { self.backend.check() } else { Err(self.backend.lost_in_a_graph()) }
     }
 
     /// Bytes that computing `graph` takes beside its weights and its memory: nodes and scratch. Allocates none of them;
@@ -246,9 +251,13 @@ impl Executor {
     /// with.
     fn write<T: Copy>(&mut self, tensor: Tensor, values: &[T]) {
         // SAFETY: an input of the loaded graph, so it is allocated and contiguous, of this type and length.
-        unsafe {
+        let is_set = unsafe {
             let bytes = size_of_val(values);
-            sys::ggml_backend_tensor_set(tensor.raw.as_ptr(), values.as_ptr().cast(), 0, bytes);
+            sys::owlet_tensor_set(tensor.raw.as_ptr(), values.as_ptr().cast(), 0, bytes)
+        };
+        if !is_set {
+            // Noted in the backend, which computes nothing any more.
+            self.backend.lost_in_a_graph();
         }
         if let Some(input) = self.loaded.as_mut().and_then(|graph| graph.inputs.get_mut(&tensor)) {
             input.is_set = true;
@@ -257,15 +266,24 @@ impl Executor {
 }
 
 /// Bytes by where they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlacedBytes {
     pub cpu: u64,
-    pub device: u64,
+    /// By the device's number.
+    pub devices: Vec<u64>,
 }
 
 impl PlacedBytes {
     pub fn total(&self) -> u64 {
-        self.cpu + self.device
+        self.cpu + self.devices.iter().sum::<u64>()
+    }
+
+    /// The larger one of each.
+    pub fn max(mut self, other: PlacedBytes) -> PlacedBytes {
+        self.cpu = self.cpu.max(other.cpu);
+        self.devices.resize(self.devices.len().max(other.devices.len()), 0);
+        self.devices.iter_mut().zip(other.devices).for_each(|(a, b)| *a = (*a).max(b));
+        self
     }
 }
 
@@ -274,9 +292,10 @@ fn refusal(backend: &Backend, node: *mut sys::ggml_tensor) -> Error {
     // SAFETY: the node is one of a graph that is alive; both strings end with 0.
     let (op, name) =
         unsafe { (CStr::from_ptr(sys::ggml_op_desc(node)), CStr::from_ptr(sys::ggml_get_name(node))) };
-    let device = backend.device().map_or_else(|| "cpu".into(), |device| device.name());
+    let devices: Vec<_> = backend.devices().map(Device::name).collect();
     Error::Unsupported(format!(
-        "{device}: cannot compute {} ({}) in its place",
+        "{}: cannot compute {} ({}) in its place",
+        devices.join(", "),
         name.to_string_lossy(),
         op.to_string_lossy()
     ))
@@ -301,7 +320,7 @@ fn max_tensors(max_nodes: usize) -> usize {
 struct Sched {
     raw: NonNull<sys::ggml_backend_sched>,
     /// The scheduler points to it.
-    _backend: Backend,
+    backend: Backend,
 }
 
 // SAFETY: a scheduler has no tie to a thread.
@@ -317,24 +336,27 @@ impl Sched {
         let mut probe: Vec<u8> = Vec::new();
         probe.try_reserve_exact(bytes).map_err(|_| memory())?;
         drop(probe);
+        let devices: Vec<_> = (0..backend.n_devices()).map(|device| backend.open(device).raw()).collect();
         // SAFETY: the backend is alive and stays so as long as the scheduler.
-        let raw = unsafe { sys::owlet_sched_new(backend.device_or_null(), backend.raw(), n_tensors) };
-        Ok(Sched { raw: NonNull::new(raw).ok_or_else(memory)?, _backend: backend.clone() })
+        let raw = unsafe { sys::owlet_sched_new(devices.as_ptr(), devices.len(), backend.raw(), n_tensors) };
+        Ok(Sched { raw: NonNull::new(raw).ok_or_else(memory)?, backend: backend.clone() })
     }
 
     /// What the tensors of a graph that was never allocated, and fits, take.
     fn bytes(&self, graph: &Graph) -> PlacedBytes {
-        let (mut cpu, mut device) = (0, 0);
-        // SAFETY: scheduler and graph are alive; this computes sizes.
-        unsafe { sys::owlet_sched_bytes(self.raw.as_ptr(), graph.placed(), &mut cpu, &mut device) };
-        PlacedBytes { cpu: cpu as u64, device: device as u64 }
+        let mut sizes = vec![0; self.backend.n_devices() + 1];
+        // SAFETY: scheduler and graph are alive; this computes sizes, one for each device and one for the CPU.
+        unsafe { sys::owlet_sched_bytes(self.raw.as_ptr(), graph.placed(), sizes.as_mut_ptr()) };
+        let mut sizes: Vec<_> = sizes.into_iter().map(|size| size as u64).collect();
+        let cpu = sizes.pop().unwrap_or(0);
+        PlacedBytes { cpu, devices: sizes }
     }
 }
 
 impl Drop for Sched {
     fn drop(&mut self) {
         // SAFETY: made by ggml, freed once.
-        unsafe { sys::ggml_backend_sched_free(self.raw.as_ptr()) }
+        unsafe { sys::owlet_sched_free(self.raw.as_ptr()) }
     }
 }
 
@@ -370,7 +392,7 @@ mod tests {
             executor.set_f32(x, &values);
             executor.compute(&Cancel::new()).unwrap();
             let mut found = vec![0.0; 64];
-            executor.read_f32(out, &mut found);
+            executor.read_f32(out, &mut found).unwrap();
             found
         };
         let mut used = Executor::new(&backend, 16).unwrap();
@@ -402,7 +424,7 @@ mod tests {
         executor.set_f32(x, &[1.0, 2.0, 3.0, 4.0]);
         executor.compute(&Cancel::new()).unwrap();
         let mut values = [0.0; 4];
-        executor.read_f32(y, &mut values);
+        executor.read_f32(y, &mut values).unwrap();
         assert_eq!(values, [2.0, 4.0, 6.0, 8.0]);
         assert!(executor.compute_buffer_bytes() >= 32);
     }
@@ -519,7 +541,7 @@ mod tests {
         let mut found = [0.0; 8];
         for _ in 0..3 {
             executor.compute(&Cancel::new()).unwrap();
-            executor.read_f32(first, &mut found);
+            executor.read_f32(first, &mut found).unwrap();
             assert_eq!(found, values.map(|value| 2.0 * value));
         }
     }

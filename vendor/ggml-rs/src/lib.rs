@@ -1,6 +1,6 @@
 //! ggml behind safe Rust: tensors, graphs and the arithmetic of a network, without knowing any network.
 //!
-//! A [`Backend`] owns the threads, and a device where one was chosen. [`Weights`] are read-only tensors in shared bytes, [`Memory`] are tensors
+//! A [`Backend`] owns the threads, and the devices that were chosen. [`Weights`] are read-only tensors in shared bytes, [`Memory`] are tensors
 //! that outlive a graph. A [`GraphBuilder`] borrows both, makes nodes and ends in a [`Graph`], which an
 //! [`Executor`] allocates and computes, as often as wanted.
 //!
@@ -23,6 +23,8 @@ mod executor;
 mod memory;
 mod ops;
 pub mod quantize;
+#[cfg(feature = "rpc")]
+mod rpc;
 mod sys;
 mod weights;
 
@@ -38,4 +40,6 @@ pub use error::{Error, Result};
 pub use executor::{Executor, PlacedBytes};
 pub use memory::Memory;
 pub use ops::{Rope, RopeMode};
+#[cfg(feature = "rpc")]
+pub use rpc::Worker;
 pub use weights::{TensorSpec, Weights};

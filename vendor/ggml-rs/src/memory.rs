@@ -1,10 +1,10 @@
 //! Tensors that graphs read and write and that outlive them: the KV cache.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
-use crate::buffer::{Buffer, DeviceLayout, Zeroed};
+use crate::buffer::{Buffer, DeviceLayout, OnDevices, Zeroed};
 use crate::{Backend, DType, Error, Place, Result, Tensor, TensorInfo, sys};
 
 /// Read-write tensors of one backend, zero at first; pages of the CPU's memory that nothing touches take none. Clones share
@@ -16,19 +16,13 @@ pub struct Memory(Arc<Inner>);
 struct Inner {
     backend: Backend,
     by_name: HashMap<String, Tensor>,
-    on_device: HashSet<*mut sys::ggml_tensor>,
     arena: Arena,
     // Fields drop in this order: first what points into the bytes, then the bytes. They are touched only
     // under the backend's lock.
     _buffer: Buffer,
-    _device_buffer: Option<Buffer>,
+    on_devices: OnDevices,
     _bytes: Zeroed,
 }
-
-// SAFETY: the pointers are names of tensors, to be compared; what they point to is the arena's.
-unsafe impl Send for Inner {}
-// SAFETY: as above.
-unsafe impl Sync for Inner {}
 
 /// Tensors begin where cache lines do, relative to the first one.
 const ALIGNMENT: u64 = 64;
@@ -46,10 +40,10 @@ impl Memory {
     /// The same, each in its place.
     ///
     /// # Errors
-    /// As [`Memory::new`].
+    /// As [`Memory::new`]; [`Error::Lost`].
     ///
     /// # Panics
-    /// When a place is a device and the backend has none.
+    /// When a place is a device that the backend has not.
     pub fn placed(backend: &Backend, specs: &[(&str, DType, [u64; 4], Place)]) -> Result<Memory> {
         let mut offsets = Vec::with_capacity(specs.len());
         let mut total = 0u64;
@@ -65,38 +59,28 @@ impl Memory {
         let mut arena = Arena::new(specs.len(), 0)?;
         let memory = || Error::Memory { what: "the memory of a session".into(), bytes: total };
         let bytes = usize::try_from(total).ok().and_then(Zeroed::new).ok_or_else(memory)?;
-        let base = bytes.base();
         // SAFETY: aligned, and kept beside the buffer.
-        let buffer = unsafe { Buffer::over(base, total as usize) }?;
+        let buffer = unsafe { Buffer::over(bytes.base(), total as usize) }?;
         let mut by_name = HashMap::with_capacity(specs.len());
-        let mut on_device = HashSet::new();
-        // SAFETY: the backend is kept beside the memory.
-        let mut layout = unsafe { DeviceLayout::new(backend.device_or_null()) };
+        let mut layout = DeviceLayout::new(backend);
         for ((name, dtype, ne, place), offset) in specs.iter().zip(offsets) {
             let tensor = arena.tensor(name, *dtype, *ne);
             let raw = tensor.raw.as_ptr();
-            match place {
-                // SAFETY: the offsets add up to at most the size of the buffer.
-                Place::Cpu => unsafe { buffer.place(raw, base.add(offset as usize)) },
-                Place::Device => {
-                    on_device.insert(raw);
-                    // SAFETY: a new tensor of the arena, and a device, as was checked.
-                    unsafe { layout.push(raw) }
+            match *place {
+                Place::Cpu => {
+                    // SAFETY: the offsets add up to at most the size of the buffer.
+                    unsafe { buffer.place(raw, offset as usize) };
                 }
+                // SAFETY: a new tensor of the arena.
+                Place::Device(device) => unsafe { layout.push(raw, device) }?,
             }
             by_name.insert((*name).to_owned(), tensor);
         }
-        let device_buffer = layout.allocate("the memory of a session")?;
-        device_buffer.iter().for_each(Buffer::clear);
-        let inner = Inner {
-            backend: backend.clone(),
-            by_name,
-            on_device,
-            arena,
-            _buffer: buffer,
-            _device_buffer: device_buffer,
-            _bytes: bytes,
-        };
+        let on_devices = layout.allocate("the memory of a session")?;
+        on_devices.clear(backend)?;
+        backend.check()?;
+        let backend = backend.clone();
+        let inner = Inner { backend, by_name, arena, _buffer: buffer, on_devices, _bytes: bytes };
         if inner.by_name.len() != specs.len() {
             return Err(Error::Request("memory: expected names that differ, found one twice".into()));
         }
@@ -118,7 +102,7 @@ impl Memory {
     /// Copies the bytes of `tensor` from byte `offset` on.
     ///
     /// # Errors
-    /// [`Error::Request`] for bytes beyond the tensor.
+    /// [`Error::Request`] for bytes beyond the tensor; [`Error::Lost`].
     ///
     /// # Panics
     /// When `tensor` is not one of these.
@@ -126,16 +110,16 @@ impl Memory {
         self.check_range(tensor, offset, bytes.len())?;
         let _lock = self.0.backend.lock();
         // SAFETY: the range lies in the tensor, and no graph runs while the lock is held.
-        unsafe {
-            sys::ggml_backend_tensor_get(tensor.raw.as_ptr(), bytes.as_mut_ptr().cast(), offset, bytes.len());
-        }
-        Ok(())
+        let is_done = unsafe {
+            sys::owlet_tensor_get(tensor.raw.as_ptr(), bytes.as_mut_ptr().cast(), offset, bytes.len())
+        };
+        self.done(tensor, is_done)
     }
 
     /// Replaces the bytes of `tensor` from byte `offset` on.
     ///
     /// # Errors
-    /// [`Error::Request`] for bytes beyond the tensor.
+    /// [`Error::Request`] for bytes beyond the tensor; [`Error::Lost`].
     ///
     /// # Panics
     /// When `tensor` is not one of these.
@@ -143,10 +127,22 @@ impl Memory {
         self.check_range(tensor, offset, bytes.len())?;
         let _lock = self.0.backend.lock();
         // SAFETY: the range lies in the tensor, and no graph runs while the lock is held.
-        unsafe {
-            sys::ggml_backend_tensor_set(tensor.raw.as_ptr(), bytes.as_ptr().cast(), offset, bytes.len());
+        let is_done =
+            unsafe { sys::owlet_tensor_set(tensor.raw.as_ptr(), bytes.as_ptr().cast(), offset, bytes.len()) };
+        self.done(tensor, is_done)
+    }
+
+    /// What became of a transfer.
+    fn done(&self, tensor: Tensor, is_done: bool) -> Result<()> {
+        match self.place_of(tensor.raw.as_ptr()) {
+            Place::Device(device) if !is_done => Err(self.0.backend.lost(device)),
+            _ => self.0.backend.check(),
         }
-        Ok(())
+    }
+
+    /// Gives what it has on devices back, if its backend has lost one.
+    pub fn release(&self) {
+        self.0.on_devices.release(&self.0.backend);
     }
 
     pub(crate) fn arena_id(&self) -> ArenaId {
@@ -159,7 +155,7 @@ impl Memory {
 
     /// Where a tensor lies; the CPU for what is none of these.
     pub(crate) fn place_of(&self, root: *mut sys::ggml_tensor) -> Place {
-        if self.0.on_device.contains(&root) { Place::Device } else { Place::Cpu }
+        self.0.on_devices.place_of(root)
     }
 
     /// Whether `root`, the owner of some tensor's data, is one of these.

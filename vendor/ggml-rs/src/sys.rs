@@ -18,7 +18,7 @@ macro_rules! opaque {
 
 opaque! {
     ggml_context ggml_tensor ggml_cgraph ggml_threadpool ggml_backend ggml_backend_buffer
-    ggml_backend_sched ggml_backend_device ggml_backend_buffer_type
+    ggml_backend_sched ggml_backend_device
 }
 
 /// `enum ggml_unary_op`
@@ -39,6 +39,9 @@ pub const OWLET_OK: c_int = 0;
 pub const OWLET_ABORTED: c_int = 1;
 pub const OWLET_NO_MEMORY: c_int = 2;
 pub const OWLET_REFUSED: c_int = 4;
+
+/// `OWLET_MAX_DEVICES`
+pub const MAX_DEVICES: usize = 15;
 
 #[repr(C)]
 pub struct ggml_init_params {
@@ -73,12 +76,20 @@ pub struct TensorFacts {
     pub flags: i32,
 }
 
+/// `struct owlet_placed` of `c/shim.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Placed {
+    pub tensor: *mut ggml_tensor,
+    pub device: usize,
+}
+
 /// `struct owlet_graph` of `c/shim.h`.
 #[repr(C)]
 pub struct PlacedGraph {
     pub graph: *mut ggml_cgraph,
-    pub on_device: *const *mut ggml_tensor,
-    pub n_on_device: usize,
+    pub on_devices: *const Placed,
+    pub n_on_devices: usize,
 }
 
 pub type AbortCallback = unsafe extern "C" fn(*mut c_void) -> bool;
@@ -250,35 +261,8 @@ unsafe extern "C" {
     pub fn ggml_backend_free(backend: *mut ggml_backend);
     pub fn ggml_backend_dev_name(device: *mut ggml_backend_device) -> *const c_char;
     pub fn ggml_backend_dev_description(device: *mut ggml_backend_device) -> *const c_char;
-    pub fn ggml_backend_dev_memory(device: *mut ggml_backend_device, free: *mut usize, total: *mut usize);
-    pub fn ggml_backend_dev_init(
-        device: *mut ggml_backend_device,
-        parameters: *const c_char,
-    ) -> *mut ggml_backend;
-    pub fn ggml_backend_supports_op(backend: *mut ggml_backend, op: *const ggml_tensor) -> bool;
-    pub fn ggml_backend_get_default_buffer_type(backend: *mut ggml_backend) -> *mut ggml_backend_buffer_type;
-    pub fn ggml_backend_buft_get_alignment(buffer_type: *mut ggml_backend_buffer_type) -> usize;
-    pub fn ggml_backend_buft_get_alloc_size(
-        buffer_type: *mut ggml_backend_buffer_type,
-        tensor: *const ggml_tensor,
-    ) -> usize;
-    pub fn ggml_backend_buft_alloc_buffer(
-        buffer_type: *mut ggml_backend_buffer_type,
-        size: usize,
-    ) -> *mut ggml_backend_buffer;
-    pub fn ggml_backend_buffer_get_base(buffer: *mut ggml_backend_buffer) -> *mut c_void;
-    pub fn ggml_backend_buffer_clear(buffer: *mut ggml_backend_buffer, value: u8);
     pub fn ggml_backend_cpu_buffer_from_ptr(data: *mut c_void, size: usize) -> *mut ggml_backend_buffer;
-    pub fn ggml_backend_buffer_free(buffer: *mut ggml_backend_buffer);
     pub fn ggml_backend_buffer_set_usage(buffer: *mut ggml_backend_buffer, usage: c_int);
-    pub fn ggml_backend_tensor_alloc(
-        buffer: *mut ggml_backend_buffer,
-        tensor: *mut ggml_tensor,
-        address: *mut c_void,
-    ) -> c_int;
-    pub fn ggml_backend_tensor_set(tensor: *mut ggml_tensor, data: *const c_void, offset: usize, size: usize);
-    pub fn ggml_backend_tensor_get(tensor: *const ggml_tensor, data: *mut c_void, offset: usize, size: usize);
-    pub fn ggml_backend_sched_free(sched: *mut ggml_backend_sched);
     pub fn ggml_backend_sched_get_buffer_size(
         sched: *mut ggml_backend_sched,
         backend: *mut ggml_backend,
@@ -308,23 +292,53 @@ unsafe extern "C" {
     pub fn owlet_threadpool_new(n_threads: c_int) -> *mut ggml_threadpool;
     pub fn owlet_n_devices() -> usize;
     pub fn owlet_device(i: usize) -> *mut ggml_backend_device;
-    pub fn owlet_stand_in() -> *mut ggml_backend_device;
+    pub fn owlet_stand_in(i: usize) -> *mut ggml_backend_device;
+    pub fn owlet_pull_out_stand_in(is_out: bool);
+    pub fn owlet_problem() -> *const c_char;
+    pub fn owlet_backend_new(device: *mut ggml_backend_device) -> *mut ggml_backend;
+    pub fn owlet_backend_free(backend: *mut ggml_backend);
+    pub fn owlet_device_memory(device: *mut ggml_backend_device, free: *mut usize, total: *mut usize)
+    -> bool;
+    pub fn owlet_supports_op(backend: *mut ggml_backend, op: *const ggml_tensor) -> bool;
+    pub fn owlet_buffer_new(backend: *mut ggml_backend, n_bytes: usize) -> *mut ggml_backend_buffer;
+    pub fn owlet_buffer_free(buffer: *mut ggml_backend_buffer);
+    pub fn owlet_buffer_clear(buffer: *mut ggml_backend_buffer) -> bool;
+    pub fn owlet_tensor_room(
+        backend: *mut ggml_backend,
+        tensor: *const ggml_tensor,
+        n_bytes: *mut usize,
+        alignment: *mut usize,
+    ) -> bool;
+    pub fn owlet_tensor_place(
+        buffer: *mut ggml_backend_buffer,
+        tensor: *mut ggml_tensor,
+        offset: usize,
+    ) -> bool;
+    pub fn owlet_tensor_set(
+        tensor: *mut ggml_tensor,
+        bytes: *const c_void,
+        offset: usize,
+        n_bytes: usize,
+    ) -> bool;
+    pub fn owlet_tensor_get(
+        tensor: *const ggml_tensor,
+        bytes: *mut c_void,
+        offset: usize,
+        n_bytes: usize,
+    ) -> bool;
     pub fn owlet_sched_new(
-        device: *mut ggml_backend,
+        devices: *const *mut ggml_backend,
+        n_devices: usize,
         cpu: *mut ggml_backend,
         n_tensors: usize,
     ) -> *mut ggml_backend_sched;
+    pub fn owlet_sched_free(sched: *mut ggml_backend_sched);
     pub fn owlet_sched_alloc(
         sched: *mut ggml_backend_sched,
         graph: PlacedGraph,
         refused: *mut *mut ggml_tensor,
     ) -> c_int;
-    pub fn owlet_sched_bytes(
-        sched: *mut ggml_backend_sched,
-        graph: PlacedGraph,
-        cpu: *mut usize,
-        device: *mut usize,
-    );
+    pub fn owlet_sched_bytes(sched: *mut ggml_backend_sched, graph: PlacedGraph, sizes: *mut usize);
     pub fn owlet_sched_compute(sched: *mut ggml_backend_sched, graph: *mut ggml_cgraph) -> c_int;
 
     // ggml.h: types

@@ -1,13 +1,13 @@
 //! Read-only tensors that lie where the file's bytes lie, in a map, in static bytes or in memory, or in the memory of
-//! a device.
+//! devices.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
-use crate::buffer::{ALIGNMENT, Buffer, DeviceLayout};
+use crate::buffer::{ALIGNMENT, Buffer, DeviceLayout, OnDevices};
 use crate::{Backend, DType, Error, Place, Result, Tensor, TensorInfo, sys};
 
 /// Where a tensor lies in the bytes of a file. `ne` is padded with 1.
@@ -28,18 +28,13 @@ pub struct Weights(Arc<Inner>);
 struct Inner {
     arena: Arena,
     by_name: HashMap<String, Tensor>,
-    on_device: HashSet<*mut sys::ggml_tensor>,
-    // Fields drop in this order: first what points into the bytes, then the bytes, then the device.
+    // Fields drop in this order: first what points into the bytes, then the bytes, then the devices.
     _buffer: Buffer,
-    _device_buffer: Option<Buffer>,
-    _bytes: Aligned,
-    _backend: Backend,
+    on_devices: OnDevices,
+    bytes: Arc<Aligned>,
+    specs: Vec<TensorSpec>,
+    backend: Backend,
 }
-
-// SAFETY: the pointers are names of tensors, to be compared; what they point to is the arena's.
-unsafe impl Send for Inner {}
-// SAFETY: as above.
-unsafe impl Sync for Inner {}
 
 /// Every block struct of ggml may be read at a multiple of this.
 const OFFSET_ALIGNMENT: u64 = 8;
@@ -52,15 +47,31 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::Request`] for a tensor beyond the bytes, not on a multiple of 8, with a size of zero, of no
-    /// whole blocks, without a name or with another's name; [`Error::Memory`].
+    /// whole blocks, without a name or with another's name; [`Error::Memory`]; [`Error::Lost`].
     ///
     /// # Panics
-    /// When a tensor is placed on a device and `backend` has none.
+    /// When a tensor is placed on a device that `backend` has not.
     pub fn new(backend: &Backend, bytes: Bytes, specs: &[TensorSpec]) -> Result<Weights> {
         for spec in specs {
             check(spec, bytes.len() as u64)?;
         }
-        let bytes = Aligned::new(bytes)?;
+        Weights::of(backend, Arc::new(Aligned::new(bytes)?), specs)
+    }
+
+    /// The same tensors in the same places of another backend. What these have on devices is given back before, if their
+    /// backend has lost one.
+    ///
+    /// # Errors
+    /// [`Error::Memory`]; [`Error::Lost`].
+    ///
+    /// # Panics
+    /// As [`Weights::new`].
+    pub fn again(&self, backend: &Backend) -> Result<Weights> {
+        self.0.on_devices.release(&self.0.backend);
+        Weights::of(backend, Arc::clone(&self.0.bytes), &self.0.specs)
+    }
+
+    fn of(backend: &Backend, bytes: Arc<Aligned>, specs: &[TensorSpec]) -> Result<Weights> {
         let mut arena = Arena::new(specs.len(), 0)?;
         let base = bytes.as_slice().as_ptr().cast_mut();
         // SAFETY: the type of `bytes` sees to the alignment, and they are kept beside the buffer. They are
@@ -68,21 +79,17 @@ impl Weights {
         let buffer = unsafe { Buffer::over(base, bytes.as_slice().len()) }?;
         buffer.mark_as_weights();
         let mut by_name = HashMap::with_capacity(specs.len());
-        let mut on_device = HashSet::new();
-        // SAFETY: the backend is kept beside the weights.
-        let mut layout = unsafe { DeviceLayout::new(backend.device_or_null()) };
+        let mut layout = DeviceLayout::new(backend);
         for spec in specs {
             let tensor = arena.tensor(&spec.name, spec.dtype, spec.ne);
             let raw = tensor.raw.as_ptr();
             match spec.place {
-                // SAFETY: offset and size were checked against the bytes, which the buffer spans.
-                Place::Cpu => unsafe { buffer.place(raw, base.add(spec.offset as usize)) },
-                Place::Device => {
-                    backend.expect(spec.place, &spec.name);
-                    on_device.insert(raw);
-                    // SAFETY: a new tensor of the arena, and a device, as was checked.
-                    unsafe { layout.push(raw) }
+                Place::Cpu => {
+                    // SAFETY: offset and size were checked against the bytes, which the buffer spans.
+                    unsafe { buffer.place(raw, spec.offset as usize) };
                 }
+                // SAFETY: a new tensor of the arena.
+                Place::Device(device) => unsafe { layout.push(raw, device) }?,
             }
             if by_name.insert(spec.name.clone(), tensor).is_some() {
                 return Err(Error::Request(format!(
@@ -91,24 +98,26 @@ impl Weights {
                 )));
             }
         }
-        let device_buffer = layout.allocate("weights on the device")?;
-        if let Some(buffer) = &device_buffer {
-            buffer.mark_as_weights();
-            for spec in specs.iter().filter(|spec| spec.place == Place::Device) {
-                let (raw, len) = (by_name[&spec.name].raw.as_ptr(), spec.dtype.tensor_bytes(spec.ne));
-                let bytes = &bytes.as_slice()[spec.offset as usize..][..len.unwrap_or(0) as usize];
-                // SAFETY: placed in the buffer, and as long as the tensor; no graph knows it yet.
-                unsafe { sys::ggml_backend_tensor_set(raw, bytes.as_ptr().cast(), 0, bytes.len()) };
+        let on_devices = layout.allocate("weights on the device")?;
+        on_devices.mark_as_weights();
+        for spec in specs {
+            let Place::Device(device) = spec.place else { continue };
+            let (raw, len) = (by_name[&spec.name].raw.as_ptr(), spec.dtype.tensor_bytes(spec.ne));
+            let bytes = &bytes.as_slice()[spec.offset as usize..][..len.unwrap_or(0) as usize];
+            // SAFETY: placed on its device, and as long as the tensor; no graph knows it yet.
+            if !unsafe { sys::owlet_tensor_set(raw, bytes.as_ptr().cast(), 0, bytes.len()) } {
+                return Err(backend.lost(device));
             }
         }
+        backend.check()?;
         Ok(Weights(Arc::new(Inner {
             arena,
             by_name,
-            on_device,
             _buffer: buffer,
-            _device_buffer: device_buffer,
-            _bytes: bytes,
-            _backend: backend.clone(),
+            on_devices,
+            bytes,
+            specs: specs.to_vec(),
+            backend: backend.clone(),
         })))
     }
 
@@ -121,7 +130,7 @@ impl Weights {
 
     /// Where a tensor lies; the CPU for what is none of these.
     pub(crate) fn place_of(&self, root: *mut sys::ggml_tensor) -> Place {
-        if self.0.on_device.contains(&root) { Place::Device } else { Place::Cpu }
+        self.0.on_devices.place_of(root)
     }
 
     pub fn tensor(&self, name: &str) -> Option<Tensor> {

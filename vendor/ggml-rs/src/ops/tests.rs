@@ -78,7 +78,7 @@ impl Run {
             executor.set_i32(*input, values).unwrap();
         }
         executor.compute(&Cancel::new()).unwrap();
-        executor.read_f32(tensor, &mut values);
+        executor.read_f32(tensor, &mut values).unwrap();
         values
     }
 }

@@ -330,7 +330,7 @@ fn a_graph_runs_many_times_over_memory() {
             executor.set_f32(row, &values);
             executor.set_i64(at, &[step as i64 % 8]).unwrap();
             executor.compute(&Cancel::new()).unwrap();
-            executor.read_f32(scores, &mut found);
+            executor.read_f32(scores, &mut found).unwrap();
             expected[step as usize % 8] = values.iter().zip(&q).map(|(a, b)| a * b).sum();
             assert_close(&format!("{dtype} step {step}"), &found, &expected, 3e-2);
         }

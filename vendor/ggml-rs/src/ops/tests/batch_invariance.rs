@@ -20,7 +20,7 @@ fn product(weights: &Weights, w: Tensor, columns: &[f32], n: usize, n_threads: u
     executor.set_f32(x, &columns[..K as usize * n]);
     executor.compute(&Cancel::new()).unwrap();
     let mut values = vec![0.0; M as usize * n];
-    executor.read_f32(y, &mut values);
+    executor.read_f32(y, &mut values).unwrap();
     values
 }
 
@@ -71,7 +71,7 @@ fn attention(qkv: &[Vec<f32>; 3], dtype: DType, one_node: bool, n: usize, n_thre
     executor.set_f32(v, &qkv[2]);
     executor.compute(&Cancel::new()).unwrap();
     let mut values = vec![0.0; d as usize * n];
-    executor.read_f32(out, &mut values);
+    executor.read_f32(out, &mut values).unwrap();
     values
 }
 

@@ -56,7 +56,7 @@ fn plus_place(cut: TileShape) -> Arc<dyn CustomOp> {
 
 fn read(executor: &Executor, tensor: Tensor, n: usize) -> Vec<f32> {
     let mut values = vec![f32::NAN; n];
-    executor.read_f32(tensor, &mut values);
+    executor.read_f32(tensor, &mut values).unwrap();
     values
 }
 

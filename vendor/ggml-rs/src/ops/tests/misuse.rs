@@ -209,7 +209,7 @@ fn the_executor_checks_what_it_is_given() {
     assert!(panic_of(|| executor.read_f32(rows, &mut [0.0; 4])).contains("expected an output"));
     assert!(panic_of(|| executor.read_f32(out, &mut [0.0; 7])).contains("expected 7 values"));
     let mut values = [9.0; 8];
-    executor.read_f32(out, &mut values);
+    executor.read_f32(out, &mut values).unwrap();
     assert_eq!(values, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
 
     let small = GraphBuilder::new(&backend, 64).map(|mut b| {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 fn backend() -> Backend {
-    Backend::with_device(2, Device::stand_in()).unwrap()
+    Backend::with_devices(2, &[Device::stand_in()]).unwrap()
 }
 
 /// Matrices `a` and `b` `[4, 4]` of 0, 1, 2, .. and 16, 17, ..: the first on the CPU, the second on the device.
@@ -25,7 +25,7 @@ fn matrices(backend: &Backend) -> Weights {
         offset,
         place,
     };
-    let specs = [spec("a", 0, Place::Cpu), spec("b", 64, Place::Device)];
+    let specs = [spec("a", 0, Place::Cpu), spec("b", 64, Place::Device(0))];
     Weights::new(backend, Bytes::from(values), &specs).unwrap()
 }
 
@@ -54,15 +54,15 @@ fn there_and_back(backend: &Backend, weights: &Weights, memory: &Memory) -> (Gra
     let x = b.input("x", DType::F32, ne(&[4, 2]));
     let first = b.mul_mat(weights.tensor("a").unwrap(), x);
     let first = b.custom("increment", DType::F32, ne(&[4, 2]), &[first], Arc::new(Increment));
-    b.set_place(Place::Device);
+    b.set_place(Place::Device(0));
     let second = b.mul_mat(weights.tensor("b").unwrap(), first);
     // A view goes where its source is, whatever place is set; what is computed of it does not.
     b.set_place(Place::Cpu);
     let shown = b.reshape(second, ne(&[2, 4]));
-    assert_eq!((b.place_of(shown), b.place_of(first)), (Place::Device, Place::Cpu));
+    assert_eq!((b.place_of(shown), b.place_of(first)), (Place::Device(0), Place::Cpu));
     let shown = b.reshape(shown, ne(&[4, 2]));
     let last = b.custom("increment", DType::F32, ne(&[4, 2]), &[shown], Arc::new(Increment));
-    b.set_place(Place::Device);
+    b.set_place(Place::Device(0));
     let sum = b.add(memory.tensor("sum").unwrap(), second);
     b.cpy(sum, memory.tensor("sum").unwrap());
     b.output(last);
@@ -73,7 +73,7 @@ fn there_and_back(backend: &Backend, weights: &Weights, memory: &Memory) -> (Gra
 fn values_cross_and_weights_do_not() {
     let backend = backend();
     let weights = matrices(&backend);
-    let memory = Memory::placed(&backend, &[("sum", DType::F32, ne(&[4, 2]), Place::Device)]).unwrap();
+    let memory = Memory::placed(&backend, &[("sum", DType::F32, ne(&[4, 2]), Place::Device(0))]).unwrap();
     let mut executor = Executor::new(&backend, 32).unwrap();
     let x = [1.0, 2.0, 3.0, 4.0, -1.0, 0.5, 2.0, 0.0f32];
     // By hand: rows of a matrix lie one behind the other.
@@ -96,7 +96,7 @@ fn values_cross_and_weights_do_not() {
             executor.set_f32(input, &x);
             executor.compute(&Cancel::new()).unwrap();
             let mut found = [0.0; 8];
-            executor.read_f32(last, &mut found);
+            executor.read_f32(last, &mut found).unwrap();
             assert!(found.iter().zip(&expected).all(|(a, b)| *a == b + 1.0), "{found:?}, {expected:?}");
             let mut bytes = [0; 32];
             memory.read(memory.tensor("sum").unwrap(), 0, &mut bytes).unwrap();
@@ -108,15 +108,69 @@ fn values_cross_and_weights_do_not() {
     }
 }
 
+/// `c * (b * (a * x))`, a on the CPU, b on one device, c on another, which shares no memory with it.
+#[test]
+fn values_cross_from_device_to_device() {
+    let backend = Backend::with_devices(2, &Device::stand_ins()[..2]).unwrap();
+    let values: Vec<u8> = (0..12u16).flat_map(|v| f32::from(v).to_le_bytes()).collect();
+    let places = [("a", Place::Cpu), ("b", Place::Device(1)), ("c", Place::Device(0))];
+    let spec = |(i, (name, place)): (u64, (&str, Place))| TensorSpec {
+        name: name.into(),
+        dtype: DType::F32,
+        ne: ne(&[2, 2]),
+        offset: 16 * i,
+        place,
+    };
+    let specs: Vec<_> = (0..).zip(places).map(spec).collect();
+    let weights = Weights::new(&backend, Bytes::from(values), &specs).unwrap();
+    let build = |places: [Place; 3]| {
+        let mut b = GraphBuilder::new(&backend, 8).unwrap();
+        b.attach_weights(&weights);
+        let x = b.input("x", DType::F32, ne(&[2, 1]));
+        let mut y = x;
+        for (name, place) in ["a", "b", "c"].into_iter().zip(places) {
+            b.set_place(place);
+            y = b.mul_mat(weights.tensor(name).unwrap(), y);
+        }
+        b.output(y);
+        (b.build(), x, y)
+    };
+    let mut executor = Executor::new(&backend, 8).unwrap();
+    let (graph, x, y) = build(places.map(|(_, place)| place));
+    executor.load(graph).unwrap();
+    for x_value in [1.0, -2.0] {
+        executor.set_f32(x, &[x_value, 1.0]);
+        executor.compute(&Cancel::new()).unwrap();
+        let mut found = [0.0; 2];
+        executor.read_f32(y, &mut found).unwrap();
+        let mut expected = [x_value, 1.0];
+        for first in [0.0, 4.0, 8.0] {
+            let [p, q] = expected;
+            expected = [first * p + (first + 1.0) * q, (first + 2.0) * p + (first + 3.0) * q];
+        }
+        assert_eq!(found, expected);
+    }
+    // The other device's weight is no more in reach than the CPU's.
+    let (graph, ..) = build([Place::Cpu, Place::Device(0), Place::Device(0)]);
+    let text = executor.load(graph).err().unwrap().to_string();
+    assert!(text.starts_with("stand-in, stand-in 2: cannot compute"), "{text}");
+    let twice = [Device::stand_in(), Device::stand_in()];
+    let text = Backend::with_devices(1, &twice).err().unwrap().to_string();
+    assert_eq!(text, "devices: expected each once, found stand-in twice");
+}
+
 #[test]
 fn bytes_are_known_by_place() {
     let backend = backend();
     let weights = matrices(&backend);
-    let memory = Memory::placed(&backend, &[("sum", DType::F32, ne(&[4, 2]), Place::Device)]).unwrap();
+    let memory = Memory::placed(&backend, &[("sum", DType::F32, ne(&[4, 2]), Place::Device(0))]).unwrap();
     let mut executor = Executor::new(&backend, 32).unwrap();
     let bytes = executor.bytes_for(there_and_back(&backend, &weights, &memory).0.build());
-    assert!(bytes.cpu >= 64 && bytes.device >= 32 && bytes.total() == bytes.cpu + bytes.device, "{bytes:?}");
-    assert!(backend.device_has_room(1 << 20) && !backend.device_has_room(1 << 60));
+    assert!(
+        bytes.cpu >= 64 && bytes.devices[0] >= 32 && bytes.total() == bytes.cpu + bytes.devices[0],
+        "{bytes:?}"
+    );
+    assert!(backend.device_has_room(0, 1 << 20) && !backend.device_has_room(0, 1 << 60));
 }
 
 /// Nothing falls back in silence: what would be copied at every run, or run elsewhere, is refused.
@@ -136,23 +190,26 @@ fn nothing_moves_by_itself() {
     };
     let expected = Some("stand-in: cannot compute product (MUL_MAT) in its place".to_owned());
     assert_eq!(refusal(Place::Cpu, "b"), expected);
-    assert_eq!(refusal(Place::Device, "a"), expected);
-    assert_eq!([refusal(Place::Cpu, "a"), refusal(Place::Device, "b")], [None, None]);
+    assert_eq!(refusal(Place::Device(0), "a"), expected);
+    assert_eq!([refusal(Place::Cpu, "a"), refusal(Place::Device(0), "b")], [None, None]);
 
     let mut b = GraphBuilder::new(&backend, 8).unwrap();
-    b.set_place(Place::Device);
+    b.set_place(Place::Device(0));
     let x = b.input("x", DType::F32, ne(&[4, 2]));
     let text = panic_of(|| b.custom("ours", DType::F32, ne(&[4, 2]), &[x], Arc::new(Increment)));
     assert_eq!(text, "ours: expected to run on the cpu, found a device");
     let cpu = Backend::cpu(1).unwrap();
     let mut b = GraphBuilder::new(&cpu, 8).unwrap();
-    assert_eq!(panic_of(|| b.set_place(Place::Device)), "graph: expected a backend with a device");
+    assert_eq!(
+        panic_of(|| b.set_place(Place::Device(0))),
+        "graph: expected a place among 0 devices, found number 0"
+    );
 }
 
 #[test]
 fn memory_of_a_device_is_zero_at_first_and_keeps_what_is_written() {
     let backend = backend();
-    let specs = [("k", DType::F16, ne(&[3, 5]), Place::Device), ("v", DType::F32, ne(&[2]), Place::Cpu)];
+    let specs = [("k", DType::F16, ne(&[3, 5]), Place::Device(0)), ("v", DType::F32, ne(&[2]), Place::Cpu)];
     let memory = Memory::placed(&backend, &specs).unwrap();
     let (k, v) = (memory.tensor("k").unwrap(), memory.tensor("v").unwrap());
     let mut bytes = [1; 30];
@@ -162,7 +219,7 @@ fn memory_of_a_device_is_zero_at_first_and_keeps_what_is_written() {
     memory.write(v, 0, &[1; 8]).unwrap();
     memory.read(k, 0, &mut bytes).unwrap();
     assert_eq!(&bytes[26..], [0, 0, 7, 8]);
-    let huge = ("k", DType::F32, [1 << 20, 1 << 22, 1, 1], Place::Device);
+    let huge = ("k", DType::F32, [1 << 20, 1 << 22, 1, 1], Place::Device(0));
     let text = Memory::placed(&backend, &[huge]).err().unwrap().to_string();
     assert_eq!(text, "out of memory: 17592186044416 bytes for the memory of a session");
 }
@@ -175,8 +232,43 @@ fn a_device_says_what_it_is() {
         ("stand-in", "the CPU in the place of a device")
     );
     assert!(device.memory().total >= device.memory().free && device.memory().total > 0);
-    assert!(backend().device() == Some(device) && Backend::cpu(1).unwrap().device().is_none());
+    assert!(backend().devices().eq([&device]) && Backend::cpu(1).unwrap().n_devices() == 0);
     assert!(Device::ARE_BUILT_IN || Device::all().is_empty());
-    assert!(backend().device_has_flash_attn(32, [4, 2], DType::F16));
-    assert!(!Backend::cpu(1).unwrap().device_has_flash_attn(32, [4, 2], DType::F16));
+    assert!(backend().device_has_flash_attn(0, 32, [4, 2], DType::F16));
+}
+
+/// What ggml throws is one error, again and again, and the same weights serve once the device is back.
+#[test]
+fn a_device_that_is_lost_is_an_error() {
+    let [_, _, device] = Device::stand_ins();
+    let backend = Backend::with_devices(2, &[device]).unwrap();
+    let weights = matrices(&backend);
+    let specs = [("sum", DType::F32, ne(&[4, 2]), Place::Device(0))];
+    let memory = Memory::placed(&backend, &specs).unwrap();
+    let run = |backend: &Backend, weights: &Weights, memory: &Memory| {
+        let mut executor = Executor::new(backend, 32).unwrap();
+        let (graph, [input, last]) = there_and_back(backend, weights, memory);
+        executor.load(graph.build())?;
+        executor.set_f32(input, &[1.0, 2.0, 3.0, 4.0, -1.0, 0.5, 2.0, 0.0]);
+        executor.compute(&Cancel::new())?;
+        let mut found = [0.0; 8];
+        executor.read_f32(last, &mut found).map(|()| found)
+    };
+    let expected = run(&backend, &weights, &memory).unwrap();
+    Device::pull_out_last_stand_in(true);
+    let text = "stand-in 3: lost, with all that is on it: it was pulled out";
+    for _ in 0..2 {
+        assert_eq!(run(&backend, &weights, &memory).unwrap_err().to_string(), text);
+    }
+    // What was computed there may be wrong, whatever can still be read.
+    let sum = memory.tensor("sum").unwrap();
+    assert_eq!(memory.read(sum, 0, &mut [0; 32]).unwrap_err().to_string(), text);
+    assert_eq!(backend.check().unwrap_err().to_string(), text);
+
+    Device::pull_out_last_stand_in(false);
+    let again = backend.again().unwrap();
+    let weights = weights.again(&again).unwrap();
+    memory.release();
+    let memory = Memory::placed(&again, &specs).unwrap();
+    assert_eq!(run(&again, &weights, &memory).unwrap(), expected);
 }
