@@ -28,7 +28,7 @@ pub use loaded::{Loaded, open_file};
 pub use part_file::PartFile;
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
-pub use scheduler::{PROMPT_ROWS, cached_positions};
+pub use scheduler::{PROMPT_ROWS, cached_positions, prompt_rows};
 pub use setup::{DeviceChoice, Setup, why_no_device};
 pub use speculate::Speculation;
 pub use stop::FinishReason;

@@ -16,7 +16,7 @@ use super::slot::{Job, Slot};
 use super::speculate::Pace;
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Logits, Row};
+use crate::model::{Decoder, Input, Logits, Model, Row};
 use ggml::Cancel;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -24,8 +24,15 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
-/// Rows of prompts in one pass: few enough that progress is seen and a waiting stream goes on soon.
+/// Rows of prompts in one pass of a CPU: few enough that progress is seen and a waiting stream goes on soon.
 pub const PROMPT_ROWS: usize = 128;
+
+/// The same of `model`: a device takes milliseconds for more, and reads its weights once for all of them.
+pub fn prompt_rows(model: &Model) -> usize {
+    let placement = model.placement();
+    let is_all_on_device = placement.has_device() && placement.n_device_layers() == placement.n_layer();
+    if is_all_on_device { 4 * PROMPT_ROWS } else { PROMPT_ROWS }
+}
 
 /// Positions that the cache starts with. It grows by doubling, up to the context, so that a short answer of a large
 /// model does not pay for the longest one.
@@ -266,7 +273,7 @@ impl Scheduler {
     fn decode(&mut self) {
         let is_single_answer = self.draft();
         let mut pass = std::mem::take(&mut self.pass);
-        pass.gather(&self.slots, self.loaded.text.n_embd as usize);
+        pass.gather(&self.slots, &self.loaded);
         let mut logits = std::mem::take(&mut self.logits);
         if pass.rows.is_empty() {
             self.fail_stuck();
@@ -382,14 +389,15 @@ struct Pass {
 }
 
 impl Pass {
-    /// Becomes the next positions of all slots, at most [`PROMPT_ROWS`] of each.
-    fn gather(&mut self, slots: &[Slot], n_embd: usize) {
+    /// Becomes the next positions of all slots, at most [`prompt_rows`] of each.
+    fn gather(&mut self, slots: &[Slot], loaded: &Loaded) {
+        let (n_rows, n_embd) = (prompt_rows(&loaded.model), loaded.text.n_embd as usize);
         let Pass { rows, embd, parts } = self;
         rows.clear();
         embd.clear();
         parts.clear();
         for (at, slot) in slots.iter().enumerate() {
-            let range = slot.positions(PROMPT_ROWS);
+            let range = slot.positions(n_rows);
             rows.extend(range.clone().filter_map(|position| {
                 let input = match slot.cell(position)? {
                     Cell::Token(id) => Input::Token(id),

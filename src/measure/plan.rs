@@ -188,7 +188,7 @@ impl Beside {
                 Err(Error::Backend(_)) => decoder(n_ctx.min(256)),
                 decoder => decoder,
             };
-            beside.text = decoder?.pass_bytes(engine::PROMPT_ROWS as u32)?.total();
+            beside.text = decoder?.pass_bytes(engine::prompt_rows(model) as u32)?.total();
         }
         if config.vision.is_some() {
             beside.vision = VisionEncoder::new(model)?.bytes()?.total();

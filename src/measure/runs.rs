@@ -180,7 +180,7 @@ impl Runs<'_, '_> {
         for run in 0..n_runs {
             decoder.truncate(0, 0);
             let started = Instant::now();
-            read(&mut decoder, config, n, self.watch, |done| {
+            self.read(&mut decoder, config, n, |done| {
                 (test.name(), run * u64::from(n) + done, n_runs * u64::from(n))
             })?;
             if run > 0 {
@@ -190,13 +190,33 @@ impl Runs<'_, '_> {
         Ok(self.tokens(test, config, seconds, [0, n]))
     }
 
+    /// Reads a prompt of `n` tokens into an empty context, in the engine's pieces; the last one's logits are wanted. `at`
+    /// says what to tell when so many tokens are read.
+    fn read(
+        &mut self,
+        decoder: &mut Decoder,
+        config: &TextConfig,
+        n: u32,
+        at: impl Fn(u64) -> (&'static str, u64, u64),
+    ) -> Result<()> {
+        let rows: Vec<Row> = (0..n).map(|pos| token(config, pos, pos + 1 == n)).collect();
+        let mut done = 0;
+        for piece in rows.chunks(engine::prompt_rows(&self.subject.model)) {
+            let (what, now, of) = at(done);
+            self.watch.tell(what, now, of)?;
+            decoder.forward(piece, &[], self.watch.cancel)?;
+            done += piece.len() as u64;
+        }
+        Ok(())
+    }
+
     fn decode(&mut self, test: Test, config: &TextConfig, n_past: u32) -> Result<Outcome> {
         let n_ctx = n_past + N_DECODED;
         if let Some(why) = too_short(config, n_ctx) {
             return Ok(Outcome::Skipped(why));
         }
         let mut decoder = Decoder::new(&self.subject.model, n_ctx, 1, self.options.setup.kv_type)?;
-        read(&mut decoder, config, n_past, self.watch, |done| ("reading 2048 tokens", done, n_past.into()))?;
+        self.read(&mut decoder, config, n_past, |done| ("reading 2048 tokens", done, n_past.into()))?;
         let (mut seconds, mut logits) = (Vec::new(), Logits::default());
         let n_runs = u64::from(self.options.repetitions) + 1;
         for run in 0..n_runs {
@@ -301,26 +321,6 @@ fn megapixels(test: Test, dtype: Option<String>, seconds: Vec<f64>) -> Outcome {
 fn too_short(config: &TextConfig, n_ctx: u32) -> Option<String> {
     (config.n_ctx_train < n_ctx)
         .then(|| format!("needs a context of {n_ctx}, this model has one of {}", config.n_ctx_train))
-}
-
-/// Reads a prompt of `n` tokens into an empty context, in the engine's pieces; the last one's logits are wanted. `at` says
-/// what to tell when so many tokens are read.
-fn read(
-    decoder: &mut Decoder,
-    config: &TextConfig,
-    n: u32,
-    watch: &mut Watch,
-    at: impl Fn(u64) -> (&'static str, u64, u64),
-) -> Result<()> {
-    let rows: Vec<Row> = (0..n).map(|pos| token(config, pos, pos + 1 == n)).collect();
-    let mut done = 0;
-    for piece in rows.chunks(engine::PROMPT_ROWS) {
-        let (what, now, of) = at(done);
-        watch.tell(what, now, of)?;
-        decoder.forward(piece, &[], watch.cancel)?;
-        done += piece.len() as u64;
-    }
-    Ok(())
 }
 
 /// Some token or other at `pos`.

@@ -96,8 +96,11 @@ enum Reader {
     Ours,
     /// ggml's flash attention, which reads rows.
     Flash,
-    /// ggml's products, which read values by columns.
+    /// ggml's products on the CPU, which read values by columns: a fixed order of sums, whatever `n_kv`.
     Products,
+    /// A device's products. Values lie in rows and become columns when they are read, which takes a device no time,
+    /// while a place for every element would have to be sent there with every pass.
+    DeviceProducts,
 }
 
 impl Reader {
@@ -116,9 +119,9 @@ impl Reader {
             model.backend().device_has_flash_attn(device, config.head_dim().into(), heads, kv_type.dtype());
         match kv_type {
             // A device's flash attention reads f32 as f16.
-            KvType::F32 => Ok(Reader::Products),
+            KvType::F32 => Ok(Reader::DeviceProducts),
             KvType::F16 | KvType::Q8_0 if has_flash => Ok(Reader::Flash),
-            KvType::F16 => Ok(Reader::Products),
+            KvType::F16 => Ok(Reader::DeviceProducts),
             KvType::Q8_0 => Err(Error::unsupported(
                 "kv type q8_0",
                 format_args!(
@@ -336,7 +339,10 @@ impl KvCache {
         let k = net.graph.view_3d(layer.k, rows_ne, rows_nb, offset);
         if layer.reader != Reader::Products {
             let v = net.graph.view_3d(layer.v, rows_ne, rows_nb, offset);
-            return Cached::Rows { k, v };
+            return match layer.reader {
+                Reader::DeviceProducts => Cached::RowsOfProducts { k, v },
+                _ => Cached::Rows { k, v },
+            };
         }
         let v = net.graph.view_1d(layer.v, n_kv * self.n_embd_kv, offset);
         let v = net.graph.reshape(v, [CELL_STEP, self.head_dim, n_head_kv, n_kv / CELL_STEP]);

@@ -96,18 +96,19 @@ pub(super) fn attention_over_all(net: &mut Net, heads: Heads, parts: [(Tensor, u
         net.graph.permute(heads, [0, 2, 1, 3])
     });
     if net.graph.place().is_device() {
-        let out = attention_by_products(net, q, k, v);
+        let out = attention_by_products(net, [q, k, v], None);
         return net.graph.reshape(out, ne);
     }
     let out = net.graph.flash_attn(q, k, v, None, inverse_sqrt(head_dim));
     net.graph.reshape(out, ne)
 }
 
-/// Attention of `q`, `k` and `v`, views `[head_dim, n_rows, n_head]`, as two products: `[head_dim, n_head, n_rows]`.
-fn attention_by_products(net: &mut Net, q: Tensor, k: Tensor, v: Tensor) -> Tensor {
+/// Attention of `q [head_dim, n_rows, n_head]` over `k` and `v [head_dim, n_kv, n_head_kv]`, all views, as two products:
+/// `[head_dim, n_head, n_rows]`. `mask [n_kv, n_rows]` is added to the scores.
+fn attention_by_products(net: &mut Net, [q, k, v]: [Tensor; 3], mask: Option<Tensor>) -> Tensor {
     let [head_dim, ..] = net.graph.ne(q);
     let scores = net.graph.mul_mat(k, q);
-    let weights = net.graph.soft_max(scores, None, inverse_sqrt(head_dim));
+    let weights = net.graph.soft_max(scores, mask, inverse_sqrt(head_dim));
     let columns = net.graph.transpose(v);
     let columns = net.graph.cont(columns);
     let sums = net.graph.mul_mat(columns, weights);
@@ -120,15 +121,17 @@ pub(super) enum Cached {
     /// Keys `[head_dim, n_kv, n_head_kv]`, values by element in steps of cells:
     /// `[n_cells_a_step, head_dim, n_head_kv, n_steps]`.
     Columns { k: Tensor, v: Tensor },
-    /// Both `[head_dim, n_kv, n_head_kv]`, quantized.
+    /// Both `[head_dim, n_kv, n_head_kv]`, quantized, or such as a device's flash attention reads.
     Rows { k: Tensor, v: Tensor },
+    /// The same for a device's products.
+    RowsOfProducts { k: Tensor, v: Tensor },
 }
 
 /// ggml's attention of `q [head_dim, n_head, n_rows]` over cached cells, where there is none of ours; `mask [n_kv, n_rows]` (f16) is added to the
 /// scores. Yields `[n_head * head_dim, n_rows]`. `n_head_kv` divides `n_head`: neighbouring queries share a
 /// key head.
 ///
-/// The bits of a row depend on its own cells only. Columns go through plain products, a fixed order of sums;
+/// On the CPU the bits of a row depend on its own cells only. Columns go through plain products, a fixed order of sums;
 /// ggml's flash attention chooses its order by the number of rows and threads for float caches, but has one
 /// path only for quantized ones.
 pub(super) fn attention_over_cells(net: &mut Net, q: Tensor, cells: &Cached, mask: Tensor) -> Tensor {
@@ -149,6 +152,7 @@ pub(super) fn attention_over_cells(net: &mut Net, q: Tensor, cells: &Cached, mas
             net.graph.sum_rows(sums)
         }
         Cached::Rows { k, v } => net.graph.flash_attn(q, k, v, Some(mask), scale),
+        Cached::RowsOfProducts { k, v } => attention_by_products(net, [q, k, v], Some(mask)),
     };
     net.graph.reshape(out, [head_dim * n_head, n_rows, 1, 1])
 }

@@ -407,7 +407,8 @@ fn vision_buffers(config: &VisionConfig) -> u64 {
 fn text_buffers(config: &TextConfig, n_ctx: u32) -> u64 {
     const N_ROWS: u64 = super::pass::MAX_ROWS as u64;
     let [n_embd, n_ff, n_vocab] = [config.n_embd, config.n_ff, config.n_vocab].map(u64::from);
-    let values = N_ROWS * (6 * n_embd + 3 * n_ff + u64::from(n_ctx)) + 8 * n_vocab;
+    let cached = u64::from(config.n_embd_kv()) * u64::from(n_ctx);
+    let values = N_ROWS * (6 * n_embd + 3 * n_ff + u64::from(n_ctx)) + 8 * n_vocab + cached;
     values * size_of::<f32>() as u64 + 2 * super::pass::MAX_SCORE_BYTES
 }
 
