@@ -253,7 +253,7 @@ impl Job for Requantize {
 
     fn identify(&self, id: &mut Sha256) {
         for source in &self.sources {
-            id.update(format!("{} {:?}\n", source.n_bytes(), source.modified()).as_bytes());
+            id.update(format!("{} {}\n", source.n_bytes(), source.state()).as_bytes());
         }
         for Stored { info, sum, .. } in &self.tensors {
             id.update(format!("{info:?}\n").as_bytes());

@@ -51,7 +51,8 @@ impl Run {
             _ => wrong_usage("run", "--image - may be given once: there is one standard input"),
         }
         // Pictures come first: a wrong path is said at once, not after a model was opened.
-        let found = self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;
+        let found =
+            self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;
         let started = Instant::now();
         let engine = self.model.start(self.quiet)?;
         let load_s = started.elapsed().as_secs_f64();

@@ -12,6 +12,7 @@ mod demo;
 mod embed;
 mod engine;
 mod hostile_pictures;
+mod hub;
 mod imatrix;
 mod inspect;
 mod low_memory;
