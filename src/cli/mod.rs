@@ -33,6 +33,7 @@ mod source;
 mod state;
 mod verify;
 mod version;
+mod web;
 
 use crate::error::{Error, Result};
 use clap::error::ErrorKind;

@@ -11,6 +11,7 @@ mod convert;
 mod demo;
 mod embed;
 mod engine;
+mod fetch;
 mod hostile_pictures;
 mod hub;
 mod imatrix;
