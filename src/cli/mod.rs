@@ -21,9 +21,11 @@ mod inspect;
 mod interrupt;
 mod json;
 mod lines;
+mod models;
 mod pictures;
 mod plan;
 mod progress;
+mod pull;
 mod quantity;
 mod quantize;
 mod receipt;
@@ -60,6 +62,8 @@ enum Command {
     Embed(embed::Embed),
     Imatrix(imatrix::Imatrix),
     Inspect(inspect::Inspect),
+    Models(models::Models),
+    Pull(pull::Pull),
     Quantize(quantize::Quantize),
     Verify(verify::Verify),
     Bench(bench::Bench),
@@ -80,6 +84,8 @@ pub fn main() -> ExitCode {
         Some(Command::Embed(embed)) => embed.run(),
         Some(Command::Imatrix(imatrix)) => imatrix.run(),
         Some(Command::Inspect(inspect)) => inspect.run(),
+        Some(Command::Models(models)) => models.run(),
+        Some(Command::Pull(pull)) => pull.run(),
         Some(Command::Quantize(quantize)) => quantize.run(),
         Some(Command::Verify(verify)) => verify.run(),
         Some(Command::Bench(bench)) => bench.run(),

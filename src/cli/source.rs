@@ -45,6 +45,11 @@ pub struct Planned {
 }
 
 impl HubFlags {
+    /// Converting while downloading, with nothing kept but the result.
+    pub fn streaming(revision: Option<String>, yes: bool) -> HubFlags {
+        HubFlags { revision, stream: true, download_dir: None, yes }
+    }
+
     /// A directory of that name wins over the hub, and that is said.
     ///
     /// # Errors

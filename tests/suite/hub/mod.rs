@@ -2,6 +2,7 @@
 //! every interruption.
 
 mod faults;
+mod pull;
 pub mod server;
 
 use std::fs;
