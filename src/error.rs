@@ -97,6 +97,9 @@ impl From<owlet_convert::Error> for Error {
         match error {
             Convert::Io { path, source } => Error::io(path, source),
             Convert::Format { place, what } => Error::format(place, what),
+            Convert::Network { place, what } | Convert::Damaged { place, what, .. } => {
+                Error::format(place, what)
+            }
             Convert::Unsupported { place, what } => Error::unsupported(place, what),
             Convert::Request(text) => Error::Request(text),
             Convert::File(error) => error.into(),

@@ -8,6 +8,7 @@
 pub mod error;
 pub mod token;
 
+pub mod fetch;
 pub mod kernels;
 
 pub mod model;

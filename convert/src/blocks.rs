@@ -242,7 +242,7 @@ impl Job for Blocks {
 
     fn identify(&self, id: &mut Sha256) {
         for source in &self.sources {
-            id.update(format!("{} {:?}\n", source.n_bytes(), source.modified()).as_bytes());
+            id.update(format!("{} {}\n", source.n_bytes(), source.state()).as_bytes());
         }
         for moved in &self.tensors {
             id.update(format!("{:?}\n", moved.pieces).as_bytes());

@@ -27,6 +27,12 @@ pub enum Error {
     /// The file to be written: it can't be, or the plan contradicts its schema.
     #[error(transparent)]
     File(#[from] owlet_format::Error),
+    /// A server, or the way to it: what was asked for did not come, or is not what was announced.
+    #[error("{place}: {what}")]
+    Network { place: String, what: String },
+    /// What was read of a file is not what its SHA-256 says; `file` counts those of the checkpoint.
+    #[error("{place}: {what}")]
+    Damaged { place: String, what: String, file: usize },
     #[error("cancelled")]
     Cancelled,
 }
@@ -43,7 +49,14 @@ impl Error {
 
     /// Whether the same work can succeed another time: the disk is full or fails, or somebody interrupted it.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Error::Io { .. } | Error::Cancelled | Error::File(owlet_format::Error::Io { .. }))
+        matches!(
+            self,
+            Error::Io { .. }
+                | Error::Cancelled
+                | Error::Network { .. }
+                | Error::Damaged { .. }
+                | Error::File(owlet_format::Error::Io { .. })
+        )
     }
 
     pub(crate) fn format(place: impl Display, what: impl Display) -> Error {
@@ -52,6 +65,22 @@ impl Error {
 
     pub(crate) fn unsupported(place: impl Display, what: impl Display) -> Error {
         Error::Unsupported { place: shown(place), what: shown(what) }
+    }
+
+    pub(crate) fn network(place: impl Display, what: impl Display) -> Error {
+        Error::Network { place: shown(place), what: shown(what) }
+    }
+
+    pub(crate) fn damaged(place: impl Display, what: impl Display, file: usize) -> Error {
+        Error::Damaged { place: shown(place), what: shown(what), file }
+    }
+
+    /// The same with what to do about it, where it is the network's.
+    pub(crate) fn advised(self, advice: &str) -> Error {
+        match self {
+            Error::Network { place, what } => Error::Network { place, what: format!("{what}; {advice}") },
+            other => other,
+        }
     }
 
     pub(crate) fn limit(place: impl Display, what: impl Display, max: u64) -> Error {

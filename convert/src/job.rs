@@ -101,6 +101,16 @@ pub trait Job: Sync {
     /// Where in [`Job::hashed`] the rows of tensor `index` from `row` on begin: which file, which byte.
     fn start(&self, index: usize, row: u64) -> Option<(usize, u64)>;
 
+    /// Whether tensor `index` is made of something in this one of [`Job::hashed`].
+    fn reads(&self, index: usize, file: usize) -> bool {
+        self.start(index, 0).is_some_and(|(first, _)| first == file)
+    }
+
+    /// What went wrong with the source and is tried again, since the last call: a line each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Files whose sums the file states.
     fn hashed(&self) -> &[SourceFile];
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::checkpoint::file::read_small;
+use crate::hub::is_commit;
 
 /// Far above what such a file has: a commit, a tag, a time.
 const DOWNLOAD_NOTE_BYTES_MAX: u64 = 4096;
@@ -39,10 +40,6 @@ fn downloaded(full: &Path) -> Option<String> {
     let note = full.join(".cache/huggingface/download/config.json.metadata");
     let text = String::from_utf8(read_small(&note, DOWNLOAD_NOTE_BYTES_MAX).ok()?).ok()?;
     text.lines().next().filter(|line| is_commit(line)).map(str::to_string)
-}
-
-fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ggml::DType;
 use owlet_format::{ModelConfig, Part, Provenance, Strings, TensorSpec};
 
+use crate::checkpoint::file::Known;
 use crate::checkpoint::{Checkpoint, SourceType, WeightFormat, shape_text};
 use crate::error::{Error, Result};
 use crate::family::{self, Skipped, Source, Transform};
@@ -67,6 +68,14 @@ impl Default for Options {
     }
 }
 
+/// A checkpoint: a directory, with what is known of its files from somewhere else.
+#[derive(Debug)]
+pub struct Input {
+    pub(crate) dir: PathBuf,
+    pub(crate) origin: Origin,
+    pub(crate) known: Known,
+}
+
 /// One tensor of the file to be.
 #[derive(Debug, Clone)]
 pub struct PlannedTensor {
@@ -101,8 +110,16 @@ impl Plan {
     /// For everything that is missing, surplus, of another shape, unknown or contradicts itself; the text names
     /// file, tensor, expected and found.
     pub fn from_dir(dir: &Path, options: &Options) -> Result<Plan> {
-        let mut files = ConfigFiles::read(dir)?;
-        let mut checkpoint = Checkpoint::open(dir)?;
+        Plan::of(&Input { dir: dir.to_path_buf(), origin: Origin::of(dir), known: Known::new() }, options)
+    }
+
+    /// The same of an input that may lie elsewhere.
+    ///
+    /// # Errors
+    /// As [`Plan::from_dir`], and where what is elsewhere can't be reached.
+    pub fn of(input: &Input, options: &Options) -> Result<Plan> {
+        let mut files = ConfigFiles::read(&input.dir)?;
+        let mut checkpoint = Checkpoint::open_known(&input.dir, &input.known)?;
         let tower = options.vision_tower.as_deref();
         let mut reading = family::read(&mut files, &options.set, tower, &mut checkpoint)?;
         let recipe = Recipe {
@@ -112,7 +129,7 @@ impl Plan {
             rules: options.rules.clone(),
             has_importance: options.importance.is_some(),
         };
-        let origin = Origin::of(dir);
+        let origin = input.origin.clone();
         reading.config.name = options.name.clone().unwrap_or_else(|| origin.name.clone());
         // no time, so that equal input gives equal bytes
         reading.config.provenance = Provenance {

@@ -85,6 +85,15 @@ impl Job for Plan {
         Some((file, first + n_before))
     }
 
+    fn reads(&self, index: usize, file: usize) -> bool {
+        let tensor = &self.checkpoint.tensors[&self.tensors[index].source.name];
+        tensor.file == file || tensor.below.iter().any(|tensor| tensor.file == file)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.checkpoint.files.iter().flat_map(SourceFile::notes).collect()
+    }
+
     fn hashed(&self) -> &[SourceFile] {
         &self.checkpoint.files
     }
@@ -97,8 +106,7 @@ impl Job for Plan {
     fn identify(&self, id: &mut Sha256) {
         for file in &self.checkpoint.files {
             id.update(
-                format!("{:?} {} {:?}\n", file.path().file_name(), file.n_bytes(), file.modified())
-                    .as_bytes(),
+                format!("{:?} {} {}\n", file.path().file_name(), file.n_bytes(), file.state()).as_bytes(),
             );
         }
         for tensor in &self.tensors {

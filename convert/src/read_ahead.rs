@@ -1,5 +1,6 @@
 //! One thread reads, the caller works; a few chunks wait between them.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ pub const N_READ_AHEAD: usize = 2;
 /// How long a cancellation may go unseen while nothing comes.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Hands every chunk of the tensors `indices` to `work`, the first tensor's from row `row` on. Yields how long there
-/// was nothing to work on.
+/// Hands every chunk of the tensors `indices` to `work`, the first tensor's from row `row` on, and nothing where none came
+/// for a moment. Yields how long there was nothing to work on.
 ///
 /// # Errors
 /// Where the source can't be read, what `work` says, and [`Error::Cancelled`].
@@ -25,7 +26,7 @@ pub fn read_ahead(
     indices: &[usize],
     row: u64,
     cancel: &Cancel,
-    mut work: impl FnMut(Chunk) -> Result<()>,
+    mut work: impl FnMut(Option<Chunk>) -> Result<()>,
 ) -> Result<Duration> {
     let gone = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -52,9 +53,12 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&self, indices: &[usize], mut row: u64, take: &mut dyn FnMut(Chunk) -> bool) -> Result<()> {
         let files = self.job.hashed();
+        let mut n_finished = 0;
         for &index in indices {
             let row = std::mem::take(&mut row);
             if let Some((file, start)) = self.job.start(index, row) {
+                self.finish(n_finished..file)?;
+                n_finished = n_finished.max(file);
                 self.hash_up_to(&files[file], start)?;
             }
             let mut wanted = true;
@@ -66,7 +70,17 @@ impl Reader<'_> {
                 return Ok(());
             }
         }
-        files.iter().try_for_each(|file| self.hash_up_to(file, file.n_bytes()))
+        self.finish(n_finished..files.len())
+    }
+
+    /// Nothing more is needed of these files but their sums.
+    fn finish(&self, files: Range<usize>) -> Result<()> {
+        for index in files {
+            let file = &self.job.hashed()[index];
+            self.hash_up_to(file, file.n_bytes())?;
+            file.finish(index)?;
+        }
+        Ok(())
     }
 
     /// What no tensor needs is read for the sums' sake, before what comes behind it.
@@ -78,7 +92,7 @@ impl Reader<'_> {
 fn work_off(
     receive: Receiver<Result<Chunk>>,
     cancel: &Cancel,
-    work: &mut dyn FnMut(Chunk) -> Result<()>,
+    work: &mut dyn FnMut(Option<Chunk>) -> Result<()>,
 ) -> Result<Duration> {
     let mut waited = Duration::ZERO;
     loop {
@@ -89,8 +103,8 @@ fn work_off(
             return Err(Error::Cancelled);
         }
         match chunk {
-            Ok(chunk) => work(chunk?)?,
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(chunk) => work(Some(chunk?))?,
+            Err(RecvTimeoutError::Timeout) => work(None)?,
             Err(RecvTimeoutError::Disconnected) => return Ok(waited),
         }
     }

@@ -193,6 +193,8 @@ impl Run<'_> {
         let (n_done, row) = (self.part.state().n_done, self.part.state().row);
         let job = self.job;
         let waited = read_ahead(job, &order[n_done..], row, cancel, |chunk| {
+            job.notes().iter().for_each(|line| progress.note(line));
+            let Some(chunk) = chunk else { return Ok(()) };
             let tensor = &planned[chunk.tensor];
             let n_per_row = tensor.shape.padded()[0] as usize;
             let mut since = Instant::now();
@@ -214,6 +216,15 @@ impl Run<'_> {
 
     fn commit(&mut self) -> Result<()> {
         self.part.commit(self.hashes())
+    }
+
+    /// What was made of file `file` and those behind it is worth nothing, and what they were hashed as.
+    fn forget_from(&mut self, file: usize) -> Result<()> {
+        let order = self.job.order();
+        let n_kept = order.iter().take_while(|index| !self.job.reads(**index, file)).count();
+        let hashes = self.hashes().into_iter().enumerate();
+        let hashes = hashes.map(|(i, hash)| if i < file { hash } else { Sha256::default() });
+        self.part.rewind(n_kept, hashes.collect())
     }
 
     fn hashes(&self) -> Vec<Sha256> {
@@ -246,7 +257,10 @@ impl Run<'_> {
             return error;
         }
         // a disk that refuses this, too, leaves the commit before
-        let _ = self.commit();
+        let _ = match error {
+            Error::Damaged { file, .. } => self.forget_from(file),
+            _ => self.commit(),
+        };
         let path = self.part.path().display();
         progress.note(&format!("{path}: keeps what is done; the same command goes on with it"));
         error

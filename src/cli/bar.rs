@@ -25,7 +25,8 @@ impl Bar {
 
 impl owlet_convert::Progress for Bar {
     fn start(&mut self, n_source_bytes: u64) {
-        self.total = n_source_bytes;
+        self.progress.clear();
+        (self.done, self.total) = (0, n_source_bytes);
     }
 
     fn advance(&mut self, tensor: &str, n_source_bytes: u64) {

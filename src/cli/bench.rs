@@ -3,6 +3,7 @@
 use super::devices::DeviceFlags;
 use super::flags::n_threads;
 use super::interrupt::Interruptible;
+use super::models;
 use super::progress::{Progress, Unit};
 use super::screen::{Screen, note};
 use super::state::state_dir;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 /// unless --exact or --kernels say otherwise than other commands do.
 #[derive(clap::Args)]
 pub struct Bench {
-    /// Model file [default: the small built-in model]
+    /// Model file [default: that of `owlet models`]
     #[arg(short, long, value_name = "FILE", conflicts_with = "shape")]
     model: Option<PathBuf>,
     /// Tests to run, by name [default: all of them]
@@ -93,9 +94,10 @@ struct Random {
 
 impl Bench {
     pub fn run(self) -> Result<ExitCode> {
+        let model = models::chosen(self.model.as_deref())?;
         let source = match &self.random.shape {
             Some(name) => self.random.source(name)?,
-            None => Source::File(self.model.as_deref()),
+            None => Source::File(model.as_deref()),
         };
         let options = measure::Options {
             tests: if self.tests.is_empty() { Test::ALL.to_vec() } else { self.tests.clone() },

@@ -1,13 +1,14 @@
-//! `owlet convert`: a checkpoint directory in, or a pair of llama.cpp's files; one model file out.
+//! `owlet convert`: a checkpoint in, from a directory or the hub, or a pair of llama.cpp's files; one model file out.
 
 use super::bar::Bar;
 use super::interrupt::Interruptible;
 use super::pair::PairFlags;
 use super::quantity::parse_bytes;
 use super::screen::{Screen, note};
+use super::source::HubFlags;
 use crate::error::{Error, Result};
 use ggml::Cancel;
-use owlet_convert::{Estimate, Options, Plan, Report, Rules, TypeChoice, Weighting};
+use owlet_convert::{Estimate, Options, Report, Rules, TypeChoice, Weighting};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,10 +18,12 @@ use std::process::ExitCode;
 /// OUT.part.journal says how far that is: after Ctrl-C, a power cut or a full disk the same command goes on there. Tensors
 /// whose rows the asked type cannot hold get the nearest one that can; the plan says which. Families:
 /// InternVL-Chat-V1-1, V1-2 and V1.0, LLaVA-1.5, and InternViT on its own.
+///
+/// ORG/NAME instead of a directory is taken from the hub, with HF_TOKEN, HF_ENDPOINT and HF_HOME as its own tool takes them.
 #[derive(clap::Args)]
 #[command(after_long_help = settings())]
 pub struct Convert {
-    /// Directory as it comes from the hub: config.json, tokenizer.model, weights
+    /// Directory as it comes from the hub (config.json, tokenizer.model, weights), or the model's name there, ORG/NAME
     #[arg(required_unless_present = "text_half", conflicts_with = "text_half")]
     dir: Option<PathBuf>,
     #[command(flatten)]
@@ -69,6 +72,8 @@ pub struct Convert {
     /// Print errors and nothing else
     #[arg(short, long)]
     pub(super) quiet: bool,
+    #[command(flatten)]
+    hub: HubFlags,
 }
 
 impl Convert {
@@ -99,15 +104,19 @@ impl Convert {
             split_max_bytes: self.split_max_size,
             n_threads: self.threads,
         };
-        let plan = Plan::from_dir(dir, &options)?;
+        let cancel = Cancel::new();
+        let source = self.hub.source(dir, self.quiet)?;
+        let planned = self.hub.plan(&source, &options, self.quiet, &cancel)?;
+        let plan = &planned.plan;
         let Some(output) = self.output.as_ref().filter(|_| !self.dry_run) else {
-            Screen::new().say(&format!("{plan}{}", Estimate::of(&plan)))?;
+            Screen::new().say(&format!("{plan}{}", Estimate::of(plan)))?;
             return Ok(ExitCode::SUCCESS);
         };
         if !self.force {
             refuse_existing(&plan.files(output)?)?;
         }
-        carry_out(self.quiet, |bar, cancel| plan.run(output, bar, cancel))
+        let plan = self.hub.ready(planned, &options, output, self.quiet)?;
+        carry_out_until(&cancel, self.quiet, |bar, cancel| plan.run(output, bar, cancel))
     }
 }
 
@@ -119,10 +128,21 @@ pub fn carry_out(
     quiet: bool,
     run: impl FnOnce(&mut Bar, &Cancel) -> owlet_convert::Result<Report>,
 ) -> Result<ExitCode> {
-    let cancel = Cancel::new();
-    let _interruptible = Interruptible::by(&cancel);
+    carry_out_until(&Cancel::new(), quiet, run)
+}
+
+/// The same with a flag of the caller's for Ctrl-C to raise.
+///
+/// # Errors
+/// Those of `run`.
+pub fn carry_out_until(
+    cancel: &Cancel,
+    quiet: bool,
+    run: impl FnOnce(&mut Bar, &Cancel) -> owlet_convert::Result<Report>,
+) -> Result<ExitCode> {
+    let _interruptible = Interruptible::by(cancel);
     let mut bar = Bar::new(quiet);
-    let report = run(&mut bar, &cancel)?;
+    let report = run(&mut bar, cancel)?;
     bar.clear();
     if !quiet {
         note(report.to_string().trim_end());

@@ -4,6 +4,7 @@ use super::devices::DeviceFlags;
 use super::embed_file::{FeatureFile, Format};
 use super::flags::n_threads;
 use super::interrupt::Interruptible;
+use super::models;
 use super::pictures;
 use super::progress::{Progress, Unit};
 use super::screen::note;
@@ -30,7 +31,7 @@ pub struct Embed {
     /// File to write: .npy, .safetensors or .json
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Model file [default: the small built-in model]
+    /// Model file [default: that of `owlet models`]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Leave last_hidden_state out
@@ -59,7 +60,8 @@ impl Embed {
             return Err(Error::request(format!("{}: exists; --force replaces it", self.output.display())));
         }
         let setup = self.devices.apply_to_tower(Setup::cpu(n_threads(self.threads)))?;
-        let mut extractor = FeatureExtractor::open(self.model.as_deref(), &setup)?;
+        let mut extractor =
+            FeatureExtractor::open(models::chosen(self.model.as_deref())?.as_deref(), &setup)?;
         let shape = extractor.shape;
         if self.pooled && !shape.has_class {
             return Err(Error::unsupported(&extractor.name, "--pooled: the tower has no class token"));

@@ -1,6 +1,7 @@
 //! Flags that several commands share, and what they mean to the engine.
 
 use super::devices::DeviceFlags;
+use super::models::chosen;
 use super::quantity::parse_bytes;
 use super::screen::note;
 use super::wrong_usage;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelFlags {
-    /// Model file [default: the small built-in model]
+    /// Model file [default: that of `owlet models`]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Positions that prompt and answer share [default: what the model was trained for]
@@ -87,10 +88,11 @@ impl ModelFlags {
             kv_type: self.kv_type,
             ..Setup::cpu(n_threads(self.threads))
         };
-        let loaded = Loaded::open_with(self.model.as_deref(), &self.devices.apply(setup)?)?;
+        let path = chosen(self.model.as_deref())?;
+        let loaded = Loaded::open_with(path.as_deref(), &self.devices.apply(setup)?)?;
         let n_ctx = self.ctx.unwrap_or(loaded.text.n_ctx_train);
         // the built-in one is part of the program
-        let n_file_bytes = if self.model.is_some() { loaded.n_file_bytes } else { 0 };
+        let n_file_bytes = if path.is_some() { loaded.n_file_bytes } else { 0 };
         let mut low_memory = self.low_memory;
         // A context that the model cannot have is the engine's to refuse.
         if let Some(available) = measure::available().filter(|_| n_ctx <= loaded.text.n_ctx_train) {

@@ -2,6 +2,7 @@
 
 use super::flags::n_threads;
 use super::interrupt::Interruptible;
+use super::models;
 use super::pictures;
 use super::progress::{Progress, Unit};
 use super::screen::note;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 /// the file; it has the form of llama.cpp's. After Ctrl-C or a kill the same command goes on with OUT.part. --merge adds files up.
 #[derive(clap::Args)]
 pub struct Imatrix {
-    /// Model file, best one of f16, bf16 or f32 [default: the small built-in model]
+    /// Model file, best one of f16, bf16 or f32 [default: that of `owlet models`]
     #[arg(short, long, value_name = "FILE", conflicts_with = "merge")]
     model: Option<PathBuf>,
     /// Directory of pictures (JPEG, PNG, WebP, GIF, BMP)
@@ -91,7 +92,8 @@ impl Imatrix {
     fn calibrate(&self) -> Result<Importance> {
         let inputs = Inputs::read(self.images.as_deref(), self.text.as_deref())?;
         let n_threads = n_threads(self.threads);
-        let mut calibration = Calibration::open(self.model.as_deref(), n_threads, self.answer as usize)?;
+        let model = models::chosen(self.model.as_deref())?;
+        let mut calibration = Calibration::open(model.as_deref(), n_threads, self.answer as usize)?;
         if calibration.has_text() && inputs.prompts.is_empty() {
             let what = "has a text half: --text FILE, expected prompts, found none";
             return Err(Error::request(format!("{} {what}", calibration.name)));

@@ -10,6 +10,7 @@ mod chat;
 mod commands;
 mod convert;
 mod devices;
+mod disk;
 mod embed;
 mod embed_file;
 mod export;
@@ -21,10 +22,12 @@ mod inspect;
 mod interrupt;
 mod json;
 mod lines;
+mod models;
 mod pair;
 mod pictures;
 mod plan;
 mod progress;
+mod pull;
 mod quantity;
 mod quantize;
 mod receipt;
@@ -32,9 +35,11 @@ mod receipt;
 mod rpc_worker;
 mod run;
 mod screen;
+mod source;
 mod state;
 mod verify;
 mod version;
+mod web;
 
 use crate::error::{Error, Result};
 use clap::error::ErrorKind;
@@ -62,6 +67,8 @@ enum Command {
     Export(export::Export),
     Imatrix(imatrix::Imatrix),
     Inspect(inspect::Inspect),
+    Models(models::Models),
+    Pull(pull::Pull),
     Quantize(quantize::Quantize),
     Verify(verify::Verify),
     Bench(bench::Bench),
@@ -85,6 +92,8 @@ pub fn main() -> ExitCode {
         Some(Command::Export(export)) => export.run(),
         Some(Command::Imatrix(imatrix)) => imatrix.run(),
         Some(Command::Inspect(inspect)) => inspect.run(),
+        Some(Command::Models(models)) => models.run(),
+        Some(Command::Pull(pull)) => pull.run(),
         Some(Command::Quantize(quantize)) => quantize.run(),
         Some(Command::Verify(verify)) => verify.run(),
         Some(Command::Bench(bench)) => bench.run(),

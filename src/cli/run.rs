@@ -2,9 +2,9 @@
 
 use super::flags::{AnswerFlags, ModelFlags};
 use super::follow::{Followed, follow};
-use super::pictures::{self, Attached};
+use super::pictures::Attached;
 use super::screen::{Screen, note};
-use super::{INTERRUPTED, json, receipt, wrong_usage};
+use super::{INTERRUPTED, json, receipt, web, wrong_usage};
 use crate::engine::{EmbeddingSource, Engine, FinishReason, Loaded, Request};
 use crate::error::Result;
 use crate::prompt::Message;
@@ -27,6 +27,9 @@ pub struct Run {
     /// Picture to ask about (JPEG, PNG, WebP, GIF, BMP), `-` for standard input; may be given several times
     #[arg(short, long = "image", value_name = "PATH")]
     images: Vec<PathBuf>,
+    /// Take https addresses as pictures, too: of public servers, up to 10 MB, within 10 seconds
+    #[arg(long)]
+    allow_url: bool,
     /// Print one JSON object instead: text, tokens, finish_reason, images, timings
     #[arg(long)]
     json: bool,
@@ -51,7 +54,8 @@ impl Run {
             _ => wrong_usage("run", "--image - may be given once: there is one standard input"),
         }
         // Pictures come first: a wrong path is said at once, not after a model was opened.
-        let found = self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;
+        let found =
+            self.images.iter().map(|path| web::find(path, self.allow_url)).collect::<Result<Vec<_>>>()?;
         let started = Instant::now();
         let engine = self.model.start(self.quiet)?;
         let load_s = started.elapsed().as_secs_f64();

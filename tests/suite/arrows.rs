@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("token", &[]),
+    ("fetch", &["error"]),
     ("kernels", &[]),
     ("model", &["error", "token", "kernels"]),
     ("prompt", &["error", "token"]),
     ("engine", &["error", "token", "model", "prompt"]),
     ("measure", &["error", "token", "model", "prompt", "engine"]),
-    ("cli", &["error", "token", "model", "prompt", "engine", "measure"]),
+    ("cli", &["error", "token", "fetch", "model", "prompt", "engine", "measure"]),
     ("main", &["error", "cli"]),
 ];
 

@@ -1,15 +1,17 @@
 //! One file read by position, never mapped: a disk that fails is then an error and not a signal, and what was
 //! read counts as a buffer of known size. What is read is counted, and hashed on the way where that is wanted.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::file_hash::FileHash;
-use super::sha256::Sha256;
+use super::sha256::{Sha256, hex};
 use crate::error::{Error, Result};
 use crate::positioned::Positioned;
 
@@ -22,9 +24,50 @@ pub struct SourceFile {
     path: PathBuf,
     len: u64,
     modified: Option<SystemTime>,
-    file: Positioned,
+    content: Content,
     n_read: AtomicU64,
     hash: Mutex<Option<FileHash>>,
+    /// What its SHA-256 has to be, where somebody said so.
+    expected: Option<[u8; 32]>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Here(Positioned),
+    Away(Arc<dyn Far>),
+}
+
+/// A file that is on no disk of this machine.
+pub trait Far: fmt::Debug + Send + Sync {
+    fn n_bytes(&self) -> u64;
+
+    /// As error texts name it.
+    fn place(&self) -> &str;
+
+    /// Fills `buf` with the bytes from `offset` on, which lie inside the file.
+    ///
+    /// # Errors
+    /// Where they don't come.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// From now on it is read from somewhere to its end, and in order but for a few megabytes.
+    fn begin_stream(&self);
+
+    /// It was read to its end.
+    fn end_stream(&self);
+
+    /// What went wrong and is tried again, since the last call: a line each.
+    fn notes(&self) -> Vec<String>;
+}
+
+/// What is known of a directory's files by name, beside what the directory holds.
+pub type Known = BTreeMap<String, KnownFile>;
+
+#[derive(Debug, Clone)]
+pub struct KnownFile {
+    pub sha256: [u8; 32],
+    /// Where it is read, if not in the directory.
+    pub far: Option<Arc<dyn Far>>,
 }
 
 impl SourceFile {
@@ -38,9 +81,27 @@ impl SourceFile {
             path: path.to_path_buf(),
             len: meta.len(),
             modified: meta.modified().ok(),
-            file: Positioned::new(file),
+            content: Content::Here(Positioned::new(file)),
             n_read: AtomicU64::new(0),
             hash: Mutex::new(None),
+            expected: None,
+        })
+    }
+
+    /// The file `name` of `dir`, with what is known of it.
+    pub fn open_known(dir: &Path, name: &str, known: &Known) -> Result<SourceFile> {
+        let path = dir.join(name);
+        let Some(KnownFile { sha256, far }) = known.get(name) else { return SourceFile::open(&path) };
+        let expected = Some(*sha256);
+        let Some(far) = far else { return Ok(SourceFile { expected, ..SourceFile::open(&path)? }) };
+        Ok(SourceFile {
+            path,
+            len: far.n_bytes(),
+            modified: None,
+            content: Content::Away(far.clone()),
+            n_read: AtomicU64::new(0),
+            hash: Mutex::new(None),
+            expected,
         })
     }
 
@@ -50,7 +111,10 @@ impl SourceFile {
 
     /// The path as error texts print it.
     pub fn label(&self) -> String {
-        self.path.display().to_string()
+        match &self.content {
+            Content::Here(_) => self.path.display().to_string(),
+            Content::Away(far) => far.place().to_string(),
+        }
     }
 
     /// Length in bytes when the file was opened.
@@ -58,9 +122,17 @@ impl SourceFile {
         self.len
     }
 
-    /// When it was last written, where the system says so.
-    pub fn modified(&self) -> Option<SystemTime> {
-        self.modified
+    /// What tells its content from others: its SHA-256 where somebody said it, else when it was last written.
+    pub fn state(&self) -> String {
+        self.expected.map_or_else(|| format!("{:?}", self.modified), |sum| hex(&sum))
+    }
+
+    /// What went wrong with a file that is away, and is tried again.
+    pub fn notes(&self) -> Vec<String> {
+        match &self.content {
+            Content::Here(_) => Vec::new(),
+            Content::Away(far) => far.notes(),
+        }
     }
 
     /// Bytes that were read so far, those that were read twice counted twice.
@@ -71,6 +143,28 @@ impl SourceFile {
     /// From now on what is read is hashed, behind what `sha` has seen.
     pub fn hash_from(&self, sha: Sha256) {
         *self.hash() = Some(FileHash::from_sha(sha));
+        if let Content::Away(far) = &self.content {
+            far.begin_stream();
+        }
+    }
+
+    /// The hash has seen all of the file, which is number `file` of its checkpoint: it has to be what somebody said.
+    ///
+    /// # Errors
+    /// `Damaged` where it is not.
+    pub fn finish(&self, file: usize) -> Result<()> {
+        let mut advice = "remove it, and the same command fetches it again";
+        if let Content::Away(far) = &self.content {
+            far.end_stream();
+            advice = "the same command reads it again";
+        }
+        let found = self.hash_so_far().filter(|sha| sha.n_bytes() == self.len).map(Sha256::finish);
+        let (Some(found), Some(expected)) = (found, self.expected) else { return Ok(()) };
+        if found == expected {
+            return Ok(());
+        }
+        let what = format!("expected SHA-256 {}, found {}: {advice}", hex(&expected), hex(&found));
+        Err(Error::damaged(self.label(), what, file))
     }
 
     /// The hash up to where no byte is missing; `None` where nothing is hashed.
@@ -98,13 +192,23 @@ impl SourceFile {
     /// # Errors
     /// `Format` where the file ends before that, `Io` where the system can't read it.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(offset, buf).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => Error::format(
+        let n = buf.len();
+        let truncated = || {
+            Error::format(
                 self.label(),
-                format!("truncated: expected {} bytes at byte {offset}, found the end", buf.len()),
-            ),
-            _ => Error::io(&self.path, e),
-        })?;
+                format!("truncated: expected {n} bytes at byte {offset}, found the end"),
+            )
+        };
+        match &self.content {
+            Content::Here(file) => file.read_exact_at(offset, buf).map_err(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof => truncated(),
+                _ => Error::io(&self.path, e),
+            })?,
+            Content::Away(_) if offset.checked_add(n as u64).is_none_or(|end| end > self.len) => {
+                return Err(truncated());
+            }
+            Content::Away(far) => far.read_at(offset, buf)?,
+        }
         self.n_read.fetch_add(buf.len() as u64, Ordering::Relaxed);
         if let Some(hash) = self.hash().as_mut() {
             hash.saw(offset, buf);
@@ -122,6 +226,40 @@ impl SourceFile {
         let mut bytes = vec![0; len];
         self.read_at(offset, &mut bytes)?;
         Ok(bytes)
+    }
+}
+
+impl SourceFile {
+    /// For readers that want to seek.
+    pub fn cursor(&self) -> SourceCursor<'_> {
+        SourceCursor { file: self, at: 0 }
+    }
+}
+
+/// A position in a file. Its errors are those of the file, inside the system's.
+pub struct SourceCursor<'a> {
+    file: &'a SourceFile,
+    at: u64,
+}
+
+impl Read for SourceCursor<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = (buf.len() as u64).min(self.file.len.saturating_sub(self.at)) as usize;
+        self.file.read_at(self.at, &mut buf[..n]).map_err(io::Error::other)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for SourceCursor<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.file.len.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
     }
 }
 

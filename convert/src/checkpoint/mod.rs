@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 pub use dtype::SourceType;
-use file::SourceFile;
+use file::{Known, SourceFile};
 pub use joined::BESIDE;
 use joined::Beside;
 pub use sha256::{SAVED_BYTES, Sha256, hex};
@@ -74,7 +74,7 @@ pub struct Checkpoint {
 }
 
 /// Index, single file and format, in the order of preference; safetensors first, as transformers prefers them.
-const LAYOUTS: [(&str, &str, WeightFormat); 2] = [
+pub(crate) const LAYOUTS: [(&str, &str, WeightFormat); 2] = [
     ("model.safetensors.index.json", "model.safetensors", WeightFormat::Safetensors),
     ("pytorch_model.bin.index.json", "pytorch_model.bin", WeightFormat::Torch),
 ];
@@ -85,13 +85,21 @@ impl Checkpoint {
     /// # Errors
     /// Without weights, with a shard or a tensor missing or twice, and for every header that lies.
     pub fn open(dir: &Path) -> Result<Checkpoint> {
+        Checkpoint::open_known(dir, &Known::new())
+    }
+
+    /// The same, with what is `known` of its files of weights.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_known(dir: &Path, known: &Known) -> Result<Checkpoint> {
         for (index, single, format) in LAYOUTS {
             if dir.join(index).is_file() {
-                return Checkpoint::sharded(dir, &dir.join(index), format);
+                return Checkpoint::sharded(dir, &dir.join(index), format, known);
             }
-            if dir.join(single).is_file() {
+            if is_there(dir, single, known) {
                 let mut checkpoint = Checkpoint::empty(dir, format);
-                checkpoint.add(&dir.join(single))?;
+                checkpoint.add(single, known)?;
                 return Ok(checkpoint);
             }
         }
@@ -114,17 +122,16 @@ impl Checkpoint {
         }
     }
 
-    fn sharded(dir: &Path, index: &Path, format: WeightFormat) -> Result<Checkpoint> {
+    fn sharded(dir: &Path, index: &Path, format: WeightFormat, known: &Known) -> Result<Checkpoint> {
         let shard_of = read_index(index)?;
         let shards: BTreeSet<&String> = shard_of.values().collect();
         let mut checkpoint = Checkpoint::empty(dir, format);
         for shard in shards {
-            let path = dir.join(shard);
-            if !path.is_file() {
+            if !is_there(dir, shard, known) {
                 let what = format!("expected shard {shard} beside it, found no such file");
                 return Err(Error::format(index.display(), what));
             }
-            checkpoint.add(&path)?;
+            checkpoint.add(shard, known)?;
         }
         for (name, shard) in &shard_of {
             let found = checkpoint.tensors.get(name).map(|t| checkpoint.files[t.file].path());
@@ -139,8 +146,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn add(&mut self, path: &Path) -> Result<()> {
-        let file = SourceFile::open(path)?;
+    fn add(&mut self, name: &str, known: &Known) -> Result<()> {
+        let file = SourceFile::open_known(&self.dir, name, known)?;
         let index = self.files.len();
         let tensors = match self.format {
             WeightFormat::Safetensors => safetensors::read(&file, index)?,
@@ -172,8 +179,12 @@ impl Checkpoint {
     }
 }
 
+fn is_there(dir: &Path, name: &str, known: &Known) -> bool {
+    dir.join(name).is_file() || known.get(name).is_some_and(|file| file.far.is_some())
+}
+
 /// The index's `weight_map`: tensor name to file name.
-fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
+pub(crate) fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     let bytes = file::read_small(path, INDEX_BYTES_MAX)?;
     let json: Value =
         serde_json::from_slice(&bytes).map_err(|e| Error::format(path.display(), e.to_string()))?;

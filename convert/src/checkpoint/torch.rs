@@ -3,7 +3,6 @@
 //! become places in the file.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::BufReader;
 
 use zip::{CompressionMethod, ZipArchive};
@@ -112,12 +111,11 @@ fn entries(file: &SourceFile) -> Result<HashMap<String, Entry>> {
     let label = file.label();
     let bad = |e: zip::result::ZipError| match e {
         zip::result::ZipError::Io(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
-            Error::io(file.path(), e)
+            e.downcast::<Error>().unwrap_or_else(|e| Error::io(file.path(), e))
         }
         e => Error::format(&label, format!("truncated, or no sound zip archive: {e}")),
     };
-    let handle = File::open(file.path()).map_err(|e| Error::io(file.path(), e))?;
-    let mut archive = ZipArchive::new(BufReader::new(handle)).map_err(bad)?;
+    let mut archive = ZipArchive::new(BufReader::new(file.cursor())).map_err(bad)?;
     let mut entries = HashMap::with_capacity(archive.len());
     for i in 0..archive.len() {
         let entry = archive.by_index_raw(i).map_err(bad)?;

@@ -182,6 +182,21 @@ impl Part {
         self.journal.write(&self.state)
     }
 
+    /// Goes back to where the first `n_done` tensors were whole and none more, for good. `hashes` are those of the files that
+    /// are read as they were then.
+    ///
+    /// # Errors
+    /// What the disk says. The commit before stands then.
+    pub fn rewind(&mut self, n_done: usize, hashes: Vec<Sha256>) -> Result<()> {
+        self.state.n_done = self.state.n_done.min(n_done);
+        self.state.row = 0;
+        self.sum = Sum::new();
+        for &index in &self.order[self.state.n_done..] {
+            self.state.sums[index] = [0; 32];
+        }
+        self.commit(hashes)
+    }
+
     /// Writes the headers and waits until the disk has everything. The files still stand under their part names, to be
     /// read and judged. `layouts` have the headers' last form, which is as long as the first one.
     ///

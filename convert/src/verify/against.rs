@@ -63,6 +63,7 @@ pub fn compare(
     plan.hashed().iter().for_each(|shard| shard.hash_from(Sha256::default()));
     let mut sums = vec![Sums::default(); plan.tensors.len()];
     read_ahead(plan, &plan.order(), 0, cancel, |chunk| {
+        let Some(chunk) = chunk else { return Ok(()) };
         let name = &plan.tensors[chunk.tensor].spec.name;
         let sum = pool.install(|| difference(&chunk, name, file))?;
         sums[chunk.tensor].add(&sum);

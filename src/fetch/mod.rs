@@ -1,0 +1,161 @@
+//! FETCHING: the bytes behind an https address that somebody named, and nothing that a house keeps to itself.
+//!
+//! In: an address, a policy. Out: bytes, bounded in number and time; what they are is for others to find out. Every name
+//! is looked up once; addresses that are not the whole world's are refused, and the connection goes to one of those that
+//! were looked at, so that no second answer of a name server can lead elsewhere. Each redirect is judged like the first
+//! address. Proxies are not used, since a proxy would look the name up again.
+
+mod addresses;
+
+use crate::error::{Error, Result};
+pub use addresses::is_global;
+use std::net::IpAddr;
+use std::time::Duration;
+use ureq::Agent;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+/// Who may be asked, and for how much.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub max_bytes: u64,
+    /// For everything, from the name to the last byte.
+    pub patience: Duration,
+    pub max_redirects: u32,
+    reach: Reach,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// https, to addresses of the whole world.
+    World,
+    /// http, to this machine.
+    Loopback,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            max_bytes: 10_000_000,
+            patience: Duration::from_secs(10),
+            max_redirects: 3,
+            reach: Reach::World,
+        }
+    }
+}
+
+impl Policy {
+    /// The same limits for servers of tests: plain http, to this machine only.
+    pub fn loopback() -> Policy {
+        Policy { reach: Reach::Loopback, ..Policy::default() }
+    }
+}
+
+/// The bytes at `url`.
+///
+/// # Errors
+/// `Request` for what is no https address, leads to a private one, or redirects too often; `Limit` beyond the policy's
+/// bytes; `Format` where the server or the way to it fails.
+pub fn fetch(url: &str, policy: &Policy) -> Result<Vec<u8>> {
+    let wrong = |problem: &str| Error::request(format!("{url}: {problem}"));
+    let uri: Uri = url.parse().map_err(|_| wrong("expected an https address"))?;
+    let scheme = if policy.reach == Reach::World { "https" } else { "http" };
+    if uri.scheme_str() != Some(scheme) || uri.host().is_none_or(str::is_empty) {
+        return Err(wrong("expected an https address"));
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(wrong("expected an address without a name and a password in it"));
+    }
+    let config = Agent::config_builder()
+        .https_only(policy.reach == Reach::World)
+        .proxy(None)
+        .max_redirects(policy.max_redirects)
+        .timeout_global(Some(policy.patience))
+        .accept_encoding("identity")
+        .user_agent(concat!("owlet/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let agent = Agent::with_parts(config, DefaultConnector::new(), Guard { reach: policy.reach });
+    let mut response = agent.get(uri).call().map_err(|error| failed(url, policy, error))?;
+    let body = response.body_mut();
+    if let Some(found) = body.content_length().filter(|n| *n > policy.max_bytes) {
+        return Err(Error::limit(format_args!("{url}: bytes"), policy.max_bytes, found));
+    }
+    // one more than allowed tells an end from a limit
+    let read = body.with_config().limit(policy.max_bytes.saturating_add(1)).read_to_vec();
+    let bytes = read.map_err(|error| failed(url, policy, error))?;
+    match bytes.len() as u64 > policy.max_bytes {
+        true => Err(too_long(url, policy)),
+        false => Ok(bytes),
+    }
+}
+
+fn too_long(url: &str, policy: &Policy) -> Error {
+    Error::limit(format_args!("{url}: bytes"), policy.max_bytes, policy.max_bytes.saturating_add(1))
+}
+
+fn failed(url: &str, policy: &Policy, error: ureq::Error) -> Error {
+    let problem = match &error {
+        ureq::Error::Other(inner) if inner.is::<Refused>() => {
+            return Error::request(format!("{url}: {inner}"));
+        }
+        ureq::Error::RequireHttpsOnly(_) => {
+            return Error::request(format!("{url}: redirects to an address that is not https"));
+        }
+        ureq::Error::TooManyRedirects => {
+            return Error::request(format!("{url}: redirects more than {} times", policy.max_redirects));
+        }
+        ureq::Error::BodyExceedsLimit(_) => return too_long(url, policy),
+        ureq::Error::Timeout(_) => format!("not there within {} s", policy.patience.as_secs_f64()),
+        ureq::Error::StatusCode(status) => format!("the server answers {status}"),
+        ureq::Error::HostNotFound => "no such server, or no network".to_string(),
+        error => format!("the server cannot be reached or breaks off ({error})"),
+    };
+    Error::format(url, problem)
+}
+
+/// Looks names up and lets only such addresses through as may be connected to.
+#[derive(Debug)]
+struct Guard {
+    reach: Reach,
+}
+
+impl Guard {
+    fn may_reach(&self, address: IpAddr) -> bool {
+        match self.reach {
+            Reach::World => is_global(address),
+            Reach::Loopback => address.is_loopback(),
+        }
+    }
+}
+
+impl Resolver for Guard {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = DefaultResolver::default().resolve(uri, config, timeout)?;
+        let mut reachable = self.empty();
+        found
+            .iter()
+            .filter(|address| self.may_reach(address.ip()))
+            .for_each(|address| reachable.push(*address));
+        match reachable.first() {
+            Some(_) => Ok(reachable),
+            None => {
+                let host = uri.host().unwrap_or_default().to_string();
+                Err(ureq::Error::Other(Box::new(Refused { host })))
+            }
+        }
+    }
+}
+
+/// Why nobody was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{host} is out of bounds: owlet fetches from public addresses only")]
+struct Refused {
+    host: String,
+}
