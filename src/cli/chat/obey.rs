@@ -108,9 +108,9 @@ impl Session<'_> {
         let left = match self.talk.pictures().len() {
             0 => "no picture is left".to_string(),
             n if number > n => format!("{n} left"),
-            n => format!("{n} left, and those behind it moved up"),
+            n => format!("{n} left, later ones moved up"),
         };
-        let again = if was_asked { "; what follows it is read anew with the next question" } else { "" };
+        let again = if was_asked { "; what follows it is read anew" } else { "" };
         self.tell(&format!("dropped {}: {left}{again}", dropped.name));
         Ok(())
     }

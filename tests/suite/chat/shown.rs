@@ -73,8 +73,7 @@ fn a_dragged_picture() {
         terminal.sees_times(n + 1, STORY);
     }
     terminal.say("/drop 1");
-    terminal
-        .sees(" 2 left, and those behind it moved up; what follows it is read anew with the next question");
+    terminal.sees(" 2 left, later ones moved up; what follows it is read anew");
     terminal.say("What is in ./no cat.png?");
     terminal.sees("owlet: ./no cat.png: no such file; ");
     terminal.leaves();
