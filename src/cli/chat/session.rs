@@ -255,7 +255,7 @@ impl Session<'_> {
     fn hint_at_names(&self, text: &str) {
         let words = text.split(|c: char| c.is_whitespace() || ",;?!()".contains(c));
         for name in words.filter(|word| mentions::is_bare_name(word) && Path::new(word).is_file()) {
-            self.tell(&format!("{name} was sent as a word; ./{name} attaches the picture"));
+            self.tell(&format!("{name} is sent as a word; ./{name} attaches the picture"));
         }
     }
 }

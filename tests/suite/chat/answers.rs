@@ -10,6 +10,7 @@ use std::process::Command;
 /// The song is in the next prompt, and the cache still has it.
 #[test]
 fn ctrl_c_stops_an_answer_and_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
     let mut terminal = terminal(Kind::Endless, &["-n", "100000"]);
     terminal.sees("/help lists commands, Ctrl-D leaves");
     terminal.prompt();
@@ -21,6 +22,9 @@ fn ctrl_c_stops_an_answer_and_keeps_it() {
     terminal.line("More!");
     terminal.sends_behind("what was said is kept", "la li lo la li lo");
     terminal.keys("\u{3}");
+    let said = said(&mut terminal, dir.path());
+    assert_eq!((said.len(), said[0].as_str(), said[2].as_str()), (4, "Sing!", "More!"));
+    assert!(said[1].starts_with("la li lo la li lo") && said[3].starts_with("la li lo la li lo"), "{said:?}");
     terminal.say("/stats");
     terminal.sees(" reused) ");
     terminal.prompt();

@@ -7,13 +7,9 @@ use crate::terminal::Terminal;
 use std::fs;
 use std::path::Path;
 
-/// The questions of the conversation, by its own export.
+/// The questions of the conversation.
 fn questions(terminal: &mut Terminal, dir: &Path) -> Vec<String> {
-    let file = dir.join("questions.json");
-    terminal.say(&format!("/export --force {}", file.display()));
-    let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    let messages = value["messages"].as_array().unwrap();
-    messages.iter().step_by(2).map(|message| message["text"].as_str().unwrap().to_string()).collect()
+    said(terminal, dir).into_iter().step_by(2).collect()
 }
 
 #[test]
@@ -74,7 +70,7 @@ fn several_lines_are_one_question() {
     terminal.leaves();
 }
 
-/// Typed while the model is loaded, while an answer is computed, and all at once.
+/// Typed all at once, while the model is still loaded.
 #[test]
 fn lines_typed_ahead_are_answered_in_order() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,8 +82,12 @@ fn lines_typed_ahead_are_answered_in_order() {
     let asked = questions(&mut terminal, dir.path());
     assert_eq!(asked, ["One?", "Two?", "Three?", "Four?"]);
     terminal.leaves();
+}
 
-    let mut busy = super::terminal(Kind::Endless, &["-n", "3000", "--no-history"]);
+#[test]
+fn keys_wait_unseen_while_an_answer_is_computed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut busy = terminal(Kind::Endless, &["-n", "3000", "--no-history"]);
     busy.prompt();
     busy.line("Sing!");
     busy.sees("la li lo la li lo");

@@ -28,6 +28,8 @@ mod on_a_terminal {
     use super::*;
     use crate::program::command;
     use crate::terminal::Terminal;
+    use std::fs;
+    use std::path::Path;
     use std::process::Command;
 
     pub const ROWS: u16 = 60;
@@ -36,6 +38,15 @@ mod on_a_terminal {
     pub fn chat_command(kind: Kind, flags: &[&str]) -> Command {
         let model = path(kind);
         command(&[&["chat", "-m", model.to_str().unwrap()], flags].concat())
+    }
+
+    /// What the conversation says, questions and answers in turn, by its own export.
+    pub fn said(terminal: &mut Terminal, dir: &Path) -> Vec<String> {
+        let file = dir.join("said.json");
+        terminal.say(&format!("/export --force {}", file.display()));
+        let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let messages = value["messages"].as_array().unwrap();
+        messages.iter().map(|message| message["text"].as_str().unwrap().to_string()).collect()
     }
 
     /// The chat on a terminal without colours.
