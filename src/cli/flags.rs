@@ -4,13 +4,15 @@ use super::devices::DeviceFlags;
 use super::models::chosen;
 use super::quantity::parse_bytes;
 use super::screen::note;
+use super::state::state_dir;
 use super::wrong_usage;
 use crate::engine::image_cache::default_dir;
-use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling, Setup, Speculation};
+use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling, Setup, Speculation, open_file};
 use crate::error::{Error, Result};
-use crate::measure::{self, Room};
+use crate::measure::{self, Expected, History, Room, Test};
 use crate::model::{Arithmetic, KvType};
 use clap::{Args, value_parser};
+use owlet_format::ModelConfig;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
@@ -113,6 +115,19 @@ impl ModelFlags {
         let cache = CacheOptions { disk, ..CacheOptions::default() };
         let (kv_type, speculation) = (self.kv_type, Speculation::Auto);
         Engine::start(loaded, Options { n_ctx, n_slots: 1, kv_type, cache, speculation, low_memory })
+    }
+}
+
+impl ModelFlags {
+    /// What a picture is expected to take from tower to prompt, by earlier benches on this machine; empty where there are none.
+    pub fn expected_of_picture(&self) -> Vec<Expected> {
+        let expected = || {
+            let file = open_file(self.model.as_deref()).ok()?;
+            let config = ModelConfig::read(&file).ok()?;
+            Some(measure::expect(&file, &config, &History::open(&state_dir()?)))
+        };
+        let is_of_picture = |expected: &Expected| matches!(expected.test, Test::Vision | Test::Projector);
+        expected().unwrap_or_default().into_iter().filter(is_of_picture).collect()
     }
 }
 

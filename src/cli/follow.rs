@@ -5,7 +5,7 @@ use super::progress::{Progress, Unit};
 use super::screen::note;
 use crate::engine::{EmbeddingSource, Event, Outcome, Ticket};
 use crate::error::Result;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a line of progress moves while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
@@ -15,6 +15,16 @@ pub struct Followed {
     pub outcome: Outcome,
     /// Where each picture came from; `None` where nothing had to be known of it any more.
     pub sources: Vec<Option<EmbeddingSource>>,
+    /// How long the tower looked at each picture, as a clock on the wall counts.
+    pub looked: Vec<Duration>,
+}
+
+/// What a door may want to say while a request is worked on.
+pub enum Happening<'a> {
+    /// The tower begins with a picture of the request.
+    Looking(usize),
+    /// The answer goes on.
+    Text(&'a str),
 }
 
 /// What the line of progress says.
@@ -34,14 +44,36 @@ pub fn follow(
     is_quiet: bool,
     mut on_text: impl FnMut(&str) -> Result<()>,
 ) -> Result<Followed> {
+    watch(ticket, n_images, is_quiet, |happening| match happening {
+        Happening::Text(text) => on_text(text),
+        Happening::Looking(_) => Ok(()),
+    })
+}
+
+/// As [`follow`]; `on` hears of more than the answer.
+///
+/// # Errors
+/// What the engine failed with, or what `on` says.
+pub fn watch(
+    ticket: &Ticket,
+    n_images: usize,
+    is_quiet: bool,
+    mut on: impl FnMut(Happening) -> Result<()>,
+) -> Result<Followed> {
     let _interruptible = Interruptible::by(ticket.cancel());
     let mut progress = Progress::new(Unit::Steps, is_quiet);
     let mut waiting = Waiting { what: "reading the question".to_string(), done: 0, total: 1 };
     let mut sources = vec![None; n_images];
+    let mut looked = vec![Duration::ZERO; n_images];
+    let mut looking = None;
     loop {
         match ticket.next_event_within(TICK) {
             None => {}
             Some(Event::Encoding { image, done, total }) => {
+                if looking.is_none() {
+                    looking = Some(Instant::now());
+                    on(Happening::Looking(image))?;
+                }
                 let which =
                     if n_images > 1 { format!(" {} of {n_images}", image + 1) } else { String::new() };
                 waiting = Waiting {
@@ -51,8 +83,9 @@ pub fn follow(
                 };
             }
             Some(Event::Encoded { image, source }) => {
-                if let Some(slot) = sources.get_mut(image) {
+                if let (Some(slot), Some(took)) = (sources.get_mut(image), looked.get_mut(image)) {
                     *slot = Some(source);
+                    *took = looking.take().map_or(Duration::ZERO, |since: Instant| since.elapsed());
                 }
                 waiting = Waiting { what: "reading the question".to_string(), done: 0, total: 1 };
             }
@@ -71,10 +104,10 @@ pub fn follow(
             }
             Some(Event::Text(text)) => {
                 progress.clear();
-                on_text(&text)?;
+                on(Happening::Text(&text))?;
                 continue;
             }
-            Some(Event::Done(outcome)) => return Ok(Followed { outcome, sources }),
+            Some(Event::Done(outcome)) => return Ok(Followed { outcome, sources, looked }),
             Some(Event::Failed(error)) => return Err(error),
         }
         progress.show(&waiting.what, waiting.done, waiting.total);

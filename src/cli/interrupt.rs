@@ -1,7 +1,7 @@
 //! Ctrl-C: the first one stops what is being computed, a second one ends the program, as does one while nothing runs;
 //! but in a chat on a terminal that one is late by a moment and must not cost the conversation.
 
-use super::INTERRUPTED;
+use super::{INTERRUPTED, terminal};
 use crate::error::{Error, Result};
 use ggml::Cancel;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,10 @@ pub fn install() -> Result<()> {
     ctrlc::set_handler(|| match &*running() {
         Some(cancel) if !cancel.is_cancelled() => cancel.cancel(),
         None if STAYS.load(Ordering::Relaxed) => {}
-        _ => ggml::exit_at_once(INTERRUPTED),
+        _ => {
+            terminal::restore();
+            ggml::exit_at_once(INTERRUPTED)
+        }
     })
     .map_err(|error| Error::Backend(format!("ctrl-c: {error}")))
 }

@@ -1,11 +1,13 @@
 //! Pictures from where the user has them: files by path, or standard input as `-`.
 
+use super::mentions::Place;
 use crate::engine::Loaded;
 use crate::error::{Error, Result};
 use crate::prompt::{Limits, Picture, Pixels, decode, preprocess, read_limited};
-use std::fs::File;
-use std::io::stdin;
-use std::path::Path;
+use std::env;
+use std::fs::{self, File};
+use std::io::{ErrorKind, stdin};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A picture that was read and decoded, and nothing more: possible before any model is open.
@@ -45,8 +47,77 @@ pub fn find(path: &Path) -> Result<Found> {
         let bytes = read_limited(file, &source, &limits)?;
         (source, bytes)
     };
-    let picture = decode(&bytes, &source, &limits)?;
+    of_bytes(&bytes, source)
+}
+
+/// Decodes the picture that `bytes` are; `source` is what messages call it.
+///
+/// # Errors
+/// As [`find`].
+pub fn of_bytes(bytes: &[u8], source: String) -> Result<Found> {
+    let picture = decode(bytes, &source, &Limits::default())?;
     Ok(Found { source, picture })
+}
+
+/// Reads and decodes the picture at a place that somebody typed.
+///
+/// # Errors
+/// As [`find`], and what helps where there is no such file; `Request` for an address on the network.
+pub fn find_at(place: &Place) -> Result<Found> {
+    let (typed, is_loose) = match place {
+        Place::File(path) => (path, false),
+        Place::Loose(path) => (path, true),
+        Place::Url(url) => {
+            let problem = "pictures are not fetched from the network; save it and give its path";
+            return Err(Error::request(format!("{url}: {problem}")));
+        }
+    };
+    let path = local(typed);
+    let remedy = match is_loose {
+        true => "a path with spaces is put in quotes, and a backslash before it makes it text",
+        false => "a backslash before it makes it text",
+    };
+    match fs::metadata(&path) {
+        Ok(there) if there.is_dir() => {
+            let all = format!("/image {}/*.jpg", typed.trim_end_matches('/'));
+            Err(Error::request(format!("{typed}: a directory; {all} takes the JPEGs in it")))
+        }
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {
+            Err(Error::request(format!("{typed}: no such file; {remedy}")))
+        }
+        _ => find(&path),
+    }
+}
+
+/// The files that `place` names: those that fit where it is a pattern, in order of their names.
+///
+/// # Errors
+/// `Request` where nothing fits, or the pattern is none.
+pub fn matching(place: Place) -> Result<Vec<Place>> {
+    let Place::File(typed) = &place else { return Ok(vec![place]) };
+    let path = local(typed);
+    if path.exists() || !typed.contains(['*', '?', '[']) {
+        return Ok(vec![place]);
+    }
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
+    let found = glob::glob_with(&path.to_string_lossy(), options)
+        .map_err(|error| Error::request(format!("{typed}: {}", error.msg)))?;
+    // Directories that cannot be read hide what is in them.
+    let files = found.flatten().filter(|path| path.is_file());
+    let files: Vec<_> = files.map(|path| Place::File(path.display().to_string())).collect();
+    if files.is_empty() { Err(Error::request(format!("{typed}: no file fits"))) } else { Ok(files) }
+}
+
+/// A path as people type it: `~` is the home directory.
+pub fn local(typed: &str) -> PathBuf {
+    let home = || env::var_os("HOME").or_else(|| env::var_os("USERPROFILE")).filter(|home| !home.is_empty());
+    match typed.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with(['/', '\\'])) {
+        Some(rest) => match home() {
+            Some(home) => Path::new(&home).join(rest.trim_start_matches(['/', '\\'])),
+            None => PathBuf::from(typed),
+        },
+        None => PathBuf::from(typed),
+    }
 }
 
 impl Found {

@@ -1,6 +1,7 @@
 //! Whoever waits for more than a second is told what for: one line on standard error, redrawn in place and wiped before
-//! the answer starts. Nothing where standard error is no terminal.
+//! the answer starts. Nothing where standard error is no terminal, or a dumb one.
 
+use super::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ pub struct Progress {
 impl Progress {
     /// Counts the wait from now; `is_quiet` never shows anything.
     pub fn new(unit: Unit, is_quiet: bool) -> Progress {
-        Progress { unit, is_wanted: !is_quiet && stderr().is_terminal(), since: Instant::now(), bar: None }
+        let is_wanted = !is_quiet && stderr().is_terminal() && !terminal::is_dumb();
+        Progress { unit, is_wanted, since: Instant::now(), bar: None }
     }
 
     /// `what` is going on: `done` of `total`, in whatever they count.

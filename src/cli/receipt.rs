@@ -9,39 +9,62 @@ use std::time::Duration;
 /// The receipt of what `followed` tells, given by the model of `engine`. `pictures` are to be named in it: all or none of
 /// those that were followed.
 pub fn line(engine: &Engine, pictures: &[Attached], followed: &Followed) -> String {
-    let Followed { outcome, sources } = followed;
-    let model = engine.loaded();
-    let exact = if model.model.is_exact() { ", exact" } else { "" };
-    let mut parts = vec![format!("{}{exact}", model.config.name)];
-    parts.extend(model.model.on_devices());
-    let is_cached = |source: &Option<EmbeddingSource>| source.is_some_and(EmbeddingSource::is_cached);
-    parts.extend(
-        pictures
-            .iter()
-            .zip(sources)
-            .map(|(shown, source)| picture(shown) + if is_cached(source) { ", cached" } else { "" }),
-    );
-    let n_cached = sources.iter().filter(|source| is_cached(source)).count();
-    if pictures.is_empty() && n_cached > 0 {
-        parts.push(format!("{n_cached} {} cached", if n_cached == 1 { "picture" } else { "pictures" }));
+    let Followed { outcome, sources, .. } = followed;
+    let mut parts = vec![name(engine)];
+    parts.extend(engine.loaded().model.on_devices());
+    let seen = |source: &Option<EmbeddingSource>| if is_cached(source) { ", cached" } else { "" };
+    parts.extend(pictures.iter().zip(sources).map(|(shown, source)| picture(shown) + seen(source)));
+    if pictures.is_empty() {
+        parts.extend(cached(followed));
     }
+    parts.extend(encoded(followed));
     let timings = outcome.timings;
-    if sources.contains(&Some(EmbeddingSource::Computed)) {
-        parts.push(format!("encode {}", seconds(timings.encode)));
-    }
     let n_read = outcome.n_prompt - outcome.n_reused.min(outcome.n_prompt);
     let reused =
         if outcome.n_reused > 0 { format!(" (+{} reused)", outcome.n_reused) } else { String::new() };
     parts.push(format!("prefill {}{reused} {}", tokens(n_read), seconds(timings.prefill)));
-    let speed = outcome.tokens_per_second().map(|speed| format!(", {speed:.1} tokens/s")).unwrap_or_default();
+    let speed = speed(followed).map(|speed| format!(", {speed}")).unwrap_or_default();
     parts.push(format!("decode {} {}{speed}", tokens(outcome.ids.len()), seconds(timings.decode)));
     if engine.options().low_memory {
         parts.push("low memory".to_string());
     }
-    if outcome.finish_reason != FinishReason::Eos {
-        parts.push(format!("ended by {}", ended_by(outcome.finish_reason)));
-    }
+    parts.extend(ending(followed));
     parts.join(" | ")
+}
+
+/// The same in short, for a conversation: model, pictures, speed, and how the answer ended.
+pub fn status(engine: &Engine, followed: &Followed) -> String {
+    let parts = [cached(followed), encoded(followed), speed(followed), ending(followed)];
+    [Some(name(engine))].into_iter().chain(parts).flatten().collect::<Vec<_>>().join(" | ")
+}
+
+fn name(engine: &Engine) -> String {
+    let model = engine.loaded();
+    format!("{}{}", model.config.name, if model.model.is_exact() { ", exact" } else { "" })
+}
+
+fn is_cached(source: &Option<EmbeddingSource>) -> bool {
+    source.is_some_and(EmbeddingSource::is_cached)
+}
+
+/// Pictures that the tower did not have to look at.
+fn cached(followed: &Followed) -> Option<String> {
+    let n = followed.sources.iter().filter(|source| is_cached(source)).count();
+    (n > 0).then(|| format!("{n} {} cached", if n == 1 { "picture" } else { "pictures" }))
+}
+
+fn encoded(followed: &Followed) -> Option<String> {
+    let has_run = followed.sources.contains(&Some(EmbeddingSource::Computed));
+    has_run.then(|| format!("encode {}", seconds(followed.outcome.timings.encode)))
+}
+
+fn speed(followed: &Followed) -> Option<String> {
+    followed.outcome.tokens_per_second().map(|speed| format!("{speed:.1} tokens/s"))
+}
+
+fn ending(followed: &Followed) -> Option<String> {
+    let reason = followed.outcome.finish_reason;
+    (reason != FinishReason::Eos).then(|| format!("ended by {}", ended_by(reason)))
 }
 
 /// `cat.jpg 3024x4032 (turned, exif 6; alpha over white) -> 448x448, 256 tokens`
@@ -68,10 +91,18 @@ fn ended_by(reason: FinishReason) -> &'static str {
     }
 }
 
-fn tokens(n: usize) -> String {
+pub fn tokens(n: usize) -> String {
     if n == 1 { "1 token".to_string() } else { format!("{n} tokens") }
 }
 
-fn seconds(duration: Duration) -> String {
+pub fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
+}
+
+/// `52 s`, `3 min`: what is only guessed needs no more digits.
+pub fn rounded(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        seconds if seconds < 90.0 => format!("{seconds:.0} s"),
+        seconds => format!("{:.0} min", seconds / 60.0),
+    }
 }

@@ -3,8 +3,10 @@
 //! Text that a model or a file made up must not steer the terminal: control characters are taken out of everything that
 //! is shown on one. Through a pipe an answer passes as it is.
 
+use super::terminal;
 use crate::error::{Error, Result};
 use std::borrow::Cow;
+use std::env;
 use std::io::{ErrorKind, IsTerminal, Stdout, Write, stderr, stdout};
 
 /// What errors call standard output.
@@ -42,6 +44,24 @@ impl Screen {
 /// A line on standard error. Nobody is left to tell where even that is closed.
 pub fn note(text: &str) {
     let _ = writeln!(stderr(), "{}", harmless(text));
+}
+
+/// A line on standard error that is neither answer nor error: paler where the terminal can.
+pub fn aside(text: &str) {
+    let has_styles = stderr().is_terminal()
+        && !terminal::is_dumb()
+        && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    match has_styles {
+        true => {
+            let _ = writeln!(stderr(), "\x1b[2m{}\x1b[0m", harmless(text));
+        }
+        false => note(text),
+    }
+}
+
+/// Characters that draw, on standard error as they are: of our making, never of a model's or a file's.
+pub fn draw(characters: &str) {
+    let _ = stderr().write_all(characters.as_bytes());
 }
 
 /// The reader of our output has gone, as `head` does.

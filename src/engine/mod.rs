@@ -146,6 +146,15 @@ impl Engine {
         Ok(Ticket { events: received, cancel })
     }
 
+    /// Positions that the prompt of `request` takes; it may be more than the context has.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], but for a prompt that is too long.
+    pub fn n_prompt(&self, request: &Request) -> Result<usize> {
+        let keys = self.keys(request.images.iter().map(Arc::as_ref))?;
+        Ok(self.prompt(request.system.as_deref(), &request.messages, &keys)?.len())
+    }
+
     fn keys<'a>(&self, images: impl Iterator<Item = &'a Pixels>) -> Result<Vec<ImageKey>> {
         let keys: Vec<_> = images.map(|image| ImageKey::new(image, &self.loaded.encoder_digest)).collect();
         if self.loaded.n_image_tokens().is_none() && !keys.is_empty() {

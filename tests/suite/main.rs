@@ -31,5 +31,7 @@ mod self_test;
 mod sessions;
 mod speculation;
 mod split;
+#[cfg(unix)]
+mod terminal;
 mod tokenizer;
 mod verify;

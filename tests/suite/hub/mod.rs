@@ -381,26 +381,23 @@ fn after_a_kill_at_half_the_other_half_is_read() {
 #[cfg(unix)]
 #[test]
 fn people_are_asked() {
-    use rexpect::session::PtySession;
+    use crate::terminal::Terminal;
     let setting = Setting::small();
+    let terminal = |flags: &[&str]| Terminal::new(setting.command(flags), "xterm", 24, 120);
     let ask = |answer: &str| {
-        let mut session: PtySession =
-            rexpect::session::spawn_command(setting.command(&["--stream"]), Some(30_000)).unwrap();
-        session.exp_string("Go on? [Y/n] ").unwrap();
+        let mut terminal = terminal(&["--stream"]);
+        terminal.sees("Go on? [Y/n] ");
         setting.hub.act(|_| Act::Serve);
-        session.send_line(answer).unwrap();
-        session.exp_eof().unwrap();
-        // its type has no name outside of rexpect
-        format!("{:?}", session.process().wait().unwrap())
+        terminal.line(answer);
+        terminal.ends()
     };
-    assert!(ask("n").ends_with(", 130)"));
+    assert_eq!(ask("n"), Some(130));
     assert_eq!(setting.hub.n_sent(), 0);
     setting.assert_nothing_under_its_name("a no");
-    assert!(ask("").ends_with(", 0)"));
+    assert_eq!(ask(""), Some(0));
     setting.assert_whole("a yes");
-    let mut session =
-        rexpect::session::spawn_command(setting.command(&["--stream", "--yes"]), Some(30_000)).unwrap();
-    let shown = session.exp_eof().unwrap();
-    assert!(!shown.contains("Go on?"), "{shown}");
+    let mut terminal = terminal(&["--stream", "--yes"]);
+    assert_eq!(terminal.ends(), Some(0));
+    assert!(!terminal.sent().contains("Go on?"), "{}", terminal.sent());
     setting.assert_whole("asked for not being asked");
 }
