@@ -166,7 +166,7 @@ impl Conversation<'_> {
                 note("stopped; the question is not kept, its pictures are")
             }
             FinishReason::Cancelled => note("stopped; what was said is kept"),
-            FinishReason::Eos | FinishReason::Stop | FinishReason::Length => {}
+            FinishReason::Eos | FinishReason::Stop | FinishReason::Complete | FinishReason::Length => {}
         }
         Ok(())
     }
@@ -180,6 +180,7 @@ impl Conversation<'_> {
             sampling: self.sampling,
             max_tokens: self.flags.max_tokens(self.engine.loaded()),
             stop: self.flags.stop.clone(),
+            constraint: None,
         };
         let ticket = self.engine.submit(request)?;
         let screen = &mut self.screen;

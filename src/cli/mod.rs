@@ -1,13 +1,14 @@
 //! The terminal door: command lines in; answers on standard output, everything else on standard error.
 //!
 //! A door holds no loop over tokens: it submits requests to the engine and shows what happens. Exit status: 0 done, 1
-//! failed, 2 wrong usage, 130 interrupted; a reader that closes our output early has had enough, which is 0.
+//! failed, 2 wrong usage, 3 done in part, 130 interrupted; a reader that closes our output early has had enough, which is 0.
 
 mod bar;
 mod bench;
 mod cache;
 mod chat;
 mod commands;
+mod constraint;
 mod convert;
 mod devices;
 mod embed;
@@ -40,7 +41,7 @@ use std::process::ExitCode;
 /// Answers questions about pictures on the computer you already have.
 #[derive(Parser)]
 #[command(name = "owlet", version = version::line())]
-#[command(arg_required_else_help = true, override_usage = "owlet <COMMAND>")]
+#[command(arg_required_else_help = true, override_usage = "owlet <COMMAND>", after_help = EXIT_STATUS)]
 struct Owlet {
     /// List the GPUs that models can go to
     #[arg(long, hide = !ggml::Device::ARE_BUILT_IN)]
@@ -48,6 +49,14 @@ struct Owlet {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  done
+    1  failed
+    2  wrong usage
+    3  done in part: a picture failed, or an answer was ended before it was complete
+  130  interrupted by Ctrl-C";
 
 #[derive(clap::Subcommand)]
 enum Command {
@@ -62,6 +71,9 @@ enum Command {
     Bench(bench::Bench),
     Cache(cache::Cache),
 }
+
+/// Not all was done that was asked for, and what was done is there.
+const IN_PART: u8 = 3;
 
 /// Interrupted by Ctrl-C, as shells count it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;

@@ -38,7 +38,7 @@ pub fn line(engine: &Engine, pictures: &[Attached], followed: &Followed) -> Stri
     if engine.options().low_memory {
         parts.push("low memory".to_string());
     }
-    if outcome.finish_reason != FinishReason::Eos {
+    if !matches!(outcome.finish_reason, FinishReason::Eos | FinishReason::Complete) {
         parts.push(format!("ended by {}", ended_by(outcome.finish_reason)));
     }
     parts.join(" | ")
@@ -58,10 +58,16 @@ pub fn picture(picture: &Attached) -> String {
     format!("{source} {width}x{height}{done} -> {size_px}x{size_px}, {}", tokens(*n_tokens))
 }
 
+/// An answer with a constraint that ended for `reason` before it was met.
+pub fn broke_off(reason: FinishReason) -> String {
+    format!("the answer was ended by {} before it was complete", ended_by(reason))
+}
+
 fn ended_by(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Eos => "the model",
         FinishReason::Stop => "a stop text",
+        FinishReason::Complete => "being complete",
         FinishReason::Length => "the token limit (-n)",
         FinishReason::Context => "a full context (-c)",
         FinishReason::Cancelled => "ctrl-c",

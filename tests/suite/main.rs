@@ -7,6 +7,7 @@ mod cache;
 mod chat;
 mod checkpoint;
 mod cli;
+mod constrained;
 mod convert;
 mod demo;
 mod embed;
