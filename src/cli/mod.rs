@@ -6,6 +6,7 @@
 mod bar;
 mod bench;
 mod cache;
+mod caption;
 mod chat;
 mod commands;
 mod constraint;
@@ -62,6 +63,7 @@ Exit status:
 enum Command {
     Run(run::Run),
     Chat(chat::Chat),
+    Caption(caption::Caption),
     Convert(convert::Convert),
     Embed(embed::Embed),
     Imatrix(imatrix::Imatrix),
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         None => devices::list(),
         Some(Command::Run(run)) => run.run(),
         Some(Command::Chat(chat)) => chat.run(),
+        Some(Command::Caption(caption)) => caption.run(),
         Some(Command::Convert(convert)) => convert.run(),
         Some(Command::Embed(embed)) => embed.run(),
         Some(Command::Imatrix(imatrix)) => imatrix.run(),

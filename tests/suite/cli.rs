@@ -18,6 +18,7 @@ fn help() {
         "quantize",
         "verify",
         "bench",
+        "caption",
         "cache",
         "cache prune",
         "cache clear",

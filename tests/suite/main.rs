@@ -4,6 +4,7 @@
 mod arrows;
 mod bench;
 mod cache;
+mod caption;
 mod chat;
 mod checkpoint;
 mod cli;
