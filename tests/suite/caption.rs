@@ -114,7 +114,7 @@ fn mistakes_are_said_before_the_model_is_opened() {
     let empty = tempfile::tempdir().unwrap();
     let empty = empty.path().to_str().unwrap();
     let there = format!("{dir}/notes.txt");
-    let cases: [(&[&str], i32, String); 7] = [
+    let cases: [(&[&str], i32, String); 8] = [
         (&["nowhere.png"], 1, "owlet: nowhere.png: No such file or directory".into()),
         (&[empty], 1, format!("owlet: {empty}: no picture found (-r looks into directories below)\n")),
         (&["nowhere/*.png"], 1, "owlet: nowhere/*.png: no picture found".into()),
@@ -133,6 +133,7 @@ fn mistakes_are_said_before_the_model_is_opened() {
             2,
             "error: the following required arguments were not provided:\n  --jsonl".into(),
         ),
+        (&[dir, "--jsonl", &there, "--force"], 1, "owlet: nowhere.gguf: ".into()),
         (&["-"], 2, "error: a picture from standard input is what owlet run takes".into()),
     ];
     for (args, code, text) in cases {
@@ -168,6 +169,8 @@ fn what_is_gone_on_with_is_the_same_work() {
         other.err.ends_with("from another model, prompt or setting; --resume goes on with the same ones\n"),
         "{other:?}"
     );
+    let forced = caption(dir.path(), &[&flags[..], &["--force"]].concat());
+    assert_eq!((forced.code, timeless(&fs::read_to_string(&out).unwrap())), (Some(3), timeless(&whole)));
     fs::write(&out, "{\"path\": 3}\n").unwrap();
     let foreign = resume(&[]);
     assert!(foreign.err.contains("out.jsonl: line 1: expected a line of owlet caption: "), "{foreign:?}");

@@ -120,7 +120,10 @@ pub struct Lines {
     paths: HashSet<String>,
     /// By the hash of the picture's bytes.
     answers: HashMap<String, Line>,
-    n_bytes_cut: u64,
+    /// Bytes of the file's whole lines, which stay.
+    n_whole: u64,
+    /// Something stands behind them.
+    has_half: bool,
 }
 
 impl Lines {
@@ -132,27 +135,22 @@ impl Lines {
             is_json: false,
             paths: HashSet::new(),
             answers: HashMap::new(),
-            n_bytes_cut: 0,
+            n_whole: 0,
+            has_half: false,
         }
     }
 
-    /// A new file, or an emptied one if `is_forced`.
+    /// A new file, or one that is emptied when the first line is near if `is_forced`.
     ///
     /// # Errors
-    /// `Request` where it is there, or another run writes to it; `Io`.
+    /// `Request` where something is in it, or another run writes to it; `Io`.
     pub fn create(path: &Path, is_forced: bool) -> Result<Lines> {
-        let mut options = OpenOptions::new();
-        let options = options.write(true);
-        let options = if is_forced { options.create(true).truncate(false) } else { options.create_new(true) };
-        let file = options.open(path).map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::AlreadyExists => Error::request(format!(
-                "{}: exists; --resume goes on with it, --force replaces it",
-                path.display()
-            )),
-            _ => Error::io(path, cause),
-        })?;
-        lock(&file, path)?;
-        file.set_len(0).map_err(|cause| Error::io(path, cause))?;
+        let file = open_locked(path)?;
+        let n_bytes = file.metadata().map_err(|cause| Error::io(path, cause))?.len();
+        if n_bytes > 0 && !is_forced {
+            let problem = "exists; --resume goes on with it, --force replaces it";
+            return Err(Error::request(format!("{}: {problem}", path.display())));
+        }
         Ok(Lines { out: Some((path.to_path_buf(), file)), ..Lines::to_stdout() })
     }
 
@@ -161,13 +159,11 @@ impl Lines {
     /// # Errors
     /// `Format` where a line is none of this program's; `Request` where another run writes to it; `Io`.
     pub fn resume(path: &Path) -> Result<Lines> {
-        let failed = |cause| Error::io(path, cause);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-        lock(&file, path)?;
+        let file = open_locked(path)?;
         let mut lines = Lines::to_stdout();
-        let n_whole = lines.read(&file, path)?;
-        lines.n_bytes_cut = file.metadata().map_err(failed)?.len() - n_whole;
+        lines.n_whole = lines.read(&file, path)?;
+        let n_bytes = file.metadata().map_err(|cause| Error::io(path, cause))?.len();
+        lines.has_half = n_bytes > lines.n_whole;
         lines.out = Some((path.to_path_buf(), file));
         Ok(lines)
     }
@@ -207,7 +203,7 @@ impl Lines {
         }
     }
 
-    /// From now on lines are of `setup` by the model called `model`. Cuts a half line off.
+    /// From now on lines are of `setup` by the model called `model`. Cuts off what is to go.
     ///
     /// # Errors
     /// `Request` where those of before were of another; `Io`.
@@ -220,8 +216,9 @@ impl Lines {
                 )));
             }
             let failed = |cause| Error::io(&*path, cause);
-            let n_bytes = file.metadata().map_err(failed)?.len() - self.n_bytes_cut;
-            file.set_len(n_bytes).and_then(|()| file.seek(SeekFrom::Start(n_bytes))).map_err(failed)?;
+            file.set_len(self.n_whole)
+                .and_then(|()| file.seek(SeekFrom::Start(self.n_whole)))
+                .map_err(failed)?;
         }
         (self.setup, self.model, self.is_json) = (setup.to_string(), model.to_string(), is_json);
         Ok(())
@@ -229,7 +226,7 @@ impl Lines {
 
     /// What was cut off, for people.
     pub fn repaired(&self) -> Option<&'static str> {
-        (self.n_bytes_cut > 0).then_some("the half line at the end of the file is written anew")
+        self.has_half.then_some("the half line at the end of the file is written anew")
     }
 
     /// There is a line about the picture in `path`.
@@ -278,13 +275,17 @@ impl Lines {
     }
 }
 
-fn lock(file: &File, path: &Path) -> Result<()> {
+/// The file at `path`, made where it was not there, for this run alone.
+fn open_locked(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(|cause| Error::io(path, cause))?;
     match file.try_lock() {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             Err(Error::request(format!("{}: another run writes to it", path.display())))
         }
         // A file system that knows no locks.
-        Err(TryLockError::Error(_)) => Ok(()),
+        Err(TryLockError::Error(_)) => Ok(file),
     }
 }
