@@ -12,6 +12,7 @@ mod commands;
 mod constraint;
 mod convert;
 mod devices;
+mod doctor;
 mod embed;
 mod embed_file;
 mod figures;
@@ -22,6 +23,7 @@ mod inspect;
 mod interrupt;
 mod json;
 mod lines;
+mod manual;
 mod pictures;
 mod plan;
 mod progress;
@@ -30,13 +32,15 @@ mod quantize;
 mod receipt;
 mod run;
 mod screen;
+mod settings;
 mod state;
 mod verify;
 mod version;
 
 use crate::error::{Error, Result};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use settings::Settings;
 use std::process::ExitCode;
 
 /// Answers questions about pictures on the computer you already have.
@@ -72,7 +76,14 @@ enum Command {
     Verify(verify::Verify),
     Bench(bench::Bench),
     Cache(cache::Cache),
+    Doctor(doctor::Doctor),
+    Completions(manual::Completions),
+    #[command(hide = true)]
+    Man(manual::Man),
 }
+
+/// As clap ends the program.
+const WRONG_USAGE: u8 = 2;
 
 /// Not all was done that was asked for, and what was done is there.
 const IN_PART: u8 = 3;
@@ -82,7 +93,13 @@ const INTERRUPTED: u8 = 130;
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let owlet = Owlet::parse();
+    let owlet = match arguments() {
+        Ok(owlet) => owlet,
+        Err(error) => {
+            screen::note(&format!("owlet: {error}"));
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
     let done = start().and_then(|()| match owlet.command.filter(|_| !owlet.list_devices) {
         None => devices::list(),
         Some(Command::Run(run)) => run.run(),
@@ -96,6 +113,9 @@ pub fn main() -> ExitCode {
         Some(Command::Verify(verify)) => verify.run(),
         Some(Command::Bench(bench)) => bench.run(),
         Some(Command::Cache(cache)) => cache.run(),
+        Some(Command::Doctor(doctor)) => doctor.run(),
+        Some(Command::Completions(completions)) => completions.run(),
+        Some(Command::Man(man)) => man.run(),
     });
     match done {
         Ok(exit) => exit,
@@ -109,6 +129,20 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line over the settings. Ends the program where clap has something to say.
+///
+/// # Errors
+/// What is wrong with the settings, where they matter.
+fn arguments() -> Result<Owlet> {
+    let program = Owlet::command();
+    let settings = match Settings::read(&program) {
+        Err(error) if Settings::matter() => return Err(error),
+        settings => settings.unwrap_or_default(),
+    };
+    let matches = settings.apply(program).get_matches();
+    Ok(Owlet::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
 
 /// What has to hold before any command.

@@ -19,6 +19,8 @@ fn help() {
         "verify",
         "bench",
         "caption",
+        "completions",
+        "doctor",
         "cache",
         "cache prune",
         "cache clear",
