@@ -27,19 +27,9 @@ fn folder(n: u32) -> tempfile::TempDir {
 
 fn caption(dir: &Path, more: &[&str]) -> Ran {
     let model = path(Kind::Random);
-    let args = [
-        "caption",
-        dir.to_str().unwrap(),
-        "-m",
-        model.to_str().unwrap(),
-        "-p",
-        "What?",
-        "-n",
-        "6",
-        "-t",
-        "1",
-    ];
-    owlet(&[&args[..], more].concat())
+    let args = ["caption", dir.to_str().unwrap(), "-m", model.to_str().unwrap(), "-p", "What?", "-t", "1"];
+    let short = if more.contains(&"-n") { &[][..] } else { &["-n", "6"] };
+    owlet(&[&args[..], short, more].concat())
 }
 
 fn lines(text: &str) -> Vec<Value> {

@@ -37,9 +37,12 @@ fn all_is_as_it_should_be() {
         assert!(manual.contains(&row), "docs/config.md has no {row}");
     }
     let words = owlet(&["doctor", "--no-bench"]).ok();
-    for expected in
-        ["checksums  right", "threads           -             built in", "all is as it should be\n"]
-    {
+    for expected in [
+        "checksums  right",
+        "\n  self-test  ",
+        "threads           -             built in",
+        "all is as it should be\n",
+    ] {
         assert!(words.contains(expected), "no {expected:?} in\n{words}");
     }
 }

@@ -13,7 +13,7 @@ use super::{Owlet, json, version};
 use crate::engine::image_cache::DiskCache;
 use crate::engine::{Setup, open_file};
 use crate::error::{Error, Result};
-use crate::measure::{self, Machine, Measured, Source, Test, Watch};
+use crate::measure::{self, Machine, Measured, SelfTestVerdict, Source, Test, Watch, check_self_test};
 use clap::CommandFactory;
 use ggml::{Cancel, Device};
 use owlet_format::{Gguf, ModelConfig};
@@ -27,7 +27,7 @@ use std::process::ExitCode;
 /// Look at this machine, the settings and the model, and say what is wrong
 ///
 /// Where each setting comes from, the processor and the kernels that it gets, memory, GPUs, directories and what they hold, the
-/// model file down to every tensor's checksum, and a measurement of some ten seconds on the built-in model. Exit status 0: all is as it
+/// model file down to every tensor's checksum and its self-test, and a measurement of some ten seconds on the built-in model. Exit status 0: all is as it
 /// should be; 1: something is not, and is said at the end.
 #[derive(clap::Args)]
 pub struct Doctor {
@@ -93,6 +93,8 @@ struct ModelFound {
     tensors: usize,
     /// Tensors whose bytes are not what was written.
     damaged: Vec<String>,
+    /// Null where the model was not run, being damaged.
+    self_test: Option<SelfTestVerdict>,
     kernels: String,
 }
 
@@ -130,6 +132,14 @@ impl Doctor {
         let model = noted(look_at_model(path.as_deref(), n_threads, watch), &mut problems)?;
         if let Some(model) = &model {
             problems.extend(model.damaged.iter().cloned());
+            let wrong = model.self_test.as_ref().filter(|verdict| !verdict.is_right());
+            let in_words = wrong.map(ToString::to_string);
+            problems.extend(
+                in_words
+                    .iter()
+                    .filter_map(|text| text.lines().next())
+                    .map(|line| format!("self-test: {line}")),
+            );
         }
         let image_cache =
             value("image-cache").map_or(CachePlace::Default, |dir| CachePlace::from(OsString::from(dir)));
@@ -192,13 +202,17 @@ fn list(settings: &Settings) -> Vec<SettingFound> {
 fn look_at_model(path: Option<&Path>, n_threads: usize, watch: &mut Watch) -> Result<ModelFound> {
     let file = open_file(path)?;
     let config = ModelConfig::read(&file)?;
-    let model = Setup::cpu(n_threads).load(&file, &config)?;
+    let setup = Setup::cpu(n_threads);
+    let model = setup.load(&file, &config)?;
+    let damaged = damaged(&file, watch)?;
+    let self_test = if damaged.is_empty() { Some(check_self_test(path, &setup, watch)?) } else { None };
     Ok(ModelFound {
         file: file.label().to_string(),
         name: config.name.clone(),
         bytes: file.bytes().len() as u64,
         tensors: file.tensors().len(),
-        damaged: damaged(&file, watch)?,
+        damaged,
+        self_test,
         kernels: model.kernels(),
     })
 }

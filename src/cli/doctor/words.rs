@@ -30,6 +30,10 @@ pub fn of(findings: &Findings) -> String {
             n => format!("wrong for {n} of them"),
         };
         line(format_args!("  checksums  {damaged}"));
+        if let Some(self_test) = &model.self_test {
+            let text = self_test.to_string();
+            line(format_args!("  self-test  {}", text.lines().next().unwrap_or_default()));
+        }
         line(format_args!("  kernels    {}", model.kernels));
     }
     match &findings.settings_file {
