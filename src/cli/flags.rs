@@ -197,6 +197,11 @@ impl AnswerFlags {
         Ok(self.with_temperature(temperature, self.seed.unwrap_or_else(any_seed)))
     }
 
+    /// What `--seed` said.
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
     pub fn max_tokens(&self, model: &Loaded) -> u32 {
         self.max_tokens.unwrap_or(model.generation.max_tokens)
     }

@@ -1,16 +1,19 @@
 //! The terminal door: command lines in; answers on standard output, everything else on standard error.
 //!
 //! A door holds no loop over tokens: it submits requests to the engine and shows what happens. Exit status: 0 done, 1
-//! failed, 2 wrong usage, 130 interrupted; a reader that closes our output early has had enough, which is 0.
+//! failed, 2 wrong usage, 3 done in part, 130 interrupted; a reader that closes our output early has had enough, which is 0.
 
 mod bar;
 mod bench;
 mod cache;
+mod caption;
 mod chat;
 mod clipboard;
+mod constraint;
 mod convert;
 mod devices;
 mod disk;
+mod doctor;
 mod embed;
 mod embed_file;
 mod export;
@@ -21,6 +24,7 @@ mod imatrix;
 mod inspect;
 mod interrupt;
 mod json;
+mod manual;
 mod mentions;
 mod models;
 mod pair;
@@ -36,6 +40,7 @@ mod receipt;
 mod rpc_worker;
 mod run;
 mod screen;
+mod settings;
 mod source;
 mod state;
 mod terminal;
@@ -45,13 +50,14 @@ mod web;
 
 use crate::error::{Error, Result};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use settings::Settings;
 use std::process::ExitCode;
 
 /// Answers questions about pictures on the computer you already have.
 #[derive(Parser)]
 #[command(name = "owlet", version = version::line())]
-#[command(arg_required_else_help = true, override_usage = "owlet <COMMAND>")]
+#[command(arg_required_else_help = true, override_usage = "owlet <COMMAND>", after_help = EXIT_STATUS)]
 struct Owlet {
     /// List the GPUs that models can go to
     #[arg(long, hide = !ggml::Device::GPUS_ARE_BUILT_IN)]
@@ -60,10 +66,19 @@ struct Owlet {
     command: Option<Command>,
 }
 
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  done
+    1  failed
+    2  wrong usage
+    3  done in part: a picture failed, or an answer was ended before it was complete
+  130  interrupted by Ctrl-C";
+
 #[derive(clap::Subcommand)]
 enum Command {
     Run(run::Run),
     Chat(chat::Chat),
+    Caption(caption::Caption),
     Convert(convert::Convert),
     Embed(embed::Embed),
     Export(export::Export),
@@ -77,18 +92,35 @@ enum Command {
     Cache(cache::Cache),
     #[cfg(feature = "rpc")]
     RpcWorker(rpc_worker::RpcWorker),
+    Doctor(doctor::Doctor),
+    Completions(manual::Completions),
+    #[command(hide = true)]
+    Man(manual::Man),
 }
+
+/// As clap ends the program.
+const WRONG_USAGE: u8 = 2;
+
+/// Not all was done that was asked for, and what was done is there.
+const IN_PART: u8 = 3;
 
 /// Interrupted by Ctrl-C, as shells count it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let owlet = Owlet::parse();
+    let owlet = match arguments() {
+        Ok(owlet) => owlet,
+        Err(error) => {
+            screen::note(&format!("owlet: {error}"));
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
     let done = start().and_then(|()| match owlet.command.filter(|_| !owlet.list_devices) {
         None => devices::list(),
         Some(Command::Run(run)) => run.run(),
         Some(Command::Chat(chat)) => chat.run(),
+        Some(Command::Caption(caption)) => caption.run(),
         Some(Command::Convert(convert)) => convert.run(),
         Some(Command::Embed(embed)) => embed.run(),
         Some(Command::Export(export)) => export.run(),
@@ -102,6 +134,9 @@ pub fn main() -> ExitCode {
         Some(Command::Cache(cache)) => cache.run(),
         #[cfg(feature = "rpc")]
         Some(Command::RpcWorker(worker)) => worker.run(),
+        Some(Command::Doctor(doctor)) => doctor.run(),
+        Some(Command::Completions(completions)) => completions.run(),
+        Some(Command::Man(man)) => man.run(),
     });
     match done {
         Ok(exit) => exit,
@@ -115,6 +150,20 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line over the settings. Ends the program where clap has something to say.
+///
+/// # Errors
+/// What is wrong with the settings, where they matter.
+fn arguments() -> Result<Owlet> {
+    let program = Owlet::command();
+    let settings = match Settings::read(&program) {
+        Err(error) if Settings::matter() => return Err(error),
+        settings => settings.unwrap_or_default(),
+    };
+    let matches = settings.apply(program).get_matches();
+    Ok(Owlet::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
 
 /// What has to hold before any command.

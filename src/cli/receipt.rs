@@ -64,7 +64,8 @@ fn speed(followed: &Followed) -> Option<String> {
 
 fn ending(followed: &Followed) -> Option<String> {
     let reason = followed.outcome.finish_reason;
-    (reason != FinishReason::Eos).then(|| format!("ended by {}", ended_by(reason)))
+    let is_whole = matches!(reason, FinishReason::Eos | FinishReason::Complete);
+    (!is_whole).then(|| format!("ended by {}", ended_by(reason)))
 }
 
 /// `cat.jpg 3024x4032 (turned, exif 6; alpha over white) -> 448x448, 256 tokens`
@@ -81,10 +82,16 @@ pub fn picture(picture: &Attached) -> String {
     format!("{source} {width}x{height}{done} -> {size_px}x{size_px}, {}", tokens(*n_tokens))
 }
 
+/// An answer with a constraint that ended for `reason` before it was met.
+pub fn broke_off(reason: FinishReason) -> String {
+    format!("the answer was ended by {} before it was complete", ended_by(reason))
+}
+
 fn ended_by(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Eos => "the model",
         FinishReason::Stop => "a stop text",
+        FinishReason::Complete => "being complete",
         FinishReason::Length => "the token limit (-n)",
         FinishReason::Context => "a full context (-c)",
         FinishReason::Cancelled => "ctrl-c",

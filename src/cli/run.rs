@@ -1,29 +1,38 @@
 //! `owlet run`: one question, one answer.
 
+use super::constraint::ConstraintFlags;
 use super::flags::{AnswerFlags, ModelFlags};
 use super::follow::{Followed, follow};
 use super::pictures::Attached;
 use super::screen::{Screen, note};
-use super::{INTERRUPTED, json, receipt, web, wrong_usage};
-use crate::engine::{EmbeddingSource, Engine, FinishReason, Loaded, Request};
-use crate::error::Result;
+use super::{IN_PART, INTERRUPTED, json, receipt, web, wrong_usage};
+use crate::engine::{Constraint, EmbeddingSource, Engine, FinishReason, Loaded, Request};
+use crate::error::{Error, Result};
 use crate::prompt::Message;
 use serde::Serialize;
-use std::io::{IsTerminal, stdin, stdout};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{IsTerminal, Read, stdin, stdout};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Longest question that a file may hold; the context is shorter.
+const MAX_QUESTION_BYTES: u64 = 1 << 20;
+
 /// Answer one question, about pictures if there are any
 ///
 /// The answer goes to standard output as it is written, a line about sizes and times to standard error. Ctrl-C ends the answer
-/// early; what was said stays, and the exit status is 130.
+/// early; what was said stays, and the exit status is 130. It is 3 where an answer that --choice or --output-schema asked for
+/// was ended before it was complete, by -n or the context.
 #[derive(clap::Args)]
 pub struct Run {
-    /// The question
-    #[arg(value_parser = not_blank)]
-    question: String,
+    /// The question, `-` for standard input
+    #[arg(value_parser = not_blank, required_unless_present = "file", conflicts_with = "file")]
+    question: Option<String>,
+    /// Read the question from a file
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Picture to ask about (JPEG, PNG, WebP, GIF, BMP), `-` for standard input; may be given several times
     #[arg(short, long = "image", value_name = "PATH")]
     images: Vec<PathBuf>,
@@ -40,19 +49,24 @@ pub struct Run {
     model: ModelFlags,
     #[command(flatten)]
     answer: AnswerFlags,
+    #[command(flatten)]
+    constraint: ConstraintFlags,
 }
 
 impl Run {
     pub fn run(self) -> Result<ExitCode> {
         self.answer.check("run");
-        match self.images.iter().filter(|path| path.as_os_str() == "-").count() {
+        let n_pictures = self.images.iter().filter(|path| path.as_os_str() == "-").count();
+        let is_question = self.question_file().is_some_and(|path| path.as_os_str() == "-");
+        match n_pictures + usize::from(is_question) {
             0 => {}
-            1 if stdin().is_terminal() => {
-                wrong_usage("run", "--image - reads a picture from standard input, which is a terminal")
-            }
+            1 if stdin().is_terminal() => wrong_usage("run", "- is standard input, which is a terminal"),
             1 => {}
-            _ => wrong_usage("run", "--image - may be given once: there is one standard input"),
+            _ => wrong_usage("run", "- may be given once: there is one standard input"),
         }
+        let question = self.question()?;
+        let constraint = self.constraint.constraint()?;
+        let is_constrained = constraint.is_some();
         // Pictures come first: a wrong path is said at once, not after a model was opened.
         let found =
             self.images.iter().map(|path| web::find(path, self.allow_url)).collect::<Result<Vec<_>>>()?;
@@ -61,7 +75,7 @@ impl Run {
         let load_s = started.elapsed().as_secs_f64();
         let pictures =
             found.into_iter().map(|found| found.attach(engine.loaded())).collect::<Result<Vec<_>>>()?;
-        let request = self.request(&engine, &pictures)?;
+        let request = self.request(&engine, question, &pictures, constraint)?;
         let seed = request.sampling.seed;
 
         let mut screen = Screen::new();
@@ -71,7 +85,8 @@ impl Run {
         let followed = follow(&ticket, pictures.len(), self.quiet, show)?;
         let model = engine.loaded();
         if self.json {
-            let report = Report::new(model, seed, &pictures, &followed, load_s);
+            let mut report = Report::new(model, seed, &pictures, &followed, load_s);
+            report.complete = is_constrained.then_some(!followed.outcome.broke_off);
             json::write_line(&mut stdout().lock(), &report).map_err(Screen::failed)?;
         } else {
             screen.say("\n")?;
@@ -79,24 +94,70 @@ impl Run {
         if !is_quiet {
             note(&receipt::line(&engine, &pictures, &followed));
         }
-        let is_cancelled = followed.outcome.finish_reason == FinishReason::Cancelled;
-        Ok(if is_cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+        let outcome = &followed.outcome;
+        Ok(if outcome.finish_reason == FinishReason::Cancelled {
+            ExitCode::from(INTERRUPTED)
+        } else if outcome.broke_off {
+            note(&format!("owlet: {}", receipt::broke_off(outcome.finish_reason)));
+            ExitCode::from(IN_PART)
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 
-    fn request(&self, engine: &Engine, pictures: &[Attached]) -> Result<Request> {
+    /// Where the question is, unless it is an argument.
+    fn question_file(&self) -> Option<&Path> {
+        let is_input = self.question.as_deref() == Some("-");
+        self.file.as_deref().or(is_input.then_some(Path::new("-")))
+    }
+
+    /// The question; without the line break at the end of a file.
+    fn question(&self) -> Result<String> {
+        let Some(path) = self.question_file() else {
+            return Ok(self.question.clone().unwrap_or_default());
+        };
+        let mut bytes = Vec::new();
+        let (place, read) = if path.as_os_str() == "-" {
+            (
+                "standard input".to_string(),
+                stdin().lock().take(MAX_QUESTION_BYTES + 1).read_to_end(&mut bytes),
+            )
+        } else {
+            let read =
+                File::open(path).and_then(|file| file.take(MAX_QUESTION_BYTES + 1).read_to_end(&mut bytes));
+            (path.display().to_string(), read)
+        };
+        read.map_err(|cause| Error::io(&place, cause))?;
+        if bytes.len() as u64 > MAX_QUESTION_BYTES {
+            let problem = format!("expected a question of at most {MAX_QUESTION_BYTES} bytes, found more");
+            return Err(Error::format(place, problem));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::format(&place, "expected a question in UTF-8, found other bytes"))?;
+        not_blank(text.trim_end_matches(['\n', '\r'])).map_err(|problem| Error::format(place, problem))
+    }
+
+    fn request(
+        &self,
+        engine: &Engine,
+        question: String,
+        pictures: &[Attached],
+        constraint: Option<Constraint>,
+    ) -> Result<Request> {
         let model = engine.loaded();
         Ok(Request {
-            messages: vec![Message::user(&self.question, 0..pictures.len())],
+            messages: vec![Message::user(question, 0..pictures.len())],
             images: pictures.iter().map(|picture| Arc::clone(&picture.pixels)).collect(),
             system: self.answer.system.clone(),
             sampling: self.answer.sampling(model)?,
             max_tokens: self.answer.max_tokens(model),
             stop: self.answer.stop.clone(),
+            constraint,
         })
     }
 }
 
-fn not_blank(question: &str) -> std::result::Result<String, String> {
+pub fn not_blank(question: &str) -> std::result::Result<String, String> {
     if question.trim().is_empty() { Err("expected a question".to_string()) } else { Ok(question.to_string()) }
 }
 
@@ -105,6 +166,9 @@ fn not_blank(question: &str) -> std::result::Result<String, String> {
 struct Report<'a> {
     text: &'a str,
     finish_reason: &'static str,
+    /// Of an answer with a constraint: it is all that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
     tokens: Tokens<'a>,
     images: Vec<Image<'a>>,
     timings: Timings,
@@ -179,6 +243,7 @@ impl<'a> Report<'a> {
         Report {
             text: &outcome.text,
             finish_reason: outcome.finish_reason.word(),
+            complete: None,
             tokens: Tokens { prompt: outcome.n_prompt, completion: outcome.ids.len(), ids: &outcome.ids },
             images: pictures.iter().zip(&followed.sources).map(image).collect(),
             timings,

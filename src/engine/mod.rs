@@ -6,6 +6,7 @@
 //! to files and come back ([`Engine::save`]). Knows pictures only as pixels, and no terminal or network protocol.
 
 mod builtin;
+mod constrain;
 mod encode;
 mod features;
 pub mod image_cache;
@@ -22,6 +23,7 @@ mod speculate;
 mod stop;
 mod store;
 
+pub use constrain::Constraint;
 pub use features::{FeatureExtractor, FeatureShape};
 pub use image_cache::{CacheCounts, CacheOptions};
 pub use loaded::{Loaded, open_file};
@@ -37,14 +39,15 @@ pub use store::{Conversation, NamedPicture, Restored, Saved};
 use crate::error::{Error, Result};
 use crate::model::KvType;
 use crate::prompt::{Message, Pixels, chunks, render};
+use constrain::{Guide, Spelling};
 use ggml::Cancel;
 use image_cache::{ImageCache, ImageKey};
 use sampler::Sampler;
 use scheduler::{Order, Orders, Scheduler};
 use session::Cell;
 use slot::Job;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -69,6 +72,8 @@ pub struct Engine {
     options: Options,
     orders: Sender<Order>,
     counts: Arc<image_cache::Counts>,
+    /// How the vocabulary spells, found out for the first request with a constraint.
+    spelling: OnceLock<Spelling>,
     /// Stops all that is under way.
     stop: Cancel,
     thread: Option<JoinHandle<()>>,
@@ -101,7 +106,7 @@ impl Engine {
         let scheduler = Scheduler::new(loaded.clone(), options.clone(), cache, submitted)?;
         let thread = Builder::new().name("engine".into()).spawn(move || scheduler.run());
         let thread = thread.map_err(|error| Error::Backend(format!("the engine's thread: {error}")))?;
-        Ok(Engine { loaded, options, orders, counts, stop, thread: Some(thread) })
+        Ok(Engine { loaded, options, orders, counts, spelling: OnceLock::new(), stop, thread: Some(thread) })
     }
 
     pub fn loaded(&self) -> &Loaded {
@@ -121,7 +126,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Request` where it makes no sense, `Limit` where its prompt does not fit the context, `Unsupported` where it brings pictures
-    /// and the model has no vision half.
+    /// and the model has no vision half, or a constraint that the vocabulary cannot spell.
     pub fn submit(&self, request: Request) -> Result<Ticket> {
         let sampler = Sampler::new(request.sampling)?;
         if request.max_tokens == 0 {
@@ -139,9 +144,11 @@ impl Engine {
         if prompt.is_empty() {
             return Err(Error::request("expected a prompt, found nothing"));
         }
+        let guide =
+            request.constraint.as_ref().map(|constraint| self.guide(constraint, &request)).transpose()?;
         let (events, received) = channel();
         let cancel = self.stop.part();
-        let job = Job { request, prompt, keys, sampler, cancel: cancel.clone(), events };
+        let job = Job { request, prompt, keys, sampler, guide, cancel: cancel.clone(), events };
         self.orders.send(Order::Answer(Box::new(job))).map_err(|_| stopped())?;
         Ok(Ticket { events: received, cancel })
     }
@@ -153,6 +160,20 @@ impl Engine {
     pub fn n_prompt(&self, request: &Request) -> Result<usize> {
         let keys = self.keys(request.images.iter().map(Arc::as_ref))?;
         Ok(self.prompt(request.system.as_deref(), &request.messages, &keys)?.len())
+    }
+
+    fn guide(&self, constraint: &Constraint, request: &Request) -> Result<Guide> {
+        if !request.stop.is_empty() {
+            return Err(Error::request("stop texts have no effect on an answer with a constraint"));
+        }
+        let spelling = match self.spelling.get() {
+            Some(spelling) => spelling,
+            None => {
+                let spelling = Spelling::new(&self.loaded.tokenizer, &self.loaded.prompt.stop_ids)?;
+                self.spelling.get_or_init(|| spelling)
+            }
+        };
+        spelling.guide(constraint)
     }
 
     fn keys<'a>(&self, images: impl Iterator<Item = &'a Pixels>) -> Result<Vec<ImageKey>> {
@@ -254,6 +275,7 @@ mod tests {
             sampling: Sampling::GREEDY,
             max_tokens: 8,
             stop: vec![],
+            constraint: None,
         };
         let ticket = engine.submit(request).unwrap();
         let first = ticket.next_event();

@@ -1,5 +1,6 @@
 //! The words between a door and the scheduler: what is asked, what happens meanwhile, how it ended.
 
+use super::constrain::Constraint;
 use super::sampler::Sampling;
 use super::stop::FinishReason;
 use crate::error::Error;
@@ -22,6 +23,8 @@ pub struct Request {
     pub max_tokens: u32,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
+    /// What the answer may be; then it ends where nothing can be added, and `stop` is empty.
+    pub constraint: Option<Constraint>,
 }
 
 /// What happens to a request, in this order: pictures, prompt, text; then one of the last two, and nothing after it.
@@ -76,6 +79,8 @@ pub struct Outcome {
     /// The answer without its end token or stop string, stripped of white space.
     pub text: String,
     pub finish_reason: FinishReason,
+    /// The request has a constraint, and the answer ended before it was met.
+    pub broke_off: bool,
     /// Every token that the model chose, the one that ended the answer included.
     pub ids: Vec<TokenId>,
     /// Positions of the prompt, pictures included.

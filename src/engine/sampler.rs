@@ -2,7 +2,7 @@
 //!
 //! The order is that of transformers, whose users wrote the recipes: repetition penalty, temperature, top-k, top-p, min-p,
 //! draw. The penalty sees generated tokens only, as upstream, which feeds the prompt as embeddings and so never shows it
-//! the prompt's ids. At temperature 0 the highest logit wins, the lowest id among equals. Draws come from ChaCha8 keyed
+//! the prompt's ids. Tokens that an answer may not have are out before all that. At temperature 0 the highest logit wins, the lowest id among equals. Draws come from ChaCha8 keyed
 //! by the seed: the same seed, logits and settings yield the same tokens on every machine.
 
 use crate::error::{Error, Result};
@@ -56,6 +56,8 @@ pub struct Sampler {
     rng: ChaCha8Rng,
     generated: HashSet<TokenId>,
     candidates: Vec<Candidate>,
+    /// Logits of tokens that may be chosen, where not all may.
+    masked: Vec<f32>,
 }
 
 #[derive(Clone, Copy)]
@@ -74,7 +76,8 @@ impl Sampler {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&sampling.seed.to_le_bytes());
         let rng = ChaCha8Rng::from_seed(key);
-        Ok(Sampler { sampling, rng, generated: HashSet::new(), candidates: Vec::new() })
+        let (candidates, masked) = Default::default();
+        Ok(Sampler { sampling, rng, generated: HashSet::new(), candidates, masked })
     }
 
     /// The next token of the answer, given `logits` [n_vocab]; it counts as generated from now on.
@@ -82,12 +85,26 @@ impl Sampler {
     /// # Errors
     /// `Backend` where the logits are not numbers, as a damaged model yields them.
     pub fn sample(&mut self, logits: &[f32]) -> Result<TokenId> {
-        if let Some(at) = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY) {
-            return Err(Error::Backend(format!(
-                "the model computed {} for token {at} instead of a finite number; is its file damaged?",
-                logits[at]
-            )));
-        }
+        check(logits)?;
+        self.choose(logits)
+    }
+
+    /// The same among the tokens that `is_allowed` lets pass. It takes as many random numbers.
+    ///
+    /// # Errors
+    /// `Backend` where the logits are not numbers, or leave none of those tokens.
+    pub fn sample_among(&mut self, logits: &[f32], is_allowed: impl Fn(TokenId) -> bool) -> Result<TokenId> {
+        check(logits)?;
+        let mut masked = std::mem::take(&mut self.masked);
+        masked.clear();
+        let allowed = |(id, &logit): (TokenId, &f32)| if is_allowed(id) { logit } else { f32::NEG_INFINITY };
+        masked.extend((0..).zip(logits).map(allowed));
+        let chosen = self.choose(&masked);
+        self.masked = masked;
+        chosen
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Result<TokenId> {
         let id = if self.sampling.temperature == 0.0 { self.likeliest(logits) } else { self.draw(logits) };
         let id = id.ok_or_else(|| Error::Backend("the model allows no token at all".to_string()))?;
         self.generated.insert(id);
@@ -172,6 +189,17 @@ impl Sampler {
     }
 }
 
+/// Nothing can be chosen from what is not a number.
+fn check(logits: &[f32]) -> Result<()> {
+    match logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+        None => Ok(()),
+        Some(at) => Err(Error::Backend(format!(
+            "the model computed {} for token {at} instead of a finite number; is its file damaged?",
+            logits[at]
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +249,23 @@ mod tests {
                 assert!(error.contains(text), "{logits:?} at {temperature}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_chosen() {
+        let logits = [5.0, 1.0, 4.0, 2.0];
+        let odd = |id: TokenId| id % 2 == 1;
+        assert_eq!(sampler(|_| {}).sample_among(&logits, odd).unwrap(), 3);
+        let mut drawn = HashSet::new();
+        for seed in 0..200 {
+            let mut sampler = sampler(|s| (s.temperature, s.top_k, s.seed) = (3.0, 2, seed));
+            drawn.insert(sampler.sample_among(&logits, odd).unwrap());
+        }
+        assert_eq!(drawn, HashSet::from([1, 3]), "top-k counts what is allowed");
+        let none = sampler(|_| {}).sample_among(&logits, |_| false).unwrap_err().to_string();
+        assert_eq!(none, "the model allows no token at all");
+        let hidden = sampler(|_| {}).sample_among(&[f32::NAN, 1.0], odd).unwrap_err().to_string();
+        assert!(hidden.contains("NaN for token 0"), "{hidden}");
     }
 
     #[test]

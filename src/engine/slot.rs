@@ -5,6 +5,7 @@
 //! together with what other slots need, and brings back logits. Must not know the network.
 
 use super::Options;
+use super::constrain::Guide;
 use super::image_cache::{Embedding, ImageKey};
 use super::loaded::Loaded;
 use super::request::{EmbeddingSource, Event, Outcome, Request, Timings};
@@ -29,6 +30,7 @@ pub struct Job {
     /// One a picture of the request.
     pub keys: Vec<ImageKey>,
     pub sampler: Sampler,
+    pub guide: Option<Guide>,
     pub cancel: Cancel,
     pub events: Sender<Event>,
 }
@@ -241,10 +243,12 @@ impl Slot {
         let Some(mut work) = self.work.take() else { return };
         let text = work.detokenizer.flush();
         work.show(|answer| answer.push(&text) + &answer.finish());
+        let broke_off = work.job.guide.as_mut().is_some_and(|guide| !guide.is_met());
         let (n_drafted, n_accepted) = work.speculator.counts();
         let outcome = Outcome {
             text: work.text,
             finish_reason: reason,
+            broke_off,
             ids: work.ids,
             n_prompt: work.job.prompt.len(),
             n_reused: work.n_reused,
@@ -287,6 +291,10 @@ impl Work {
         let n_left = (self.job.request.max_tokens as usize).saturating_sub(self.ids.len() + 1);
         let n_max = n_left.min(self.n_ctx.saturating_sub(self.n_known()));
         self.speculator.think(n_max, &self.stop_ids, pace);
+        if let Some(guide) = &mut self.job.guide {
+            let n_possible = guide.n_possible(self.speculator.draft());
+            self.speculator.shorten(n_possible);
+        }
     }
 
     /// Chooses a token from each of `logits`, as long as the one before is what was drafted there. Yields how many tokens
@@ -297,12 +305,15 @@ impl Work {
     ) -> (usize, Result<Option<FinishReason>>) {
         let mut n_kept = 0;
         for logits in logits {
-            let id = match self.job.sampler.sample(logits) {
+            let id = match self.sample(logits) {
                 Ok(id) => id,
                 Err(error) => return (n_kept, Err(error)),
             };
             let is_drafted = self.speculator.chose(id);
-            let ended = self.take(id);
+            let ended = match self.take(id) {
+                Ok(ended) => ended,
+                Err(error) => return (n_kept, Err(error)),
+            };
             if ended.is_some() || !is_drafted {
                 return (n_kept, Ok(ended));
             }
@@ -311,15 +322,31 @@ impl Work {
         (n_kept, Ok(None))
     }
 
+    fn sample(&mut self, logits: &[f32]) -> Result<TokenId> {
+        match &mut self.job.guide {
+            None => self.job.sampler.sample(logits),
+            Some(guide) => {
+                let allowed = guide.allowed()?;
+                self.job.sampler.sample_among(logits, |id| allowed.contains(id))
+            }
+        }
+    }
+
     /// The model has chosen `id`. Says whether the answer ends with it.
-    fn take(&mut self, id: TokenId) -> Option<FinishReason> {
+    fn take(&mut self, id: TokenId) -> Result<Option<FinishReason>> {
         self.ids.push(id);
         if self.stop_ids.contains(&id) {
-            return Some(FinishReason::Eos);
+            return Ok(Some(FinishReason::Eos));
         }
         let text = self.detokenizer.push(id);
         self.show(|answer| answer.push(&text));
-        if self.answer.stopped() {
+        if let Some(guide) = &mut self.job.guide {
+            guide.took(id)?;
+            if guide.is_complete() {
+                return Ok(Some(FinishReason::Complete));
+            }
+        }
+        Ok(if self.answer.stopped() {
             Some(FinishReason::Stop)
         } else if self.ids.len() >= self.job.request.max_tokens as usize {
             Some(FinishReason::Length)
@@ -327,7 +354,7 @@ impl Work {
             Some(FinishReason::Context)
         } else {
             None
-        }
+        })
     }
 
     fn show(&mut self, part: impl FnOnce(&mut Answer) -> String) {

@@ -155,6 +155,11 @@ impl Speculator {
         self.draft = draft;
     }
 
+    /// Only the first `n` tokens of the draft can come.
+    pub fn shorten(&mut self, n: usize) {
+        self.draft.truncate(n);
+    }
+
     /// `id` was chosen as the next token. Says whether that is what was drafted, so that the row behind it counts.
     pub fn chose(&mut self, id: TokenId) -> bool {
         if self.speculation != Speculation::Off {

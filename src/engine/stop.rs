@@ -13,6 +13,8 @@ pub enum FinishReason {
     Eos,
     /// A stop string of the request appeared.
     Stop,
+    /// The request's constraint leaves nothing to add.
+    Complete,
     /// The request's number of tokens is reached.
     Length,
     /// The context is full.
@@ -27,6 +29,7 @@ impl FinishReason {
         match self {
             FinishReason::Eos => "eos",
             FinishReason::Stop => "stop",
+            FinishReason::Complete => "complete",
             FinishReason::Length => "length",
             FinishReason::Context => "context",
             FinishReason::Cancelled => "cancelled",

@@ -78,6 +78,7 @@ impl Set {
                 sampling: Sampling::GREEDY,
                 max_tokens: 32,
                 stop: Vec::new(),
+                constraint: None,
             })
             .unwrap();
         loop {

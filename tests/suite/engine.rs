@@ -43,7 +43,15 @@ pub fn pixels(size_px: usize, seed: u8) -> Arc<Pixels> {
 }
 
 pub fn request(messages: Vec<Message>, images: Vec<Arc<Pixels>>) -> Request {
-    Request { messages, images, system: None, sampling: Sampling::GREEDY, max_tokens: 12, stop: Vec::new() }
+    Request {
+        messages,
+        images,
+        system: None,
+        sampling: Sampling::GREEDY,
+        max_tokens: 12,
+        stop: Vec::new(),
+        constraint: None,
+    }
 }
 
 fn asked(question: &str, seed: u8) -> Request {

@@ -4,11 +4,14 @@
 mod arrows;
 mod bench;
 mod cache;
+mod caption;
 mod chat;
 mod checkpoint;
 mod cli;
+mod constrained;
 mod convert;
 mod demo;
+mod doctor;
 mod embed;
 mod engine;
 mod fetch;
@@ -29,6 +32,7 @@ mod rpc;
 mod run;
 mod self_test;
 mod sessions;
+mod settings;
 mod speculation;
 mod split;
 #[cfg(unix)]

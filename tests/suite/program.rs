@@ -25,8 +25,8 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_owlet"));
     command.args(args).env("RUST_BACKTRACE", "0").env("XDG_STATE_HOME", state_dir());
     command.env("XDG_DATA_HOME", state_dir().join("data"));
-    // A test that wants pictures kept says where.
-    command.env("OWLET_CACHE", "off");
+    // A test that wants pictures kept, or settings, says where.
+    command.env("OWLET_CACHE", "off").env("OWLET_CONFIG", "off");
     command
 }
 

@@ -89,6 +89,63 @@ fn a_picture_from_standard_input() {
     assert!(empty.err.starts_with("owlet: standard input: "), "{}", empty.err);
 }
 
+#[test]
+fn a_question_from_a_pipe_or_a_file() {
+    let model = path(Kind::Random);
+    let model = model.to_str().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("question.txt");
+    std::fs::write(&file, "Who?\n").unwrap();
+    let file = file.to_str().unwrap();
+    let run =
+        |more: &[&str], input: &[u8]| owlet_with(&[&["run", "-m", model, "-n", "9"], more].concat(), input);
+    let ids =
+        |more: &[&str], input: &[u8]| report(run(&[more, &["--json"]].concat(), input))["tokens"].clone();
+    let asked = ids(&["Who?"], b"");
+    assert_ne!(asked, ids(&["Why?"], b""));
+    for (more, input) in [(["-f", file], "ignored"), (["-f", "-"], "Who?\n"), (["-q", "-"], "Who?\r\n")] {
+        assert_eq!(ids(&more, input.as_bytes()), asked, "{more:?}");
+    }
+    // both are welcome where each has an input of its own
+    let bytes = std::fs::read(picture("both.png", 5, 4, [0, 0, 0, 255])).unwrap();
+    assert_ne!(ids(&["-f", file, "-i", "-"], &bytes), asked);
+
+    let cases: [(&[&str], &[u8], i32, &str); 6] = [
+        (&["-"], b" \n", 1, "owlet: standard input: expected a question\n"),
+        (&["-"], b"\xff", 1, "owlet: standard input: expected a question in UTF-8, found other bytes\n"),
+        (
+            &["-"],
+            &vec![b'x'; (1 << 20) + 1],
+            1,
+            "owlet: standard input: expected a question of at most 1048576 bytes",
+        ),
+        (&["-f", "nowhere.txt"], b"", 1, "owlet: nowhere.txt: No such file or directory"),
+        (&["-", "-i", "-"], b"", 2, "error: - may be given once: there is one standard input"),
+        (
+            &["-f", file, "Who?"],
+            b"",
+            2,
+            "error: the argument '--file <FILE>' cannot be used with '[QUESTION]'",
+        ),
+    ];
+    for (more, input, code, text) in cases {
+        let ran = run(more, input);
+        assert!(ran.code == Some(code) && ran.err.starts_with(text), "{more:?}: {ran:?}");
+    }
+}
+
+/// Where no terminal listens there is nothing but text: no colour, no line that is redrawn.
+#[test]
+fn pipes_get_plain_text() {
+    for args in
+        [&["run", "--help"][..], &["run", "Q?", "--nothing"], &["run", "-i", "examples/red-circle.png", "Q?"]]
+    {
+        let ran = owlet(args);
+        let control = |text: &str| text.chars().find(|&c| c.is_control() && c != '\n');
+        assert_eq!((control(&ran.out), control(&ran.err)), (None, None), "{ran:?}");
+    }
+}
+
 /// Everything that ends an answer, and what of it is shown then.
 #[test]
 fn answers_end_where_they_should() {
@@ -164,8 +221,8 @@ fn first_mistakes() {
     let long = "word ".repeat(600);
     let cases: [(&[&str], i32, String); 16] = [
         (&["run"], 2, "error: the following required arguments were not provided:".into()),
-        (&["run", "-m", model, ""], 2, "error: invalid value '' for '<QUESTION>': expected a question".into()),
-        (&["run", "-m", model, " \n"], 2, "error: invalid value ' \n' for '<QUESTION>': expected a question".into()),
+        (&["run", "-m", model, ""], 2, "error: invalid value '' for '[QUESTION]': expected a question".into()),
+        (&["run", "-m", model, " \n"], 2, "error: invalid value ' \n' for '[QUESTION]': expected a question".into()),
         (&["run", "-m", model, "Q?", "--tmep", "1"], 2, "error: unexpected argument '--tmep' found".into()),
         (&["run", "-m", model, "Q?", "--temp", "-1"], 2, "error: temperature: expected a finite number of at least 0, found -1".into()),
         (&["run", "-m", model, "Q?", "--top-p", "1.5"], 2, "error: top-p: expected above 0 and at most 1, found 1.5".into()),

@@ -104,6 +104,7 @@ fn ask(engine: &Engine, question: &str) -> Outcome {
             sampling: Sampling::GREEDY,
             max_tokens: N_SCRIPT as u32,
             stop: Vec::new(),
+            constraint: None,
         })
         .unwrap();
     loop {

@@ -183,6 +183,7 @@ impl Session<'_> {
             sampling: self.settings.sampling,
             max_tokens: self.settings.max_tokens,
             stop: self.stop.clone(),
+            constraint: None,
         }
     }
 

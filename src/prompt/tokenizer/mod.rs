@@ -97,6 +97,24 @@ impl Tokenizer {
         self.vocab.piece(id)
     }
 
+    /// What `id` adds to a text that has begun: a piece's text, with spaces, or a byte piece's byte. `None` where it
+    /// has no text.
+    pub fn bytes(&self, id: TokenId) -> Option<Vec<u8>> {
+        let piece = self.piece(id)?;
+        match self.vocab.kind(id)? {
+            TokenKind::Control | TokenKind::Unknown => None,
+            TokenKind::Byte => vocab::byte_of(piece).map(|byte| vec![byte]),
+            TokenKind::Normal | TokenKind::UserDefined | TokenKind::Unused => {
+                Some(piece.replace('▁', " ").into_bytes())
+            }
+        }
+    }
+
+    /// Whether `id` stands for one byte of a text, which no piece of the vocabulary spells.
+    pub fn is_byte(&self, id: TokenId) -> bool {
+        self.vocab.kind(id) == Some(TokenKind::Byte)
+    }
+
     /// Whether `id` has no text: control tokens, added special tokens and the unknown token.
     pub fn is_special(&self, id: TokenId) -> bool {
         matches!(self.vocab.kind(id), Some(TokenKind::Control | TokenKind::Unknown))

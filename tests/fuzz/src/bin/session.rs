@@ -73,6 +73,7 @@ fn talk(engine: &Engine) -> owlet::Result<Conversation> {
         sampling: Sampling::GREEDY,
         max_tokens: 4,
         stop: Vec::new(),
+        constraint: None,
     };
     let ticket = engine.submit(request)?;
     loop {
