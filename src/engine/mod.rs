@@ -17,6 +17,7 @@ mod sampler;
 mod scheduler;
 mod session;
 mod setup;
+mod share;
 mod slot;
 mod speculate;
 mod stop;
@@ -112,6 +113,11 @@ impl Engine {
         &self.options
     }
 
+    /// Whether requests can be answered: the thread that computes lives.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// What became of the pictures so far.
     pub fn cache_counts(&self) -> CacheCounts {
         self.counts.now()
@@ -123,6 +129,24 @@ impl Engine {
     /// `Request` where it makes no sense, `Limit` where its prompt does not fit the context, `Unsupported` where it brings pictures
     /// and the model has no vision half.
     pub fn submit(&self, request: Request) -> Result<Ticket> {
+        let (sampler, keys, prompt) = self.checked(&request)?;
+        let (events, received) = channel();
+        let cancel = self.stop.part();
+        let job = Job { request, prompt, keys, sampler, cancel: cancel.clone(), events };
+        self.orders.send(Order::Answer(Box::new(job))).map_err(|_| stopped())?;
+        Ok(Ticket { events: received, cancel })
+    }
+
+    /// Whether `request` could be taken up; yields how many positions its prompt has, pictures included. Computes nothing.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn check(&self, request: &Request) -> Result<usize> {
+        let (.., prompt) = self.checked(request)?;
+        Ok(prompt.len())
+    }
+
+    fn checked(&self, request: &Request) -> Result<(Sampler, Vec<ImageKey>, Vec<Cell>)> {
         let sampler = Sampler::new(request.sampling)?;
         if request.max_tokens == 0 {
             return Err(Error::request("max tokens: expected at least 1, found 0"));
@@ -139,11 +163,7 @@ impl Engine {
         if prompt.is_empty() {
             return Err(Error::request("expected a prompt, found nothing"));
         }
-        let (events, received) = channel();
-        let cancel = self.stop.part();
-        let job = Job { request, prompt, keys, sampler, cancel: cancel.clone(), events };
-        self.orders.send(Order::Answer(Box::new(job))).map_err(|_| stopped())?;
-        Ok(Ticket { events: received, cancel })
+        Ok((sampler, keys, prompt))
     }
 
     fn keys<'a>(&self, images: impl Iterator<Item = &'a Pixels>) -> Result<Vec<ImageKey>> {
