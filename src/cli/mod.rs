@@ -28,6 +28,7 @@ mod quantize;
 mod receipt;
 mod run;
 mod screen;
+mod serve;
 mod state;
 mod verify;
 mod version;
@@ -53,6 +54,7 @@ struct Owlet {
 enum Command {
     Run(run::Run),
     Chat(chat::Chat),
+    Serve(serve::Serve),
     Convert(convert::Convert),
     Embed(embed::Embed),
     Imatrix(imatrix::Imatrix),
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         None => devices::list(),
         Some(Command::Run(run)) => run.run(),
         Some(Command::Chat(chat)) => chat.run(),
+        Some(Command::Serve(serve)) => serve.run(),
         Some(Command::Convert(convert)) => convert.run(),
         Some(Command::Embed(embed)) => embed.run(),
         Some(Command::Imatrix(imatrix)) => imatrix.run(),

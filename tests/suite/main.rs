@@ -23,6 +23,7 @@ mod program;
 mod quantize;
 mod run;
 mod self_test;
+mod serve;
 mod sessions;
 mod speculation;
 mod split;
