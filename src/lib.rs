@@ -1,7 +1,7 @@
 //! owlet: answers questions about pictures on the computer you already have.
 //!
 //! THE MAP. A question: `cli` -> `engine` (-> `prompt`: picture and text become chunks; -> `model`: chunks become
-//! logits) -> text. A conversion: `cli` -> the package owlet-convert. A bench: `cli` -> `measure`. Arrows only go down this list; `model` and
+//! logits) -> text. Over the network: `cli` -> `serve` -> `engine`. A conversion: `cli` -> the package owlet-convert. A bench: `cli` -> `measure`. Arrows only go down this list; `model` and
 //! `prompt` don't know each other, a door holds no loop over tokens, and nothing below the doors prints. The law is
 //! kept by tests/suite/arrows.rs and told in ARCHITECTURE.md.
 
@@ -17,6 +17,8 @@ pub mod prompt;
 pub mod engine;
 
 pub mod measure;
+
+pub mod serve;
 
 pub mod cli;
 

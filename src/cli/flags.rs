@@ -83,10 +83,19 @@ impl ModelFlags {
     /// # Errors
     /// What is wrong with the model, or what there is too little of.
     pub fn start(&self, is_quiet: bool) -> Result<Engine> {
+        self.start_slots(1, is_quiet)
+    }
+
+    /// The same with `n_slots` slots.
+    ///
+    /// # Errors
+    /// As [`ModelFlags::start`].
+    pub fn start_slots(&self, n_slots: u32, is_quiet: bool) -> Result<Engine> {
         let arithmetic = if self.exact { Arithmetic::Exact } else { Arithmetic::Packed };
         let setup = Setup {
             arithmetic,
             n_ctx: self.ctx,
+            n_slots,
             kv_type: self.kv_type,
             ..Setup::cpu(n_threads(self.threads))
         };
@@ -99,7 +108,7 @@ impl ModelFlags {
         // A context that the model cannot have is the engine's to refuse.
         if let Some(available) = measure::available().filter(|_| n_ctx <= loaded.text.n_ctx_train) {
             let n_vision_bytes = loaded.vision_pages.n_bytes();
-            let wanted = measure::Use { n_ctx, kv_type: self.kv_type, n_file_bytes, n_vision_bytes };
+            let wanted = measure::Use { n_ctx, n_slots, kv_type: self.kv_type, n_file_bytes, n_vision_bytes };
             match measure::room(&loaded.model, &loaded.config, &wanted, available)? {
                 Room::Enough => {}
                 Room::InTurns(why) | Room::Tight(why) => {
@@ -114,7 +123,7 @@ impl ModelFlags {
         let disk = place.dir().map(|dir| (dir, self.image_cache_size));
         let cache = CacheOptions { disk, ..CacheOptions::default() };
         let (kv_type, speculation) = (self.kv_type, Speculation::Auto);
-        Engine::start(loaded, Options { n_ctx, n_slots: 1, kv_type, cache, speculation, low_memory })
+        Engine::start(loaded, Options { n_ctx, n_slots, kv_type, cache, speculation, low_memory })
     }
 }
 

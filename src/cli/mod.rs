@@ -40,6 +40,7 @@ mod receipt;
 mod rpc_worker;
 mod run;
 mod screen;
+mod serve;
 mod settings;
 mod source;
 mod state;
@@ -79,6 +80,7 @@ enum Command {
     Run(run::Run),
     Chat(chat::Chat),
     Caption(caption::Caption),
+    Serve(serve::Serve),
     Convert(convert::Convert),
     Embed(embed::Embed),
     Export(export::Export),
@@ -121,6 +123,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(run)) => run.run(),
         Some(Command::Chat(chat)) => chat.run(),
         Some(Command::Caption(caption)) => caption.run(),
+        Some(Command::Serve(serve)) => serve.run(),
         Some(Command::Convert(convert)) => convert.run(),
         Some(Command::Embed(embed)) => embed.run(),
         Some(Command::Export(export)) => export.run(),

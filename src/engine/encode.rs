@@ -7,7 +7,7 @@
 use super::image_cache::{Embedding, ImageCache, ImageKey, Layer};
 use super::request::EmbeddingSource;
 use crate::error::{Error, Result};
-use crate::model::{Model, Step, VisionEncoder};
+use crate::model::{Model, Progress, VisionEncoder};
 use crate::prompt::Pixels;
 use ggml::Cancel;
 use owlet_format::Pages;
@@ -27,8 +27,9 @@ pub struct ImageEncoder {
 }
 
 /// How far a picture is.
-pub enum Progress {
-    Step(Step),
+pub enum Encoded {
+    /// A step more, or a piece of one.
+    Partly(Progress),
     /// The embedding, and a warning where it could not be kept.
     Ready(Embedding, Option<String>),
 }
@@ -69,7 +70,7 @@ impl ImageEncoder {
 
     /// The embedding of `key`, if it was computed before. Asks no disk while the tower is at that picture.
     pub fn known(&mut self, key: &ImageKey) -> Option<(Embedding, EmbeddingSource)> {
-        if self.current == Some(*key) {
+        if self.is_at(key) {
             return None;
         }
         self.cache.find(key).map(|(embedding, layer)| match layer {
@@ -78,12 +79,22 @@ impl ImageEncoder {
         })
     }
 
-    /// One step further on `pixels`, whose key is `key`; the first one only makes ready. What was begun for another picture
-    /// is dropped.
+    /// Whether the tower is in the middle of `key`.
+    pub fn is_at(&self, key: &ImageKey) -> bool {
+        self.current == Some(*key)
+    }
+
+    /// A step further on `pixels`, whose key is `key`, or so much of it as takes about `max_operations` multiplications; the
+    /// first one only makes ready. What was begun for another picture is dropped.
     ///
     /// # Errors
-    /// `Cancelled`, after which the same step can be tried again; `Backend`; `Unsupported` where the model has no tower.
-    pub fn step(&mut self, key: &ImageKey, pixels: &Pixels, cancel: &Cancel) -> Result<Progress> {
+    /// `Cancelled`, after which the same can be tried again; `Backend`; `Unsupported` where the model has no tower.
+    pub fn step(
+        &mut self,
+        (key, pixels): (&ImageKey, &Pixels),
+        max_operations: u64,
+        cancel: &Cancel,
+    ) -> Result<Encoded> {
         let Some(tower) = &mut self.tower else {
             return Err(Error::unsupported("picture", "this model has no vision half"));
         };
@@ -91,16 +102,16 @@ impl ImageEncoder {
             self.current = None;
             let step = tower.start(&pixels.planes)?;
             self.current = Some(*key);
-            return Ok(Progress::Step(step));
+            return Ok(Encoded::Partly(Progress { step, n_operations: 0 }));
         }
         self.is_warm = true;
-        let step = tower.step(cancel)?;
-        if !step.is_last() {
-            return Ok(Progress::Step(step));
+        let progress = tower.step_within(max_operations, cancel)?;
+        if !progress.step.is_last() {
+            return Ok(Encoded::Partly(progress));
         }
         self.current = None;
         let embedding = Arc::new(tower.finish()?);
         let warning = self.cache.keep(*key, Arc::clone(&embedding));
-        Ok(Progress::Ready(embedding, warning))
+        Ok(Encoded::Ready(embedding, warning))
     }
 }

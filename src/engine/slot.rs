@@ -166,7 +166,9 @@ impl Slot {
     pub fn positions(&self, max: usize) -> Range<usize> {
         let here = self.held.len();
         match &self.work {
-            Some(work) if self.picture_wanted().is_none() => here..work.n_planned().min(here + max),
+            Some(work) if self.picture_wanted().is_none() => {
+                here..work.n_planned().min(here.saturating_add(max))
+            }
             _ => here..here,
         }
     }

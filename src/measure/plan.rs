@@ -227,6 +227,8 @@ pub enum Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
     pub n_ctx: u32,
+    /// Requests at the same time, each with a context of its own.
+    pub n_slots: u32,
     pub kv_type: KvType,
     /// Of the file that its weights are mapped from; 0 for the built-in model.
     pub n_file_bytes: u64,
@@ -245,15 +247,18 @@ pub struct Use {
 pub fn room(model: &Model, config: &ModelConfig, wanted: &Use, available: u64) -> Result<Room> {
     /// More than buffers and a photo take, by far.
     const PLENTY: u64 = 2 << 30;
-    let Use { n_ctx, kv_type, n_file_bytes, n_vision_bytes } = *wanted;
+    let Use { n_ctx, n_slots, kv_type, n_file_bytes, n_vision_bytes } = *wanted;
     let Some(text) = &config.text else { return Ok(Room::Enough) };
-    let all =
-        [kv_bytes(text, n_ctx, 1, kv_type), n_file_bytes, PLENTY].into_iter().fold(0, u64::saturating_add);
+    let all = [kv_bytes(text, n_ctx, n_slots, kv_type), n_file_bytes, PLENTY]
+        .into_iter()
+        .fold(0, u64::saturating_add);
     if all < available {
         return Ok(Room::Enough);
     }
     let plan = |n_ctx| -> Result<Beside> {
-        Ok(Beside::new(model, config, n_ctx, kv_type)?.without(model.placement()))
+        let beside = Beside::new(model, config, n_ctx, kv_type)?;
+        let kv = beside.kv.saturating_mul(n_slots.into());
+        Ok(Beside { kv, ..beside }.without(model.placement()))
     };
     let beside = plan(n_ctx)?;
     if beside.total() > available {
@@ -370,7 +375,13 @@ mod tests {
         let (file, config) = model();
         let model = Model::load(&file, &config, &Backend::cpu(1).unwrap()).unwrap();
         let found = |n_ctx, n_file_bytes, available| {
-            let wanted = Use { n_ctx, kv_type: KvType::F16, n_file_bytes, n_vision_bytes: n_file_bytes / 2 };
+            let wanted = Use {
+                n_ctx,
+                n_slots: 1,
+                kv_type: KvType::F16,
+                n_file_bytes,
+                n_vision_bytes: n_file_bytes / 2,
+            };
             room(&model, &config, &wanted, available).map_err(|error| error.to_string())
         };
         const GB: u64 = 1 << 30;

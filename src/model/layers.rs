@@ -3,6 +3,8 @@
 //! alone, whatever rows ride along. Knows neither files nor configs of whole models. Shapes are proven when a
 //! model is loaded, so a wrong one here is our bug and asserts in the graph builder.
 
+use std::ops::Range;
+
 use ggml::{DType, Tensor};
 use owlet_format::NormKind;
 
@@ -71,16 +73,16 @@ fn views_of_heads(net: &mut Net, x: Tensor, first: u64, [head_dim, n_head]: [u64
     net.graph.view_3d(x, [head_dim, n_head, n_rows], strides, first * F32_BYTES)
 }
 
-/// A copy of `n_rows` rows of a contiguous `x [n, ...]`, from row `first` on.
-pub(super) fn rows_from(net: &mut Net, x: Tensor, first: u64, n_rows: u64) -> Tensor {
+/// Rows `rows` of a contiguous `x [n, ...]`: a view `[n, rows.len()]`.
+pub(super) fn view_of_rows(net: &mut Net, x: Tensor, rows: Range<u32>) -> Tensor {
     let [n, ..] = net.graph.ne(x);
     let row_bytes = n * F32_BYTES;
-    let rows = net.graph.view_2d(x, [n, n_rows], row_bytes, first * row_bytes);
-    net.graph.cont(rows)
+    net.graph.view_2d(x, [n, rows.len() as u64], row_bytes, u64::from(rows.start) * row_bytes)
 }
 
-/// Every row attends to every row. Queries, keys and values are in rows of contiguous matrices, each from an
-/// element on; the result is `[n_head * head_dim, n_rows]`.
+/// Every row of queries attends to every row of keys. Queries, keys and values are in rows of contiguous matrices, each
+/// from an element on; the result is `[n_head * head_dim, n_rows]`, a row a query. Only a kernel of ours takes fewer queries than
+/// keys.
 ///
 /// On the CPU by ggml's flash attention where there is none of ours. Memory is bounded by tiles in both, whatever
 /// `n_rows` is. Devices hold all scores at once. Sums are in f32 everywhere.

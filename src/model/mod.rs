@@ -15,6 +15,7 @@ mod net;
 mod observe;
 mod operand;
 mod pass;
+mod pieces;
 mod place;
 mod projector;
 mod text;
@@ -34,7 +35,7 @@ pub use decoder::{Decoder, Input, Logits, Row};
 pub use kv_cache::{KvHalf, KvRows, KvType, kv_bytes, kv_row_bytes};
 pub use observe::Observe;
 pub use place::{Fit, GpuLayers, Placement, Purpose, VisionDevice, Wish};
-pub use vision::{Step, VisionEncoder};
+pub use vision::{Progress, Step, VisionEncoder};
 
 pub use crate::kernels::{Arithmetic, Kernels};
 use crate::{Error, Result};

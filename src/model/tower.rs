@@ -7,7 +7,7 @@ use owlet_format::VisionConfig;
 
 use super::layers::{Linear, Norm, attention_over_all, linear};
 use super::net::Net;
-use super::operand::{Operand, Sum, activation, join, norm, norm_of_columns};
+use super::operand::{Operand, activation, join, norm, norm_of_columns};
 use super::weights::{VisionBlock, VisionWeights};
 use crate::kernels::Heads;
 
@@ -47,7 +47,52 @@ pub(super) fn block(
 ) -> Tensor {
     let w = &weights.blocks[il as usize];
     net.follow(w.norm1.weight);
-    let branch = attention(net, config, w, il, hidden);
+    let qkv = qkv(net, w, hidden);
+    let keys = keys(net, config, w, il, qkv);
+    behind(net, config, (w, il), hidden, Attended { qkv, keys, values: qkv })
+}
+
+/// What rows attend with and to, each `[.., n]` from an element on: see [`part`].
+#[derive(Clone, Copy)]
+pub(super) struct Attended {
+    /// `[3 * n_embd, n_rows]`: their own queries.
+    pub(super) qkv: Tensor,
+    /// Of all positions.
+    pub(super) keys: (Tensor, u64),
+    /// `[3 * n_embd, n_positions]`: of all positions, the last third.
+    pub(super) values: Tensor,
+}
+
+/// Queries, keys and values of `hidden [n_embd, n_rows]`: `[3 * n_embd, n_rows]`.
+pub(super) fn qkv(net: &mut Net, w: &VisionBlock, hidden: Tensor) -> Tensor {
+    linear(net, &w.qkv, &mut norm(&w.norm1, hidden)).tensor(net)
+}
+
+/// The keys among `qkv`: where they are, and from which element of a row on.
+pub(super) fn keys(
+    net: &mut Net,
+    config: &VisionConfig,
+    w: &VisionBlock,
+    il: u32,
+    qkv: Tensor,
+) -> (Tensor, u64) {
+    part(net, qkv, u64::from(config.n_embd), w.k_norm.map(|norm| (norm, format!("v.blk.{il}.attn_k"))))
+}
+
+/// What block `il`, whose weights are `w`, makes of `hidden [n_embd, n_rows]`, given what these rows attend with and to.
+pub(super) fn behind(
+    net: &mut Net,
+    config: &VisionConfig,
+    (w, il): (&VisionBlock, u32),
+    hidden: Tensor,
+    Attended { qkv, keys, values }: Attended,
+) -> Tensor {
+    let (n_head, head_dim) = (u64::from(config.n_head), u64::from(config.head_dim()));
+    let q = part(net, qkv, 0, w.q_norm.map(|norm| (norm, format!("v.blk.{il}.attn_q"))));
+    let v = (values, 2 * n_head * head_dim);
+    let out = attention_over_all(net, Heads { n_head, n_head_kv: n_head, head_dim }, [q, keys, v]);
+    let branch =
+        linear(net, &w.out, &mut Operand::given(out)).named(net, format_args!("v.blk.{il}.attn_out"));
     let hidden = join(net, hidden, branch, w.scale1);
 
     let branch = linear(net, &w.up, &mut norm(&w.norm2, hidden));
@@ -56,20 +101,13 @@ pub(super) fn block(
     net.name(hidden, format_args!("v.blk.{il}.out"))
 }
 
-fn attention(net: &mut Net, config: &VisionConfig, w: &VisionBlock, il: u32, hidden: Tensor) -> Sum {
-    let (n_head, head_dim) = (u64::from(config.n_head), u64::from(config.head_dim()));
-    let n_embd = n_head * head_dim;
-    let qkv = linear(net, &w.qkv, &mut norm(&w.norm1, hidden)).tensor(net);
-    let mut part = |index: u64, over_all_heads: Option<Norm>, name: &str| match over_all_heads {
-        None => (qkv, index * n_embd),
-        Some(over_all_heads) => {
-            let wide = norm_of_columns(net, &over_all_heads, qkv, index * n_embd);
-            (net.name(wide, format_args!("v.blk.{il}.{name}")), 0)
+/// The elements of `qkv`'s rows from `first` on, where they are; or what a norm over all heads makes of them.
+fn part(net: &mut Net, qkv: Tensor, first: u64, over_all_heads: Option<(Norm, String)>) -> (Tensor, u64) {
+    match over_all_heads {
+        None => (qkv, first),
+        Some((norm, name)) => {
+            let wide = norm_of_columns(net, &norm, qkv, first);
+            (net.name(wide, name), 0)
         }
-    };
-    let q = part(0, w.q_norm, "attn_q");
-    let k = part(1, w.k_norm, "attn_k");
-    let v = part(2, None, "attn_v");
-    let out = attention_over_all(net, Heads { n_head, n_head_kv: n_head, head_dim }, [q, k, v]);
-    linear(net, &w.out, &mut Operand::given(out)).named(net, format_args!("v.blk.{il}.attn_out"))
+    }
 }

@@ -1,12 +1,13 @@
 //! From a normalised picture to rows that the text model reads. Comes in: pixels `[n_px, n_px, 3]`. Goes out:
 //! `[n_embd, n_image_tokens]`, or the tower's own rows. Runs a step at a time, a block a step, so that a
-//! caller can show progress, stop, or do other work in between; all that lives between steps is the hidden
-//! rows. Must not know what the rows are for.
+//! caller can show progress, stop, or do other work in between; and less than a step where that would keep others
+//! waiting. All that lives between steps is the hidden rows. Must not know what the rows are for.
 
 use ggml::{Cancel, DType, Executor, Graph, GraphBuilder, Memory, PlacedBytes, Tensor};
 
 use super::grid::patch_columns;
 use super::net::{Net, Watched};
+use super::pieces::{Piece, Pieces};
 use super::{Model, Observe, projector, tower};
 use crate::{Error, Result};
 
@@ -27,6 +28,14 @@ impl Step {
     }
 }
 
+/// How far a picture is, and what it took to get there from before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    pub step: Step,
+    /// Multiplications in products since.
+    pub n_operations: u64,
+}
+
 /// Encodes one picture at a time.
 pub struct VisionEncoder {
     model: Model,
@@ -36,6 +45,7 @@ pub struct VisionEncoder {
     hidden: Tensor,
     /// Whether the projector's step comes behind the blocks.
     projects: bool,
+    pieces: Pieces,
     picture: Option<Picture>,
 }
 
@@ -43,7 +53,9 @@ struct Picture {
     /// `[patch_px * patch_px * 3, n_patches]`
     columns: Vec<f32>,
     done: u32,
-    /// `[n_embd_text, n_image_tokens]`, once the projector ran
+    /// What of the step behind those is done.
+    before: Option<Piece>,
+    /// `[n_embd_text, n_image_tokens]`, as far as the projector got
     rows: Vec<f32>,
 }
 
@@ -71,7 +83,8 @@ impl VisionEncoder {
         let state = Memory::placed(model.backend(), &[("hidden", DType::F32, ne, place)])?;
         let hidden = state.tensor("hidden").ok_or_else(|| Error::internal("hidden rows without a tensor"))?;
         let executor = Executor::new(model.backend(), MAX_NODES)?;
-        Ok(VisionEncoder { model: model.clone(), executor, state, hidden, projects, picture: None })
+        let (model, pieces) = (model.clone(), Pieces::of(model)?);
+        Ok(VisionEncoder { model, executor, state, hidden, projects, pieces, picture: None })
     }
 
     /// Begins a picture: `pixels` is `[n_px, n_px, 3]`, x innermost, channels outermost. What was begun
@@ -89,21 +102,30 @@ impl VisionEncoder {
             )));
         }
         let columns = patch_columns(pixels, n_px, patch_px);
-        self.picture = Some(Picture { columns, done: 0, rows: Vec::new() });
+        self.picture = Some(Picture { columns, done: 0, before: None, rows: Vec::new() });
         self.progress()
     }
 
-    /// Runs the next step. After an error, also after [`Error::Cancelled`], the same step can be tried again.
+    /// Runs the next step, or what is left of it. After an error, also after [`Error::Cancelled`], the same can be tried again.
     ///
     /// # Errors
     /// Nothing was started or all is done; `cancel` was set; the backend failed.
     pub fn step(&mut self, cancel: &Cancel) -> Result<Step> {
-        self.run_step(cancel, None)
+        Ok(self.run_piece(u64::MAX, cancel, None)?.step)
+    }
+
+    /// Runs so much of the next step as takes about `max_operations` multiplications, a few rows at least: some rows of a block
+    /// or of the projector, or all of it where it cannot be cut. However a picture was cut, its rows have the same bits.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_within(&mut self, max_operations: u64, cancel: &Cancel) -> Result<Progress> {
+        self.run_piece(max_operations, cancel, None)
     }
 
     /// [`step`](Self::step), with the values of the nodes that `observer` wants.
     pub fn step_observed(&mut self, cancel: &Cancel, observer: &mut dyn Observe) -> Result<Step> {
-        self.run_step(cancel, Some(observer))
+        Ok(self.run_piece(u64::MAX, cancel, Some(observer))?.step)
     }
 
     /// The picture as rows of the text model: `[n_embd_text, n_image_tokens]`.
@@ -131,7 +153,8 @@ impl VisionEncoder {
         let steps = [0, 1, self.n_steps()? - 1];
         let mut largest = PlacedBytes::default();
         for step in steps {
-            let (graph, _, _) = build(&self.model, &self.state, self.hidden, step, None)?;
+            let piece = self.pieces.next(step, None, u64::MAX);
+            let (graph, _, _) = self.build(&piece, None)?;
             largest = largest.max(self.executor.bytes_for(graph));
         }
         largest.cpu += u64::from(n_values) * size_of::<f32>() as u64;
@@ -180,17 +203,21 @@ impl VisionEncoder {
         Err(Error::request(format_args!("picture: expected {} steps, found {}", step.total, step.done)))
     }
 
-    fn run_step(&mut self, cancel: &Cancel, observer: Option<&mut dyn Observe>) -> Result<Step> {
+    fn run_piece(
+        &mut self,
+        max_operations: u64,
+        cancel: &Cancel,
+        observer: Option<&mut dyn Observe>,
+    ) -> Result<Progress> {
         let step = self.progress()?;
-        let picture = self.picture.as_mut().filter(|_| !step.is_last());
-        let Some(picture) = picture else {
+        let Some(picture) = self.picture.as_ref().filter(|_| !step.is_last()) else {
             return Err(Error::request(format_args!("picture: all {} steps are done", step.total)));
         };
-
-        let (graph, watched, io) =
-            build(&self.model, &self.state, self.hidden, step.done, observer.as_deref())?;
+        let piece = self.pieces.next(step.done, picture.before.as_ref(), max_operations);
+        self.pieces.make_room(&self.model, &piece)?;
+        let (graph, watched, io) = self.build(&piece, observer.as_deref())?;
         self.executor.load(graph)?;
-
+        let Some(picture) = &mut self.picture else { return Err(Error::internal("no picture")) };
         if let Some(columns) = io.columns {
             self.executor.set_f32(columns, &picture.columns);
         }
@@ -199,49 +226,61 @@ impl VisionEncoder {
         }
         self.executor.compute(cancel)?;
         if let Some((rows, ne)) = io.rows {
-            picture.rows = vec![0.0; ne.iter().product::<u64>() as usize];
-            self.executor.read_f32(rows, &mut picture.rows)?;
+            let n_before = picture.rows.len();
+            picture.rows.resize(n_before + ne.iter().product::<u64>() as usize, 0.0);
+            self.executor.read_f32(rows, &mut picture.rows[n_before..])?;
         }
         if let Some(observer) = observer {
             watched.report(&self.executor, observer)?;
         }
-        picture.done += 1;
-        self.progress()
+        let n_operations = self.pieces.n_operations(&piece);
+        let ends_step = self.pieces.ends_step(&piece);
+        picture.done += u32::from(ends_step);
+        picture.before = (!ends_step).then_some(piece);
+        Ok(Progress { step: self.progress()?, n_operations })
+    }
+
+    /// The graph of `piece`, which reads and writes the hidden rows.
+    fn build(&self, piece: &Piece, observer: Option<&dyn Observe>) -> Result<(Graph, Watched, Io)> {
+        let (config, weights) = self.model.vision()?;
+        let hidden = self.hidden;
+        let mut graph = GraphBuilder::new(self.model.backend(), MAX_NODES)?;
+        graph.attach_weights(&self.model.0.weights);
+        graph.attach_memory(&self.state);
+        let mut net = Net::new(graph, self.model.0.kernels, observer);
+        let mut io = Io::default();
+        match piece {
+            Piece::Patches => {
+                let (columns, out) = tower::embed(&mut net, config, weights);
+                io.columns = Some(columns);
+                net.graph.cpy(out, hidden);
+            }
+            Piece::Block(il) => {
+                let out = tower::block(&mut net, config, weights, *il, hidden);
+                net.graph.cpy(out, hidden);
+            }
+            Piece::Attended(il, rows) => {
+                self.pieces.attended(&mut net, (config, &weights.blocks[*il as usize], *il), hidden, rows)
+            }
+            Piece::Behind(il, rows) => {
+                self.pieces.behind(&mut net, (config, &weights.blocks[*il as usize], *il), hidden, rows)
+            }
+            Piece::Project(rows) => {
+                let (projector, weights) = self.model.projector()?;
+                projector::watch_patches(&mut net, config, hidden);
+                let order = projector::order(config, projector, rows);
+                let (input, rows) =
+                    projector::project(&mut net, projector, weights, hidden, order.len() as u64);
+                io.order = Some((input, order));
+                io.rows = Some((rows, net.graph.ne(rows)));
+            }
+        }
+        let (graph, watched) = net.finish();
+        Ok((graph, watched, io))
     }
 }
 
-/// The graph of step `done`, which reads and writes `hidden` in `state`.
-fn build(
-    model: &Model,
-    state: &Memory,
-    hidden: Tensor,
-    done: u32,
-    observer: Option<&dyn Observe>,
-) -> Result<(Graph, Watched, Io)> {
-    let (config, weights) = model.vision()?;
-    let mut graph = GraphBuilder::new(model.backend(), MAX_NODES)?;
-    graph.attach_weights(&model.0.weights);
-    graph.attach_memory(state);
-    let mut net = Net::new(graph, model.0.kernels, observer);
-    let mut io = Io::default();
-    if done == 0 {
-        let (columns, out) = tower::embed(&mut net, config, weights);
-        io.columns = Some(columns);
-        net.graph.cpy(out, hidden);
-    } else if done <= config.n_layer {
-        let out = tower::block(&mut net, config, weights, done - 1, hidden);
-        net.graph.cpy(out, hidden);
-    } else {
-        let (projector, weights) = model.projector()?;
-        let (order, rows) = projector::project(&mut net, config, projector, weights, hidden);
-        io.order = Some((order, projector::order(config, projector)));
-        io.rows = Some((rows, net.graph.ne(rows)));
-    }
-    let (graph, watched) = net.finish();
-    Ok((graph, watched, io))
-}
-
-/// What a step's graph is given and what is read from it, beside the hidden rows.
+/// What a piece's graph is given and what is read from it, beside the hidden rows.
 #[derive(Default)]
 struct Io {
     columns: Option<Tensor>,

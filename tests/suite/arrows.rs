@@ -15,7 +15,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("prompt", &["error", "token"]),
     ("engine", &["error", "token", "model", "prompt"]),
     ("measure", &["error", "token", "model", "prompt", "engine"]),
-    ("cli", &["error", "token", "fetch", "model", "prompt", "engine", "measure"]),
+    ("serve", &["error", "prompt", "engine"]),
+    ("cli", &["error", "token", "fetch", "model", "prompt", "engine", "measure", "serve"]),
     ("main", &["error", "cli"]),
 ];
 
@@ -38,7 +39,7 @@ const UNSAFE_MAY_STAND: &[&str] = &[
 ];
 
 /// Who may write to the terminal.
-const MAY_PRINT: &[&str] = &["src/cli/", "src/main.rs"];
+const MAY_PRINT: &[&str] = &["src/cli/", "src/serve/log.rs", "src/main.rs"];
 
 /// Longer than this and a joint is missing.
 const MAX_LINES: usize = 600;

@@ -29,6 +29,7 @@ fn help() {
         "cache",
         "cache prune",
         "cache clear",
+        "serve",
     ] {
         let args: Vec<_> = words.split_whitespace().chain(["--help"]).collect();
         let name = if words.is_empty() { "owlet".to_string() } else { words.replace(' ', "-") };

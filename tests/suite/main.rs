@@ -31,6 +31,7 @@ mod quantize;
 mod rpc;
 mod run;
 mod self_test;
+mod serve;
 mod sessions;
 mod settings;
 mod speculation;

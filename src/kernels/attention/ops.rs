@@ -23,7 +23,7 @@ pub struct Heads {
     pub head_dim: u64,
 }
 
-/// Every row attends to every row. Arguments: matrices of rows that hold queries, keys and values, f32.
+/// Every row of queries attends to every row of keys. Arguments: matrices of rows that hold queries, keys and values, f32.
 pub struct AttendAll {
     /// None for the plain loops.
     pub simd: Option<Simd>,
@@ -73,7 +73,7 @@ impl CustomOp for AttendAll {
         let [q, k, v] = args else { panic!("expected queries, keys and values, found {args:?}") };
         let [head, head_kv] = self.heads.of(tile.rows());
         let head_dim = self.heads.head_dim();
-        let n_rows = q.ne()[1] as usize;
+        let n_rows = k.ne()[1] as usize;
         let cells = [(k, self.first[1]), (v, self.first[2])].map(|(arg, first)| {
             let size = size_of::<f32>();
             let (stride, at) = (arg.ne()[0] as usize * size, (first + head_kv * head_dim) * size);

@@ -192,6 +192,47 @@ fn steps_can_be_cancelled_and_interleaved() {
     assert!([a.finish().unwrap(), b.finish().unwrap()] == expected);
 }
 
+/// However small the pieces, and also where they change or one of them is tried twice, rows have the bits that whole steps give.
+#[test]
+fn pieces_of_steps_change_no_bit() {
+    let clip = VisionConfig { norm: NormKind::Layer, qkv_bias: true, qk_norm: QkNorm::None, ..TOWER };
+    // Of a block's 65 rows; the projector has 16.
+    let sizes: [&[u64]; 4] = [&[0], &[30], &[0, u64::MAX, 40], &[64, 17, 0, 31]];
+    for (tower, dtype) in
+        [TOWER, clip].iter().flat_map(|t| [DType::F32, DType::F16, DType::Q4_0].map(|d| (t, d)))
+    {
+        let config = tiny::config(Some(tower.clone()), Some(PROJECTOR), None);
+        let (model, _) = tiny::model(&config, dtype, 2);
+        let whole = encode(&mut VisionEncoder::new(&model).unwrap(), &picture(&TOWER));
+        for sizes in sizes {
+            let mut encoder = VisionEncoder::new(&model).unwrap();
+            let mut step = encoder.start(&picture(&TOWER)).unwrap();
+            let (mut n_pieces, mut n_operations) = (0, 0);
+            let cancelled = Cancel::new();
+            cancelled.cancel();
+            for rows in sizes.iter().cycle() {
+                if step.is_last() {
+                    break;
+                }
+                // A row of the dearer half of a block.
+                let max = rows.saturating_mul(96 * (96 + 2 * 160 + 2 * 65));
+                assert!(matches!(encoder.step_within(max, &cancelled), Err(Error::Cancelled)));
+                let progress = encoder.step_within(max, &Cancel::new()).unwrap();
+                assert!((step.done..=step.done + 1).contains(&progress.step.done));
+                step = progress.step;
+                n_pieces += 1;
+                n_operations += progress.n_operations;
+            }
+            assert!(encoder.finish().unwrap() == whole, "{dtype}, pieces of {sizes:?}");
+            let of_block = 65 * 96 * (4 * 96 + 2 * 160 + 2 * 65);
+            let of_projector = 16 * (4 * 96 + 256) * 256;
+            assert_eq!(n_operations, 64 * 108 * 96 + 2 * of_block + of_projector, "{sizes:?}");
+            let is_cut = model.kernels().starts_with("owlet");
+            assert!(n_pieces > 4 || !is_cut, "{dtype}: {n_pieces} pieces of {sizes:?}, {}", model.kernels());
+        }
+    }
+}
+
 /// What is planned before a picture is there is what one allocates, and some scratch beside that.
 #[test]
 fn bytes_are_known_before_a_picture_is_there() {

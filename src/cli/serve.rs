@@ -1,0 +1,126 @@
+//! `owlet serve`: flags for the network door.
+
+use super::flags::ModelFlags;
+use super::interrupt::Interruptible;
+use super::quantity::parse_bytes;
+use super::screen::note;
+use super::wrong_usage;
+use crate::error::Result;
+use crate::serve::{self, Keys, Limits, Options};
+use clap::value_parser;
+use ggml::Cancel;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Answer over the network, to clients of OpenAI, Ollama and Anthropic
+///
+/// OpenAI's clients take http://HOST:PORT/v1 as their base URL, the others http://HOST:PORT; docs/server.md shows some. Ctrl-C or SIGTERM ends the
+/// server when what it is answering is done, a second Ctrl-C at once. Standard error is a log of JSON lines, without
+/// questions, answers and pictures.
+#[derive(clap::Args)]
+pub struct Serve {
+    /// Address to listen on: an IP address or localhost; others than this machine's own need --api-keys
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// File of the keys that clients may use, a line each
+    #[arg(long, value_name = "FILE")]
+    api_keys: Option<PathBuf>,
+    /// Let other machines ask without a key
+    #[arg(long)]
+    insecure: bool,
+    /// Another name by which clients call this machine; may be given several times. Addresses and local names need none
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// Requests that are answered at the same time; each has a context of its own
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=64))]
+    slots: u32,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    model: ModelFlags,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitFlags {
+    /// Requests that wait for a slot; further ones are sent away with status 429
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = value_parser!(u32).range(0..=4096))]
+    queue: u32,
+    /// Requests of one key that wait or are answered
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..))]
+    max_per_key: u32,
+    /// Connections at the same time; further ones wait
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(1..=65536))]
+    max_connections: u32,
+    /// Bytes of a request
+    #[arg(long, value_name = "SIZE", default_value = "32MB", value_parser = parse_bytes)]
+    max_body: u64,
+    /// Pixels of a picture
+    #[arg(long, value_name = "N", default_value_t = 64 << 20, value_parser = value_parser!(u64).range(1..))]
+    max_pixels: u64,
+    /// Pictures of a request
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    max_images: u32,
+    /// Tokens of an answer [default: as many as the context has]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    max_tokens: Option<u32>,
+    /// Seconds that a request may wait and be answered
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800, value_parser = value_parser!(u32).range(1..))]
+    answer_timeout: u32,
+    /// Seconds that a client may take to send a request, or to read on
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u32).range(1..))]
+    peer_timeout: u32,
+    /// Seconds that answers may go on when the server is told to end
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    drain: u32,
+}
+
+impl Serve {
+    pub fn run(self) -> Result<ExitCode> {
+        let address =
+            serve::address(&self.host, self.port).unwrap_or_else(|error| wrong_usage("serve", error));
+        let keys = self.api_keys.as_deref().map(Keys::read).transpose()?.unwrap_or_default();
+        let mut options = Options {
+            address,
+            keys,
+            is_insecure: self.insecure,
+            hosts: self.allow_host,
+            limits: self.limits.limits(),
+        };
+        if let Err(error) = options.check() {
+            wrong_usage("serve", error);
+        }
+        let engine = self.model.start_slots(self.slots, false)?;
+        let n_ctx = engine.options().n_ctx;
+        options.limits.max_tokens = options.limits.max_tokens.min(n_ctx);
+        let name = engine.loaded().config.name.clone();
+        let stop = Cancel::new();
+        let _interruptible = Interruptible::by(&stop);
+        serve::serve(engine, options, &stop, |address| {
+            note(&format!("{name} answers at http://{address}/v1"))
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl LimitFlags {
+    fn limits(&self) -> Limits {
+        let seconds = |n: u32| Duration::from_secs(n.into());
+        Limits {
+            n_connections: self.max_connections,
+            n_queued: self.queue,
+            n_of_key: self.max_per_key,
+            max_body_bytes: self.max_body,
+            max_pixels: self.max_pixels,
+            n_pictures: self.max_images,
+            max_tokens: self.max_tokens.unwrap_or(u32::MAX),
+            answer: seconds(self.answer_timeout),
+            peer: seconds(self.peer_timeout),
+            drain: seconds(self.drain),
+        }
+    }
+}

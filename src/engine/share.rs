@@ -1,0 +1,92 @@
+//! How much of the work of others fits beside answers that are being written. Learnt from what passes and pieces of the tower take,
+//! since it depends on the model and the machine. Must not know what the work is.
+
+use std::time::Duration;
+
+/// Work of others in a round, in usual rounds: what an answer waits for longer than usual. The rest up to twice the gap is for what
+/// is mistaken.
+const OTHERS: f64 = 1.0;
+
+/// How much the newest measurement counts.
+const NEWEST: f64 = 0.25;
+
+/// Rows of a prompt beside answers, before anything was measured.
+const FIRST_ROWS: usize = 4;
+
+/// The figures, in seconds.
+#[derive(Default)]
+pub struct Share {
+    /// A pass of answers alone.
+    usual: Option<f64>,
+    /// What a row of a prompt adds to that.
+    prompt_row: Option<f64>,
+    /// A multiplication of the tower.
+    operation: Option<f64>,
+}
+
+impl Share {
+    /// A pass of answers, with `n_rows` rows of a prompt among them, `took` so long.
+    pub fn saw_pass(&mut self, n_rows: usize, took: Duration) {
+        let took = took.as_secs_f64();
+        if n_rows == 0 {
+            mix(&mut self.usual, took);
+        } else if let Some(usual) = self.usual {
+            // Never nothing, or the next piece would have no end.
+            mix(&mut self.prompt_row, (took - usual).max(usual / 128.0) / n_rows as f64);
+        }
+    }
+
+    /// A piece of the tower of `n_operations` multiplications `took` so long.
+    pub fn saw_piece(&mut self, n_operations: u64, took: Duration) {
+        if n_operations > 0 {
+            mix(&mut self.operation, took.as_secs_f64() / n_operations as f64);
+        }
+    }
+
+    /// Rows of a prompt that a pass of answers may take along, at least 1.
+    pub fn prompt_rows(&self) -> usize {
+        match (self.usual, self.prompt_row) {
+            (Some(usual), Some(row)) => ((OTHERS * usual / row) as usize).max(1),
+            _ => FIRST_ROWS,
+        }
+    }
+
+    /// Multiplications of the tower that may come between two passes of answers; few where that was not measured.
+    pub fn operations(&self) -> u64 {
+        match (self.usual, self.operation) {
+            (Some(usual), Some(operation)) => (OTHERS * usual / operation) as u64,
+            _ => 0,
+        }
+    }
+}
+
+fn mix(figure: &mut Option<f64>, newest: f64) {
+    *figure = Some(figure.map_or(newest, |before| before + NEWEST * (newest - before)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_get_what_an_answer_takes() {
+        let ms = Duration::from_millis;
+        let mut share = Share::default();
+        assert_eq!((share.prompt_rows(), share.operations()), (FIRST_ROWS, 0));
+        share.saw_pass(9, ms(100));
+        share.saw_piece(0, ms(100));
+        assert_eq!((share.prompt_rows(), share.operations()), (FIRST_ROWS, 0), "nothing to compare with");
+        share.saw_pass(0, ms(40));
+        share.saw_pass(4, ms(80));
+        assert_eq!(share.prompt_rows(), 4, "10 ms a row");
+        share.saw_pass(8, ms(40));
+        assert!((5..7).contains(&share.prompt_rows()), "a row that cost nothing: {}", share.prompt_rows());
+        share.saw_piece(1 << 20, ms(80));
+        assert_eq!(share.operations(), 1 << 19);
+        // A disturbed measurement counts for a quarter.
+        share.saw_piece(1 << 20, ms(400));
+        assert!(share.operations().abs_diff(1 << 18) < 2, "{}", share.operations());
+        share.saw_pass(4, ms(10_000));
+        assert_eq!(share.prompt_rows(), 1);
+    }
+}

@@ -1,0 +1,155 @@
+//! Connections: taken up to a number, each with limits of time, and let go when the program is to end.
+//!
+//! A peer has so long for a request's head, for its body and to read on; one that closes its side is gone, and what it asked for
+//! is cancelled.
+
+use super::app::{self, App};
+use super::log;
+use super::patient::Patient;
+use crate::error::{Error, Result};
+use axum::Router;
+use ggml::Cancel;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
+
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Lines of it.
+const MAX_HEADERS: usize = 100;
+
+/// How often `stop` is looked at.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// For telling clients that their answer was cut off.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// When the system has no place for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until told to end, then until what is under way is done or the time for that is over.
+///
+/// # Errors
+/// `Backend` where the address is not to be had.
+pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(SocketAddr)) -> Result<()> {
+    let wanted = app.options.address;
+    let refused = |cause: std::io::Error| Error::Backend(format!("{wanted}: {cause}"));
+    let listener = TcpListener::bind(wanted).await.map_err(refused)?;
+    let mut told = Told::new()?;
+    tell(listener.local_addr().map_err(refused)?);
+    let router = app::router(&app);
+    let (leave, leaving) = watch::channel(false);
+    let places = Arc::new(Semaphore::new(app.limits().n_connections as usize));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = told.to_end(stop) => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, place)) = accepted else { continue };
+        app.metrics.saw_connection();
+        let connection = connection(Arc::clone(&app), stream, router.clone(), leaving.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    app.leave();
+    log::write("leaving", json!({"connections": connections.len()}));
+    // Whoever is gone needs no telling.
+    let _ = leave.send(true);
+    let all_gone = async { while connections.join_next().await.is_some() {} };
+    if timeout(app.limits().drain, all_gone).await.is_ok() {
+        return Ok(());
+    }
+    log::write("cut off", json!({"connections": connections.len()}));
+    app.cancel_all();
+    let all_told = async { while connections.join_next().await.is_some() {} };
+    // Who does not listen is not waited for.
+    let _ = timeout(LAST_WORDS, all_told).await;
+    Ok(())
+}
+
+/// The next connection, once there is a place for it; none where the system refused it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(_) => {
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn connection(app: Arc<App>, stream: TcpStream, router: Router, mut leaving: watch::Receiver<bool>) {
+    // Small pieces of an answer are sent as they are written.
+    let _ = stream.set_nodelay(true);
+    let patience = app.limits().peer;
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(Patient::new(stream, patience)), TowerToHyperService::new(router));
+    tokio::pin!(served);
+    // How a connection ends is up to its peer: there is nothing to say about it.
+    tokio::select! {
+        _ = served.as_mut() => {}
+        () = until_told(&mut leaving) => {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
+    }
+}
+
+async fn until_told(leaving: &mut watch::Receiver<bool>) {
+    // Whoever would tell is gone only when all is over.
+    let _ = leaving.wait_for(|leaving| *leaving).await;
+}
+
+/// What tells the program to end.
+struct Told {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    check: tokio::time::Interval,
+}
+
+impl Told {
+    fn new() -> Result<Told> {
+        Ok(Told {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .map_err(|error| Error::Backend(format!("handler for the signal to end: {error}")))?,
+            check: interval(STOP_CHECK),
+        })
+    }
+
+    async fn to_end(&mut self, stop: &Cancel) {
+        loop {
+            #[cfg(unix)]
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.check.tick() => {}
+            }
+            #[cfg(not(unix))]
+            self.check.tick().await;
+            if stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+}

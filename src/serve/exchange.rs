@@ -1,0 +1,240 @@
+//! From a request to its response, the same for all dialects: read, find a place, get ready, wait for its turn, answer, whole or as it
+//! is written.
+
+use super::answering::Answering;
+use super::app::App;
+use super::dialect::{Dialect, json_response, refusal};
+use super::entry::Caller;
+use super::fault::{Fault, Kind, Result};
+use super::fields::Fields;
+use super::gate::{Place, Turn};
+use super::question::{Prepared, Question};
+use super::stream::{self, Left, Writer};
+use super::voice::Voice;
+use super::{body, log};
+use crate::engine::{Event, FinishReason, Outcome};
+use axum::extract::Request;
+use axum::response::Response;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+/// How often a stream says that it lives, when there is nothing else to say.
+const PING: Duration = Duration::from_secs(10);
+
+/// What a dialect reads off a request.
+pub struct Asked {
+    pub question: Question,
+    pub streams: bool,
+    pub n_choices: u32,
+    /// Who says the answer, once it is known what the model gets to see.
+    pub voice: Box<dyn FnOnce(&Prepared) -> Box<dyn Voice> + Send>,
+}
+
+/// Reads a request.
+pub type Parse = fn(&App, &Caller, Fields) -> Result<Asked>;
+
+/// Answers `request`, which `parse` reads.
+pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Parse) -> Response {
+    let answered = async {
+        let ready = get_ready(&app, request, move |app, caller, fields| {
+            let asked = parse(app, caller, fields)?;
+            let prepared = asked.question.prepare(app)?;
+            let voice = (asked.voice)(&prepared);
+            Ok((prepared, voice, asked.streams, asked.n_choices))
+        });
+        let (place, caller, (prepared, mut voice, streams, n_choices)) = ready.await?;
+        let deadline = Instant::now() + app.limits().answer;
+        let task = Task { app: Arc::clone(&app), caller, place, prepared, n_choices, deadline };
+        if !streams {
+            task.whole(voice.as_mut()).await?;
+            return Ok(json_response(&voice.whole()));
+        }
+        let (writer, response) = stream::stream(voice.content_type());
+        tokio::spawn(async move { task.streamed(voice.as_mut(), &writer).await });
+        Ok(response)
+    };
+    answered.await.unwrap_or_else(|fault: Fault| refusal(dialect, &fault))
+}
+
+/// Reads a request, finds it a place, and lets `parse` make of it what takes memory and time.
+///
+/// # Errors
+/// What is wrong with it; `Busy`, `Leaving`.
+pub async fn get_ready<T: Send + 'static>(
+    app: &Arc<App>,
+    request: Request,
+    parse: impl FnOnce(&App, &Caller, Fields) -> Result<T> + Send + 'static,
+) -> Result<(Place, Caller, T)> {
+    if !app.is_ready() {
+        return Err(leaving());
+    }
+    let (head, body) = request.into_parts();
+    let caller = head.extensions.get::<Caller>().cloned();
+    let caller =
+        caller.ok_or_else(|| Fault::new(Kind::Internal, "internal error: a request without an id"))?;
+    let held = body::read(app, &head.headers, body).await?;
+    let place = app.gate.enter(caller.key)?;
+    let Ok(_preparing) = Arc::clone(&app.preparing).acquire_owned().await else { return Err(leaving()) };
+    let (with, by) = (Arc::clone(app), caller.clone());
+    let parsed = tokio::task::spawn_blocking(move || {
+        let fields = Fields::of_body(&held.bytes)?;
+        drop(held);
+        parse(&with, &by, fields)
+    });
+    let parsed =
+        parsed.await.map_err(|_| Fault::new(Kind::Internal, "internal error: a request was dropped"))??;
+    Ok((place, caller, parsed))
+}
+
+/// A request that is ready to be answered, as often as was asked for.
+struct Task {
+    app: Arc<App>,
+    caller: Caller,
+    place: Place,
+    prepared: Prepared,
+    n_choices: u32,
+    deadline: Instant,
+}
+
+/// Why a stream ends before its answer does.
+enum Broken {
+    Left,
+    Fault(Fault),
+}
+
+impl From<Left> for Broken {
+    fn from(_: Left) -> Broken {
+        Broken::Left
+    }
+}
+
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Broken {
+        Broken::Fault(fault)
+    }
+}
+
+impl Task {
+    /// Answers one choice after the other: what one has read, the next one knows.
+    async fn whole(self, voice: &mut dyn Voice) -> Result<()> {
+        for choice in 0..self.n_choices {
+            let turn = timeout_at(self.deadline, self.place.turn()).await.map_err(|_| too_late())??;
+            let mut answering = self.begin(choice, turn).await?;
+            let outcome = loop {
+                match answering.next().await? {
+                    Event::Encoded { image, source } => voice.saw_picture(image, source),
+                    Event::Warning(text) => self.warn(&text),
+                    Event::Done(outcome) => break outcome,
+                    _ => {}
+                }
+            };
+            voice.end(choice, self.finished(outcome)?);
+        }
+        Ok(())
+    }
+
+    /// Answers as it is written. Whatever goes wrong now is part of the response, since that has begun.
+    async fn streamed(self, voice: &mut dyn Voice, to: &Writer) {
+        match self.stream(voice, to).await {
+            Ok(()) => {}
+            Err(Broken::Left) => log::write("left", json!({"id": self.caller.id})),
+            Err(Broken::Fault(fault)) => {
+                log::write("failed", json!({"id": self.caller.id, "status": fault.kind.status().as_u16()}));
+                // A client that has left as well is not told.
+                let _ = to.write(voice.fault(&fault)).await;
+            }
+        }
+    }
+
+    async fn stream(&self, voice: &mut dyn Voice, to: &Writer) -> std::result::Result<(), Broken> {
+        for choice in 0..self.n_choices {
+            let turn = self.turn(voice, to).await?;
+            let mut answering = self.begin(choice, turn).await?;
+            to.write(voice.begin(choice)).await?;
+            let mut last_step = None;
+            let outcome = loop {
+                let event = tokio::select! {
+                    event = answering.next() => Some(event?),
+                    () = to.left() => return Err(Broken::Left),
+                    () = sleep(PING) => None,
+                };
+                match event {
+                    Some(Event::Done(outcome)) => break outcome,
+                    Some(Event::Text(text)) => to.write(voice.text(choice, &text)).await?,
+                    Some(Event::Encoding { image, done, total }) => {
+                        // A step may come in several pieces.
+                        if last_step.replace((image, done)) != Some((image, done)) {
+                            to.remark(voice, &format!("picture {}: step {done} of {total}", image + 1))
+                                .await?;
+                        }
+                    }
+                    Some(Event::Encoded { image, source }) => voice.saw_picture(image, source),
+                    Some(Event::Prefill { done, total }) => {
+                        to.remark(voice, &format!("prompt: {done} of {total}")).await?;
+                    }
+                    Some(Event::Warning(text)) => self.warn(&text),
+                    Some(Event::Failed(error)) => return Err(Fault::of_engine(error).into()),
+                    None => to.remark(voice, "at work").await?,
+                }
+            };
+            to.write(voice.end(choice, self.finished(outcome)?)).await?;
+        }
+        to.write(voice.last()).await?;
+        Ok(())
+    }
+
+    /// Waits for the request's turn.
+    async fn turn(&self, voice: &dyn Voice, to: &Writer) -> std::result::Result<Turn, Broken> {
+        let turn = self.place.turn();
+        tokio::pin!(turn);
+        loop {
+            tokio::select! {
+                turn = turn.as_mut() => return Ok(turn?),
+                () = to.left() => return Err(Broken::Left),
+                () = sleep_until(self.deadline) => return Err(too_late().into()),
+                () = sleep(PING) => to.remark(voice, "waiting for others to be answered").await?,
+            }
+        }
+    }
+
+    /// Choices differ in their seeds, and each has a turn of its own, which goes to whoever follows the engine: nobody holds
+    /// one who may have to wait for a client.
+    async fn begin(&self, choice: u32, turn: Turn) -> Result<Answering> {
+        let mut request = self.prepared.request.clone();
+        request.sampling.seed = request.sampling.seed.wrapping_add(choice.into());
+        Answering::begin(&self.app, request, turn, self.deadline).await
+    }
+
+    /// Notes an answer, which was not cut off.
+    fn finished(&self, outcome: Outcome) -> Result<Outcome> {
+        let ms = |time: Duration| (time.as_secs_f64() * 1e3).round();
+        let facts = json!({
+            "id": self.caller.id,
+            "key": self.caller.key,
+            "pictures": self.prepared.pictures.len(),
+            "prompt": outcome.n_prompt,
+            "reused": outcome.n_reused,
+            "completion": outcome.ids.len(),
+            "finish": outcome.finish_reason.word(),
+            "encode_ms": ms(outcome.timings.encode),
+            "prefill_ms": ms(outcome.timings.prefill),
+            "decode_ms": ms(outcome.timings.decode),
+        });
+        log::write("answer", facts);
+        if outcome.finish_reason == FinishReason::Cancelled { Err(leaving()) } else { Ok(outcome) }
+    }
+
+    fn warn(&self, text: &str) {
+        log::write("warning", json!({"id": self.caller.id, "text": text}));
+    }
+}
+
+fn too_late() -> Fault {
+    Fault::new(Kind::Timeout, "the answer took longer than this server allows")
+}
+
+fn leaving() -> Fault {
+    Fault::new(Kind::Leaving, "this server is about to end")
+}

@@ -1,0 +1,151 @@
+//! THE NETWORK DOOR: HTTP requests in; answers, whole or as they are written, out.
+//!
+//! A request passes, in this order: connection ([`connections`]: time limits) -> [`entry`]: who may come in, what is logged -> a dialect
+//! ([`openai`]): what is asked -> [`gate`]: whose turn it is -> the engine, which holds the loop over tokens -> a dialect again.
+//! Nothing that a peer sends, or fails to read, holds a slot of the engine or more memory than was said. Must not know the terminal,
+//! and must not print but for its log.
+
+mod answering;
+mod anthropic;
+mod app;
+mod base64;
+mod body;
+mod connections;
+mod dialect;
+mod entry;
+mod exchange;
+mod fault;
+mod fields;
+mod gate;
+mod health;
+mod keys;
+mod log;
+mod metrics;
+mod ollama;
+mod openai;
+mod origin;
+mod patient;
+mod question;
+mod receipt;
+mod stream;
+mod time;
+mod voice;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use app::App;
+use ggml::Cancel;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use keys::Keys;
+
+/// Where and for whom to answer, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub address: SocketAddr,
+    /// Who may ask; everybody where there are none.
+    pub keys: Keys,
+    /// Serve other machines without keys.
+    pub is_insecure: bool,
+    /// Names besides those of [`origin`] by which clients may call this machine.
+    pub hosts: Vec<String>,
+    pub limits: Limits,
+}
+
+/// What requests may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at the same time.
+    pub n_connections: u32,
+    /// Requests that wait for a slot of the engine.
+    pub n_queued: u32,
+    /// Requests of one key that wait or are answered.
+    pub n_of_key: u32,
+    /// Bytes of a request's body.
+    pub max_body_bytes: u64,
+    /// Of a picture, width times height.
+    pub max_pixels: u64,
+    pub n_pictures: u32,
+    /// Tokens of an answer.
+    pub max_tokens: u32,
+    /// From the end of a request to the end of its answer.
+    pub answer: Duration,
+    /// For a request's head, and as long again for its body; for a peer to read on; for a connection without a request.
+    pub peer: Duration,
+    /// For answers that are being written when the program is told to end.
+    pub drain: Duration,
+}
+
+impl Options {
+    /// # Errors
+    /// `Request` where other machines could ask and nobody would check who they are.
+    pub fn check(&self) -> Result<()> {
+        if self.address.ip().is_loopback() || !self.keys.is_empty() || self.is_insecure {
+            return Ok(());
+        }
+        let reach = match self.address.ip() {
+            ip if ip.is_unspecified() => "every machine that reaches this one".to_string(),
+            ip => format!("every machine that reaches {ip}"),
+        };
+        Err(Error::request(format!(
+            "{reach} could ask without a key; --api-keys FILE says who may, --insecure lets everybody"
+        )))
+    }
+}
+
+/// Answers requests with `engine` until the program is told to end, by a signal or by `stop`, and what was under way is done.
+/// `tell` hears the address once somebody can connect.
+///
+/// # Errors
+/// `Request` as [`Options::check`]; `Backend` where the address is taken or the system gives no thread.
+pub fn serve(engine: Engine, options: Options, stop: &Cancel, tell: impl FnOnce(SocketAddr)) -> Result<()> {
+    options.check()?;
+    let n_slots = engine.options().n_slots;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // One follows each answer, two get requests ready.
+        .max_blocking_threads(n_slots as usize + app::N_PREPARED)
+        .build()
+        .map_err(|error| Error::Backend(format!("the server's runtime: {error}")))?;
+    let app = Arc::new(App::new(engine, options));
+    let served = runtime.block_on(connections::serve(Arc::clone(&app), stop, tell));
+    // What did not end by itself is cancelled, and waited for with the engine.
+    app.cancel_all();
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    served
+}
+
+/// The address that `host`, an IP address or `localhost`, and `port` stand for.
+///
+/// # Errors
+/// `Request` where it is neither.
+pub fn address(host: &str, port: u16) -> Result<SocketAddr> {
+    let ip: IpAddr = match host {
+        "localhost" => [127, 0, 0, 1].into(),
+        host => host.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+            Error::request(format!("host: expected an IP address or localhost, found {host}"))
+        })?,
+    };
+    Ok(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (host, expected) in [
+            ("127.0.0.1", Ok("127.0.0.1:80")),
+            ("localhost", Ok("127.0.0.1:80")),
+            ("::1", Ok("[::1]:80")),
+            ("[::]", Ok("[::]:80")),
+            ("example.org", Err("host: expected an IP address or localhost, found example.org")),
+        ] {
+            let found = address(host, 80).map(|a| a.to_string()).map_err(|e| e.to_string());
+            assert_eq!(found, expected.map(String::from).map_err(String::from));
+        }
+    }
+}

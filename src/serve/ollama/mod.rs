@@ -1,0 +1,94 @@
+//! Ollama's dialect: chat, generate, and what its clients ask about a server.
+
+mod ask;
+mod reply;
+
+use super::app::App;
+use super::dialect::{Dialect, json_response, refusal};
+use super::exchange;
+use super::fields::Fields;
+use super::time;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// `POST /api/chat`
+pub async fn chat(State(app): State<Arc<App>>, request: Request) -> Response {
+    exchange::answer(app, Dialect::Ollama, request, ask::chat).await
+}
+
+/// `POST /api/generate`
+pub async fn generate(State(app): State<Arc<App>>, request: Request) -> Response {
+    exchange::answer(app, Dialect::Ollama, request, ask::generate).await
+}
+
+/// `GET /api/tags`
+pub async fn tags(State(app): State<Arc<App>>) -> Response {
+    json_response(&json!({"models": [description(&app)]}))
+}
+
+/// `GET /api/ps`: the model is always loaded, and stays so.
+pub async fn ps(State(app): State<Arc<App>>) -> Response {
+    let mut model = description(&app);
+    model["expires_at"] = json!("9999-12-31T23:59:59Z");
+    model["size_vram"] = json!(0);
+    model["context_length"] = json!(app.engine.options().n_ctx);
+    json_response(&json!({"models": [model]}))
+}
+
+/// `POST /api/show`
+pub async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
+    let shown = exchange::get_ready(&app, request, |app, _, mut fields: Fields| {
+        // Older clients say `name`.
+        let name = fields.text("name")?;
+        let name = fields.text("model")?.or(name).unwrap_or_default();
+        app.check_model(&name)?;
+        fields.finish(&[("verbose", &[]), ("system", &[]), ("template", &[]), ("options", &[])])?;
+        let loaded = app.loaded();
+        let sees = if loaded.n_image_tokens().is_some() {
+            &["completion", "vision"][..]
+        } else {
+            &["completion"][..]
+        };
+        Ok(json!({
+            "modelfile": "",
+            "parameters": "",
+            "template": "",
+            "details": details(app),
+            "model_info": {
+                "general.architecture": "owlet",
+                "general.name": loaded.config.name,
+                "owlet.family": loaded.config.family,
+                "owlet.context_length": loaded.text.n_ctx_train,
+                "owlet.embedding_length": loaded.text.n_embd,
+                "owlet.block_count": loaded.text.n_layer,
+            },
+            "capabilities": sees,
+        }))
+    });
+    shown.await.map_or_else(|fault| refusal(Dialect::Ollama, &fault), |(_, _, shown)| json_response(&shown))
+}
+
+/// `GET /api/version`
+pub async fn version() -> Response {
+    json_response(&json!({"version": env!("CARGO_PKG_VERSION")}))
+}
+
+fn description(app: &App) -> Value {
+    let loaded = app.loaded();
+    let name = format!("{}:latest", loaded.config.name);
+    json!({
+        "name": name,
+        "model": name,
+        "modified_at": time::rfc3339(app.started_s),
+        "size": loaded.n_file_bytes,
+        "digest": loaded.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "details": details(app),
+    })
+}
+
+fn details(app: &App) -> Value {
+    let family = &app.loaded().config.family;
+    json!({"parent_model": "", "format": "gguf", "family": family, "families": [family], "parameter_size": "", "quantization_level": ""})
+}

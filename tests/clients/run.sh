@@ -1,0 +1,32 @@
+#!/bin/sh
+# Asks a server as other people's clients do. Usage: tests/clients/run.sh [OWLET], the program, which is built if it is not given.
+# Installs the packages of OpenAI, Ollama and Anthropic for Python, and where there is npm that of OpenAI for Node, into a new
+# directory, which needs a network and python3 with venv.
+set -eu
+cd "$(dirname "$0")/../.."
+owlet=${1:-}
+[ -n "$owlet" ] || { cargo build --release && owlet=target/release/owlet; }
+
+dir=$(mktemp -d)
+server=
+trap 'kill $server 2>/dev/null || true; rm -rf "$dir"' EXIT
+python3 -m venv "$dir/venv"
+"$dir/venv/bin/pip" --quiet install openai ollama anthropic
+
+"$owlet" serve --port 0 2>"$dir/log" &
+server=$!
+for _ in $(seq 100); do
+    address=$(sed -n 's|.* answers at \(http.*\)/v1$|\1|p' "$dir/log")
+    [ -z "$address" ] || break
+    sleep 0.1
+done
+for client in openai ollama anthropic; do
+    "$dir/venv/bin/python" "tests/clients/ask_$client.py" "$address"
+done
+if command -v npm >/dev/null; then
+    npm --silent --prefix "$dir" install openai
+    cp tests/clients/ask_openai.mjs "$dir"
+    node "$dir/ask_openai.mjs" "$address"
+else
+    echo "not run: the client for Node, there is no npm"
+fi
