@@ -96,11 +96,7 @@ pub fn list() -> Result<ExitCode> {
         )
     };
     let lines: String = Device::all().into_iter().map(line).collect();
-    let mut screen = Screen::new();
-    if lines.is_empty() {
-        screen.say(&format!("{}\n", why_no_device()))?
-    } else {
-        screen.say(&lines)?
-    }
+    let none = format!("none: {}\n", why_no_device());
+    Screen::new().say(if lines.is_empty() { &none } else { &lines })?;
     Ok(ExitCode::SUCCESS)
 }

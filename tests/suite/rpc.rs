@@ -121,6 +121,8 @@ fn a_worker_that_dies_costs_an_answer_and_not_the_program() {
     let setup = setup(&[&first, &second]);
     let engine = engine(&setup);
     let expected = finish(&ask(&engine, 12)).0.ids;
+    // Another engine of the same process shares the connections.
+    assert_eq!(finish(&ask(&self::engine(&setup), 12)).0.ids, expected);
 
     let ticket = ask(&engine, 900);
     while !matches!(ticket.next_event(), Event::Text(_)) {}

@@ -41,7 +41,10 @@ fn by_pattern(pattern: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let matches = glob::glob(&text)
         .map_err(|error| Error::request(format!("{text}: {} at {}", error.msg, error.pos)))?;
     for entry in matches {
-        let path = entry.map_err(|error| Error::io(error.path().to_path_buf(), error.into()))?;
+        let path = entry.map_err(|error| {
+            let path = error.path().to_path_buf();
+            Error::io(path, error.into())
+        })?;
         if path.is_file() {
             found.push(path);
         }

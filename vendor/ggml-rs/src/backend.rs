@@ -250,6 +250,8 @@ impl Backend {
         if stop.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
+        #[cfg(feature = "rpc")]
+        let _turn = self.devices().any(Device::is_remote).then(crate::rpc::turn);
         let data = std::ptr::from_ref(&stop).cast_mut().cast();
         // SAFETY: `stop` outlives the computation, after which the callback is taken back; the caller
         // vouches for the rest.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::device::Device;
 use crate::{Error, Result, sys};
@@ -67,14 +67,19 @@ impl Remote {
 }
 
 impl Device {
-    /// The devices of the worker at `address`, `HOST:PORT`. The worker serves nobody else as long as one of them, or of their
-    /// clones, is there.
+    /// The devices of the worker at `address`, `HOST:PORT`. The worker serves no other process as long as one of them, or of
+    /// their clones, is there.
     ///
     /// # Errors
     /// [`Error::Unsupported`]: nobody answers there, or no worker of this version.
     pub fn remote(address: &str) -> Result<Vec<Device>> {
-        let line = Arc::new(Line::connect(address, &protocol())?);
-        let number = lines::add(&line);
+        let (number, line) = match lines::to(address) {
+            Some(open) => open,
+            None => {
+                let line = Arc::new(Line::connect(address, &protocol())?);
+                (lines::add(&line), line)
+            }
+        };
         // SAFETY: the line is alive, and lines answer whatever happens.
         let n_devices = unsafe { owlet_rpc_n_devices(number) };
         let device = |index| {
@@ -93,6 +98,13 @@ impl Device {
     }
 }
 
+/// The right to run a graph in other processes. ggml's client asks a worker to run the last graph again where it is the same
+/// one, and does not see another thread's come between.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Lines by number, which is all that C knows of them.
 mod lines {
     use super::*;
@@ -107,6 +119,13 @@ mod lines {
         lines.retain(|_, line| line.strong_count() > 0);
         lines.insert(number, Arc::downgrade(line));
         number
+    }
+
+    /// The one to a worker that is there, if this process has one.
+    pub(super) fn to(address: &str) -> Option<(u64, Arc<Line>)> {
+        let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = lines.iter().flatten().filter_map(|(&number, line)| Some((number, line.upgrade()?)));
+        { open }.find(|(_, line)| line.address() == address && line.lost().is_none())
     }
 
     /// One that is gone answers as a lost one does.
