@@ -267,7 +267,7 @@ fn tolerances(file: &Gguf, config: &ModelConfig) -> [f32; 2] {
     let of = |dtype: DType| match dtype {
         DType::F32 => 0.002,
         DType::F16 | DType::BF16 => 0.02,
-        _ => 0.2,
+        _ => 0.1,
     };
     let mut tolerances = [0.0f32; 2];
     for (spec, dtype) in typed(config, file) {

@@ -171,7 +171,7 @@ fn what_is_gone_on_with_is_the_same_work() {
 #[cfg(unix)]
 #[test]
 fn a_kill_loses_nothing() {
-    let dir = folder(12);
+    let dir = folder(30);
     let out = dir.path().join("out.jsonl");
     let expected = timeless(&caption(dir.path(), &["-q"]).out);
     let model = path(Kind::Random);
@@ -211,7 +211,7 @@ fn a_kill_loses_nothing() {
             fs::write(&out, text).unwrap();
         }
     }
-    assert!(n_kills >= 4, "{n_kills} runs were killed before their end");
+    assert!(n_kills >= 3, "{n_kills} runs were killed before their end");
     let last = owlet(&args);
     assert!([Some(0), Some(3)].contains(&last.code), "{last:?}");
     assert_eq!(timeless(&fs::read_to_string(&out).unwrap()), expected);

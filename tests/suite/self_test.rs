@@ -156,11 +156,10 @@ fn a_model_that_computes_something_else_is_told() {
     ];
     for (name, is_seen) in cases {
         let info = file.tensor(name).unwrap();
-        let n_rows = info.shape.n_rows();
-        let half = (n_rows / 2 * (info.n_bytes / n_rows)) as usize;
+        let row_bytes = (info.n_bytes / info.shape.n_rows()) as usize;
         let mut bytes = fs::read(&sound).unwrap();
         let data = &mut bytes[info.offset as usize..(info.offset + info.n_bytes) as usize];
-        data.rotate_left(half);
+        data.rotate_left(row_bytes);
         let out = dir.path().join("changed.gguf");
         fs::write(&out, bytes).unwrap();
         let found = check(Some(&out), &Setup::cpu(2));
@@ -168,7 +167,9 @@ fn a_model_that_computes_something_else_is_told() {
             panic!("{name}: {found}")
         };
         let sees = |start: &str| differences.iter().any(|difference| difference.what.starts_with(start));
-        assert_eq!((sees("embedding value "), sees("logit of token ")), (is_seen, true), "{name}: {found}");
+        // What changed in the tower is seen in the embedding, and need not reach the logits.
+        assert_eq!(sees("embedding value "), is_seen, "{name}: {found}");
+        assert!(is_seen || sees("logit of token "), "{name}: {found}");
         let words = found.to_string();
         let first = &differences[0];
         let line = format!(

@@ -103,7 +103,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     let text = String::from_utf8_lossy(&text);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let telling = |line: &&str| line.to_lowercase().contains("error");
-    let first = lines.clone().find(telling).or(lines.clone().last()).unwrap_or("no message");
+    let first = lines.clone().find(telling).or(lines.clone().next_back()).unwrap_or("no message");
     let next = lines.skip_while(|&line| line != first).nth(1).unwrap_or_default();
     Err(format!("feature {features}: {name}: {first} {next}"))
 }

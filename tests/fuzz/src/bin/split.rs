@@ -32,8 +32,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Bytes of each, and how many of them are its header.
+type Files = Vec<(Vec<u8>, usize)>;
+
 /// The tiny model in two files, each with the length of its header.
-fn good() -> Result<Vec<(Vec<u8>, usize)>, Box<dyn std::error::Error>> {
+fn good() -> Result<Files, Box<dyn std::error::Error>> {
     let config = model::config();
     let (metadata, plan) = (model::metadata(&config), model::plan(&config));
     let n_bytes = Layout::new(&metadata, &plan)?.n_bytes;
