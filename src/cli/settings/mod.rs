@@ -37,7 +37,7 @@ const SETTINGS: [(&str, bool); 17] = [
 ];
 
 /// Commands whose flags may be set elsewhere, where they have them.
-const COMMANDS: [&str; 5] = ["run", "chat", "caption", "bench", "cache"];
+const COMMANDS: [&str; 6] = ["run", "chat", "caption", "serve", "bench", "cache"];
 
 /// Names another file, or is `off`.
 pub const FILE_VARIABLE: &str = "OWLET_CONFIG";
