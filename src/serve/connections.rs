@@ -52,7 +52,7 @@ pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(SocketAddr)) 
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
-            () = told.to_end(stop) => break,
+            () = told.until_end(stop) => break,
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { continue };
@@ -138,7 +138,7 @@ impl Told {
         })
     }
 
-    async fn to_end(&mut self, stop: &Cancel) {
+    async fn until_end(&mut self, stop: &Cancel) {
         loop {
             #[cfg(unix)]
             tokio::select! {

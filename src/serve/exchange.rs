@@ -23,13 +23,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 /// How often a stream says that it lives, when there is nothing else to say.
 const PING: Duration = Duration::from_secs(10);
 
+/// Finds the one who says an answer.
+pub type Casting = Box<dyn FnOnce(&Prepared) -> Box<dyn Voice> + Send>;
+
 /// What a dialect reads off a request.
 pub struct Asked {
     pub question: Question,
     pub streams: bool,
     pub n_choices: u32,
     /// Who says the answer, once it is known what the model gets to see.
-    pub voice: Box<dyn FnOnce(&Prepared) -> Box<dyn Voice> + Send>,
+    pub voice: Casting,
 }
 
 /// Reads a request.
