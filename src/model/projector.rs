@@ -41,8 +41,9 @@ pub(super) fn project(
 }
 
 /// Keeps what the tower yields, without the class token's row, if somebody watches it.
-pub(super) fn watch_patches(net: &mut Net, tower: &VisionConfig, hidden: Tensor) {
+pub(super) fn watch_patches(net: &mut Net, tower: &VisionConfig, weights: &ProjectorWeights, hidden: Tensor) {
     if net.is_watched("v.out") {
+        net.follow(weights.first.weight);
         let class_rows = u32::from(tower.cls);
         let patches = view_of_rows(net, hidden, class_rows..class_rows + tower.n_patches());
         let patches = net.graph.cont(patches);

@@ -267,7 +267,7 @@ impl VisionEncoder {
             }
             Piece::Project(rows) => {
                 let (projector, weights) = self.model.projector()?;
-                projector::watch_patches(&mut net, config, hidden);
+                projector::watch_patches(&mut net, config, weights, hidden);
                 let order = projector::order(config, projector, rows);
                 let (input, rows) =
                     projector::project(&mut net, projector, weights, hidden, order.len() as u64);
