@@ -3,7 +3,6 @@
 use super::pictures::{self, Found};
 use crate::error::{Error, Result};
 use crate::fetch::{Policy, fetch};
-use crate::prompt::{Limits, decode};
 use std::path::Path;
 
 /// Reads and decodes the picture at `place`: a path, `-`, or an https address if `is_allowed`.
@@ -16,8 +15,7 @@ pub fn find(place: &Path, is_allowed: bool) -> Result<Found> {
         return Err(Error::request(format!("{url}: only --allow-url fetches pictures from the network")));
     }
     let bytes = fetch(url, &Policy::default())?;
-    let picture = decode(&bytes, url, &Limits::default())?;
-    Ok(Found { source: url.to_string(), picture })
+    pictures::of_bytes(&bytes, url.to_string())
 }
 
 fn is_url(text: &str) -> bool {
