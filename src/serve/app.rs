@@ -5,7 +5,7 @@ use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::gate::Gate;
 use super::metrics::{Metrics, Now};
-use super::{Limits, Options, anthropic, entry, health, ollama, openai, time};
+use super::{Limits, Options, anthropic, entry, health, ollama, openai, page, time};
 use crate::engine::{Engine, Loaded};
 use axum::Router;
 use axum::extract::Request;
@@ -131,6 +131,7 @@ impl App {
 /// Who answers where.
 pub fn router(app: &Arc<App>) -> Router {
     Router::new()
+        .route("/", get(page::page))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

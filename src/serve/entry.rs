@@ -12,8 +12,8 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Where no key is asked for: these tell nothing that a connection does not tell.
-const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
+/// Where no key is asked for: these tell nothing that a connection does not tell. The page asks for a key itself.
+const OPEN_PATHS: [&str; 3] = ["/", "/livez", "/readyz"];
 
 /// Whoever makes a request.
 #[derive(Clone, Debug)]

@@ -24,6 +24,7 @@ mod metrics;
 mod ollama;
 mod openai;
 mod origin;
+mod page;
 mod patient;
 mod question;
 mod receipt;

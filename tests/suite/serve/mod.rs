@@ -5,6 +5,7 @@ mod dialects;
 mod entry;
 mod many;
 mod openai;
+mod page;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
