@@ -4,7 +4,7 @@
 use super::app::App;
 use super::fault::{Fault, Kind, Result};
 use super::gate::Turn;
-use crate::engine::{Event, Request};
+use crate::engine::{Checked, Event};
 use ggml::Cancel;
 use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -24,13 +24,8 @@ impl Answering {
     ///
     /// # Errors
     /// What is wrong with the request.
-    pub async fn begin(app: &Arc<App>, request: Request, turn: Turn, deadline: Instant) -> Result<Answering> {
-        let engine = Arc::clone(app);
-        // Tokenizing a long prompt takes its time.
-        let ticket = spawn_blocking(move || engine.engine.submit(request)).await;
-        let ticket =
-            ticket.map_err(|_| Fault::new(Kind::Internal, "internal error: a request was dropped"))?;
-        let ticket = ticket.map_err(Fault::of_request)?;
+    pub fn begin(app: &Arc<App>, request: Checked, turn: Turn, deadline: Instant) -> Result<Answering> {
+        let ticket = app.engine.answer(request).map_err(Fault::of_request)?;
         let cancel = ticket.cancel().clone();
         let (to, events) = unbounded_channel();
         let (app, stopped) = (Arc::clone(app), app.stop.clone());

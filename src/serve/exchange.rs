@@ -124,7 +124,7 @@ impl Task {
     async fn whole(self, voice: &mut dyn Voice) -> Result<()> {
         for choice in 0..self.n_choices {
             let turn = timeout_at(self.deadline, self.place.turn()).await.map_err(|_| too_late())??;
-            let mut answering = self.begin(choice, turn).await?;
+            let mut answering = self.begin(choice, turn)?;
             let outcome = loop {
                 match answering.next().await? {
                     Event::Encoded { image, source } => voice.saw_picture(image, source),
@@ -154,7 +154,7 @@ impl Task {
     async fn stream(&self, voice: &mut dyn Voice, to: &Writer) -> std::result::Result<(), Broken> {
         for choice in 0..self.n_choices {
             let turn = self.turn(voice, to).await?;
-            let mut answering = self.begin(choice, turn).await?;
+            let mut answering = self.begin(choice, turn)?;
             to.write(voice.begin(choice)).await?;
             let mut last_step = None;
             let outcome = loop {
@@ -204,10 +204,11 @@ impl Task {
 
     /// Choices differ in their seeds, and each has a turn of its own, which goes to whoever follows the engine: nobody holds
     /// one who may have to wait for a client.
-    async fn begin(&self, choice: u32, turn: Turn) -> Result<Answering> {
-        let mut request = self.prepared.request.clone();
-        request.sampling.seed = request.sampling.seed.wrapping_add(choice.into());
-        Answering::begin(&self.app, request, turn, self.deadline).await
+    fn begin(&self, choice: u32, turn: Turn) -> Result<Answering> {
+        let request = self.prepared.request.clone();
+        let seed = request.request().sampling.seed.wrapping_add(choice.into());
+        let request = request.with_seed(seed).map_err(Fault::of_request)?;
+        Answering::begin(&self.app, request, turn, self.deadline)
     }
 
     /// Notes an answer, which was not cut off.

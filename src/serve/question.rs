@@ -3,7 +3,7 @@
 use super::app::App;
 use super::base64;
 use super::fault::{Fault, Result};
-use crate::engine::{Request, Sampling};
+use crate::engine::{Checked, Request, Sampling};
 use crate::prompt::{self, Message, Part, PictureFormat, Pixels, Role, decode, preprocess};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -48,11 +48,8 @@ pub struct Settings {
 }
 
 /// A question that the engine can take.
-#[derive(Clone, Debug)]
 pub struct Prepared {
-    pub request: Request,
-    /// Positions of its prompt.
-    pub n_prompt: usize,
+    pub request: Checked,
     pub pictures: Vec<Seen>,
 }
 
@@ -137,8 +134,9 @@ impl Question {
         let request =
             Request { messages, images, system: self.system, sampling, max_tokens, stop, constraint };
         // Whoever streams has to hear of it before the response begins.
-        let n_prompt = app.engine.check(&request).map_err(Fault::of_request)?;
-        Ok(Prepared { request, n_prompt, pictures })
+        let request = app.engine.check(request).map_err(Fault::of_request)?;
+        request.check_room().map_err(Fault::of_request)?;
+        Ok(Prepared { request, pictures })
     }
 }
 
