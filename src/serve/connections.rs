@@ -4,8 +4,8 @@
 //! is cancelled.
 
 use super::app::{self, App};
-use super::log;
 use super::patient::Patient;
+use super::{Addresses, log};
 use crate::error::{Error, Result};
 use axum::Router;
 use ggml::Cancel;
@@ -26,6 +26,9 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Lines of it.
 const MAX_HEADERS: usize = 100;
 
+/// Connections to where metrics have a listener of their own.
+const N_OBSERVERS: usize = 8;
+
 /// How often `stop` is looked at.
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
@@ -39,16 +42,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// `Backend` where the address is not to be had.
-pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(SocketAddr)) -> Result<()> {
-    let wanted = app.options.address;
-    let refused = |cause: std::io::Error| Error::Backend(format!("{wanted}: {cause}"));
-    let listener = TcpListener::bind(wanted).await.map_err(refused)?;
+pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(&Addresses)) -> Result<()> {
+    let (listener, server) = listen(app.options.address).await?;
+    let metrics = match app.options.metrics {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let mut told = Told::new()?;
-    tell(listener.local_addr().map_err(refused)?);
-    let router = app::router(&app);
+    tell(&Addresses { server, metrics: metrics.as_ref().map(|(_, address)| *address) });
     let (leave, leaving) = watch::channel(false);
     let places = Arc::new(Semaphore::new(app.limits().n_connections as usize));
     let mut connections = JoinSet::new();
+    // Whoever looks at figures is there until the end, and nobody waits for them.
+    let mut observers = JoinSet::new();
+    if let Some((listener, _)) = metrics {
+        let (app, leaving) = (Arc::clone(&app), leaving.clone());
+        observers.spawn(observe(app, listener, leaving));
+    }
+    observers.spawn(Arc::clone(&app.keeper).tend());
+    let router = app::router(&app);
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -78,6 +90,29 @@ pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(SocketAddr)) 
     // Who does not listen is not waited for.
     let _ = timeout(LAST_WORDS, all_told).await;
     Ok(())
+}
+
+async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let refused = |cause: std::io::Error| Error::Backend(format!("{wanted}: {cause}"));
+    let listener = TcpListener::bind(wanted).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
+/// Lets metrics and health be read at `listener`.
+async fn observe(app: Arc<App>, listener: TcpListener, leaving: watch::Receiver<bool>) {
+    let router = app::observers_router(&app);
+    let places = Arc::new(Semaphore::new(N_OBSERVERS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Some((stream, place)) = accept(&listener, &places).await else { continue };
+        let connection = connection(Arc::clone(&app), stream, router.clone(), leaving.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
 }
 
 /// The next connection, once there is a place for it; none where the system refused it.

@@ -1,5 +1,6 @@
 //! What happened since the server started, in Prometheus' text form.
 
+use super::keeper::{Condition, Kept};
 use crate::engine::{CacheCounts, Outcome};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +27,7 @@ pub struct Metrics {
 pub struct Now {
     pub n_answered: usize,
     pub n_queued: usize,
-    pub pictures: CacheCounts,
+    pub kept: Kept,
     pub is_ready: bool,
 }
 
@@ -106,7 +107,7 @@ impl Metrics {
             "Time of passes that wrote answers.",
             &one(seconds(&self.decode_us)),
         );
-        let CacheCounts { from_memory, from_disk, computed, damaged } = now.pictures;
+        let CacheCounts { from_memory, from_disk, computed, damaged } = now.kept.pictures;
         let pictures = [
             ("{source=\"memory\"}", from_memory.to_string()),
             ("{source=\"disk\"}", from_disk.to_string()),
@@ -117,6 +118,14 @@ impl Metrics {
         say("answering", "gauge", "Requests that have a slot.", &one(now.n_answered.to_string()));
         say("queued", "gauge", "Requests that wait for one.", &one(now.n_queued.to_string()));
         say("ready", "gauge", "Whether requests are taken.", &one(u8::from(now.is_ready).to_string()));
+        let is_loaded = matches!(now.kept.condition, Condition::Testing | Condition::Loaded);
+        say(
+            "model_loaded",
+            "gauge",
+            "Whether the model is in memory.",
+            &one(u8::from(is_loaded).to_string()),
+        );
+        say("model_loads_total", "counter", "How often it was loaded.", &one(now.kept.n_loads.to_string()));
         if let Some(n_bytes) = resident_bytes() {
             say(
                 "resident_bytes",

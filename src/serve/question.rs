@@ -134,14 +134,14 @@ impl Question {
         let request =
             Request { messages, images, system: self.system, sampling, max_tokens, stop, constraint };
         // Whoever streams has to hear of it before the response begins.
-        let request = app.engine.check(request).map_err(Fault::of_request)?;
+        let request = app.engine()?.check(request).map_err(Fault::of_request)?;
         request.check_room().map_err(Fault::of_request)?;
         Ok(Prepared { request, pictures })
     }
 }
 
 fn see(app: &App, place: &str, base64: &str) -> Result<(Seen, Pixels)> {
-    let Some(config) = &app.loaded().config.image else {
+    let Some(config) = &app.facts().config.image else {
         return Err(Fault::of(place, "this model takes no pictures"));
     };
     let bytes = base64::decode(base64).map_err(|at| {
@@ -169,13 +169,13 @@ impl Settings {
         match self.max_tokens {
             Some(n) if n > max => Err(Fault::of("max_tokens", format_args!("at most {max}, found {n}"))),
             Some(n) => Ok(n),
-            None => Ok(app.loaded().generation.max_tokens.min(max)),
+            None => Ok(app.facts().generation.max_tokens.min(max)),
         }
     }
 
     fn sampling(&self, app: &App) -> Result<Sampling> {
         let sampling = Sampling {
-            temperature: self.temperature.unwrap_or(app.loaded().generation.temperature),
+            temperature: self.temperature.unwrap_or(app.facts().generation.temperature),
             top_k: self.top_k.unwrap_or(0),
             top_p: self.top_p.unwrap_or(1.0),
             min_p: self.min_p.unwrap_or(0.0),

@@ -4,11 +4,13 @@ mod abuse;
 mod dialects;
 mod entry;
 mod many;
+mod model;
 mod openai;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -29,9 +31,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// On a model, with more flags.
+    /// On a model, with more flags; ready.
     pub fn start(kind: Kind, flags: &[&str]) -> Server {
-        let model = path(kind);
+        let server = Server::start_on(&path(kind), flags);
+        while server.get("/readyz", &[]).status != 200 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+
+    /// On the model in a file; it may not be ready yet.
+    pub fn start_on(model: &Path, flags: &[&str]) -> Server {
         let args = [&["serve", "-m", model.to_str().unwrap(), "--port", "0", "-t", "1"], flags].concat();
         let mut child = command(&args).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -50,23 +60,23 @@ impl Server {
         Server { child, address, log }
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What stands in the log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        connect(self.address)
     }
 
     /// Sends `bytes`, reads all that comes.
     pub fn exchange(&self, bytes: &[u8]) -> Reply {
-        let mut stream = self.connect();
-        // A server that has refused the head does not read the rest.
-        let _ = stream.write_all(bytes);
-        Reply::read(&mut stream)
+        exchange(self.address, bytes)
     }
 
     pub fn get(&self, path: &str, headers: &[&str]) -> Reply {
@@ -116,6 +126,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends `bytes` to whoever listens at `address`, reads all that comes.
+pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Reply {
+    let mut stream = connect(address);
+    // A server that has refused the head does not read the rest.
+    let _ = stream.write_all(bytes);
+    Reply::read(&mut stream)
 }
 
 #[derive(Clone, Debug, Default)]
