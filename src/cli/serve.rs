@@ -41,6 +41,10 @@ pub struct Serve {
     /// Requests that are answered at the same time; each has a context of its own
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=64))]
     slots: u32,
+    /// Whose requests share what was computed of prompts and pictures: `shared`, all; `key`, those of one key, so that the time of an
+    /// answer tells nothing about what others asked
+    #[arg(long, value_name = "WHOSE", default_value = "shared", value_parser = ["shared", "key"])]
+    cache_scope: String,
     /// Give the model's memory back after so long without a request; the next one loads it again [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
     idle_unload: Option<u32>,
@@ -102,6 +106,7 @@ impl Serve {
             is_insecure: self.insecure,
             hosts: self.allow_host,
             limits: self.limits.limits(),
+            is_scoped: self.cache_scope == "key",
             idle_unload: self.idle_unload.map(|seconds| Duration::from_secs(seconds.into())),
             metrics: self.metrics_listen,
         };

@@ -6,6 +6,7 @@ use super::constrain::{Constraint, Guide, Spelling};
 use super::image_cache::ImageKey;
 use super::request::{Event, Request};
 use super::sampler::Sampler;
+use super::scope::Scope;
 use super::session::{self, Cell};
 use super::slot::Job;
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ pub struct Checked {
     guide: Option<Guide>,
     keys: Vec<ImageKey>,
     prompt: Vec<Cell>,
+    scope: Scope,
     n_ctx: u32,
 }
 
@@ -56,8 +58,8 @@ impl Checked {
     }
 
     pub(super) fn job(self, cancel: Cancel, events: Sender<Event>) -> Job {
-        let Checked { request, sampler, guide, keys, prompt, n_ctx: _ } = self;
-        Job { request, prompt, keys, sampler, guide, cancel, events }
+        let Checked { request, sampler, guide, keys, prompt, scope, n_ctx: _ } = self;
+        Job { request, prompt, keys, scope, sampler, guide, cancel, events }
     }
 }
 
@@ -69,18 +71,26 @@ impl Engine {
     /// `Request` where it makes no sense, `Unsupported` where it brings pictures and the model has no vision half, or a constraint
     /// that the vocabulary cannot spell.
     pub fn check(&self, request: Request) -> Result<Checked> {
+        self.check_in(Scope::SHARED, request)
+    }
+
+    /// The same for a request that shares what was computed with those of `scope` alone.
+    ///
+    /// # Errors
+    /// As [`Engine::check`].
+    pub fn check_in(&self, scope: Scope, request: Request) -> Result<Checked> {
         let sampler = Sampler::new(request.sampling)?;
         if request.max_tokens == 0 {
             return Err(Error::request("max tokens: expected at least 1, found 0"));
         }
-        let keys = self.keys(request.images.iter().map(Arc::as_ref))?;
+        let keys = self.keys(scope, request.images.iter().map(Arc::as_ref))?;
         let prompt = self.prompt(request.system.as_deref(), &request.messages, &keys)?;
         if prompt.is_empty() {
             return Err(Error::request("expected a prompt, found nothing"));
         }
         let guide =
             request.constraint.as_ref().map(|constraint| self.guide(constraint, &request)).transpose()?;
-        Ok(Checked { request, sampler, guide, keys, prompt, n_ctx: self.options.n_ctx })
+        Ok(Checked { request, sampler, guide, keys, prompt, scope, n_ctx: self.options.n_ctx })
     }
 
     fn guide(&self, constraint: &Constraint, request: &Request) -> Result<Guide> {
@@ -97,8 +107,13 @@ impl Engine {
         spelling.guide(constraint)
     }
 
-    pub(super) fn keys<'a>(&self, images: impl Iterator<Item = &'a Pixels>) -> Result<Vec<ImageKey>> {
-        let keys: Vec<_> = images.map(|image| ImageKey::new(image, &self.loaded.encoder_digest)).collect();
+    pub(super) fn keys<'a>(
+        &self,
+        scope: Scope,
+        images: impl Iterator<Item = &'a Pixels>,
+    ) -> Result<Vec<ImageKey>> {
+        let key = |image| ImageKey::new(image, &self.loaded.encoder_digest).within(scope);
+        let keys: Vec<_> = images.map(key).collect();
         if self.loaded.n_image_tokens().is_none() && !keys.is_empty() {
             return Err(Error::unsupported("picture", "this model has no vision half"));
         }

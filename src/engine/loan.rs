@@ -4,6 +4,7 @@
 //! two passes of the requests that go on meanwhile. A borrower that vanishes gives its slot back. Must not know files.
 
 use super::scheduler::Order;
+use super::scope::Scope;
 use super::session::Cell;
 use super::stopped;
 use crate::error::Result;
@@ -33,14 +34,14 @@ pub enum LoanOrder {
     /// The slot goes back; with cells, they are what its rows are now.
     Return {
         slot: usize,
-        cells: Option<Vec<Cell>>,
+        cells: Option<(Vec<Cell>, Scope)>,
     },
 }
 
 /// The free slot that somebody wants.
 pub enum Wanted {
-    /// The one that holds most of this prompt; if it is all there, with what stands behind it.
-    Holding(Vec<Cell>),
+    /// The one that holds most of this prompt, for those of this scope; if it is all there, with what stands behind it.
+    Holding(Vec<Cell>, Scope),
     /// One with room for so many positions, whose rows are to be written.
     Room(u32),
 }
@@ -57,7 +58,7 @@ pub struct Loan<'a> {
     orders: &'a Sender<Order>,
     slot: usize,
     /// The rows are these from now on.
-    kept: Option<Vec<Cell>>,
+    kept: Option<(Vec<Cell>, Scope)>,
 }
 
 impl<'a> Loan<'a> {
@@ -120,9 +121,9 @@ impl<'a> Loan<'a> {
         (0..n_underway).try_for_each(|_| receive(&written)?)
     }
 
-    /// Gives the slot back; its rows are those of `cells` from now on.
-    pub fn keep(mut self, cells: Vec<Cell>) {
-        self.kept = Some(cells);
+    /// Gives the slot back; its rows are those of `cells` from now on, for those of `scope`.
+    pub fn keep(mut self, cells: Vec<Cell>, scope: Scope) {
+        self.kept = Some((cells, scope));
     }
 }
 

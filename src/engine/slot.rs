@@ -10,7 +10,8 @@ use super::image_cache::{Embedding, ImageKey};
 use super::loaded::Loaded;
 use super::request::{EmbeddingSource, Event, Outcome, Request, Timings};
 use super::sampler::Sampler;
-use super::session::{Cell, n_reusable};
+use super::scope::Scope;
+use super::session::{Cell, n_common};
 use super::speculate::{Pace, Speculator};
 use super::stop::{Answer, FinishReason};
 use crate::error::{Error, Result};
@@ -29,6 +30,7 @@ pub struct Job {
     pub prompt: Vec<Cell>,
     /// One a picture of the request.
     pub keys: Vec<ImageKey>,
+    pub scope: Scope,
     pub sampler: Sampler,
     pub guide: Option<Guide>,
     pub cancel: Cancel,
@@ -48,8 +50,11 @@ pub struct Slot {
     pub seq: u32,
     /// When somebody got this slot last, by the scheduler's count.
     pub last_used: u64,
-    /// What the decoder's cache holds for this sequence.
+    /// What the decoder's cache holds for this sequence, and for whom.
     held: Vec<Cell>,
+    scope: Scope,
+    /// Positions of that which came from another slot for the next request.
+    n_copied: usize,
     is_lent: bool,
     work: Option<Work>,
 }
@@ -57,6 +62,7 @@ pub struct Slot {
 struct Work {
     job: Job,
     n_reused: usize,
+    n_copied: usize,
     n_ctx: usize,
     embeddings: HashMap<ImageKey, Embedding>,
     detokenizer: Detokenizer,
@@ -70,7 +76,15 @@ struct Work {
 
 impl Slot {
     pub fn new(seq: u32) -> Slot {
-        Slot { seq, last_used: 0, held: Vec::new(), is_lent: false, work: None }
+        Slot {
+            seq,
+            last_used: 0,
+            held: Vec::new(),
+            scope: Scope::SHARED,
+            n_copied: 0,
+            is_lent: false,
+            work: None,
+        }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -87,16 +101,33 @@ impl Slot {
         &self.held
     }
 
+    /// How many positions of `prompt`, which somebody of `scope` asks, the cache holds.
+    pub fn n_common(&self, prompt: &[Cell], scope: Scope) -> usize {
+        if self.scope == scope { n_common(&self.held, prompt) } else { 0 }
+    }
+
+    /// How many of them need no work. The last one always does: its logits are what the answer starts from.
+    pub fn n_reusable(&self, prompt: &[Cell], scope: Scope) -> usize {
+        self.n_common(prompt, scope).min(prompt.len().saturating_sub(1))
+    }
+
+    /// The cache holds `cells` for those of `scope` now; all that it did not hold before came from another slot.
+    pub fn hold_copy(&mut self, cells: &[Cell], scope: Scope) {
+        self.n_copied = cells.len().saturating_sub(self.held.len());
+        self.held.splice(.., cells.iter().copied());
+        self.scope = scope;
+    }
+
     /// No request gets this slot until it [`returns`](Slot::return_with).
     pub fn lend(&mut self) {
         self.is_lent = true;
     }
 
     /// The loan is over; if there are cells, the cache holds them now.
-    pub fn return_with(&mut self, cells: Option<Vec<Cell>>) {
+    pub fn return_with(&mut self, cells: Option<(Vec<Cell>, Scope)>) {
         self.is_lent = false;
-        if let Some(cells) = cells {
-            self.held = cells;
+        if let Some((cells, scope)) = cells {
+            (self.held, self.scope) = (cells, scope);
         }
     }
 
@@ -112,10 +143,12 @@ impl Slot {
 
     /// Starts on `job`. The cache is to be cut to [`Slot::n_past`].
     pub fn begin(&mut self, job: Job, model: &Loaded, options: &Options) {
-        let n_reused = n_reusable(&self.held, &job.prompt);
+        let n_reused = self.n_reusable(&job.prompt, job.scope);
         self.held.truncate(n_reused);
+        self.scope = job.scope;
         self.work = Some(Work {
             n_reused,
+            n_copied: std::mem::take(&mut self.n_copied),
             n_ctx: options.n_ctx as usize,
             embeddings: HashMap::new(),
             detokenizer: model.tokenizer.detokenizer(),
@@ -254,6 +287,7 @@ impl Slot {
             ids: work.ids,
             n_prompt: work.job.prompt.len(),
             n_reused: work.n_reused,
+            n_copied: work.n_copied,
             n_drafted,
             n_accepted,
             timings: work.timings,

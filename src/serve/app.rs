@@ -1,6 +1,7 @@
 //! What all requests share, and the way from a path to who answers there.
 
 use super::dialect::{Dialect, refusal};
+use super::entry::Caller;
 use super::facts::Facts;
 use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
@@ -8,7 +9,7 @@ use super::gate::Gate;
 use super::keeper::{Condition, Keeper};
 use super::metrics::{Metrics, Now};
 use super::{Limits, Options, anthropic, entry, health, ollama, openai, time};
-use crate::engine::Engine;
+use crate::engine::{Engine, Scope};
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
@@ -123,6 +124,12 @@ impl App {
     /// No further requests are taken.
     pub fn leave(&self) {
         self.is_leaving.store(true, Ordering::Release);
+    }
+
+    /// What of all that was computed a request of `caller` may find.
+    pub fn scope(&self, caller: &Caller) -> Scope {
+        let key = caller.key.filter(|_| self.options.is_scoped);
+        key.and_then(|key| self.options.keys.digest(key)).map_or(Scope::SHARED, |digest| Scope::of(digest))
     }
 
     pub fn is_leaving(&self) -> bool {

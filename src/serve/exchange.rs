@@ -44,7 +44,7 @@ pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Pa
     let answered = async {
         let ready = with_model(&app, request, move |app, caller, fields| {
             let asked = parse(app, caller, fields)?;
-            let prepared = asked.question.prepare(app)?;
+            let prepared = asked.question.prepare(app, caller)?;
             let voice = (asked.voice)(&prepared);
             Ok((prepared, voice, asked.streams, asked.n_choices))
         });

@@ -253,6 +253,10 @@ impl Keeper {
         inside.last_used = Instant::now();
         inside.state = match (std::mem::replace(&mut inside.state, State::Resting), problem) {
             (State::Untested(engine), None) => State::Loaded(engine),
+            // Not told any more: the server is about to end.
+            _ if self.stop.is_cancelled() => {
+                State::Wrong(Fault::new(Kind::Leaving, "this server is about to end"))
+            }
             (_, problem) => {
                 log::write("model", json!({"is": Condition::Wrong.word(), "problem": problem}));
                 let text = "the model failed its self-test on this machine; the server's log says how";

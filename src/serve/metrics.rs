@@ -16,6 +16,7 @@ pub struct Metrics {
     cancelled: AtomicU64,
     prompt_tokens: AtomicU64,
     reused_tokens: AtomicU64,
+    copied_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     encode_us: AtomicU64,
     prefill_us: AtomicU64,
@@ -50,6 +51,7 @@ impl Metrics {
         add(&self.answers, 1);
         add(&self.prompt_tokens, outcome.n_prompt as u64);
         add(&self.reused_tokens, outcome.n_reused as u64);
+        add(&self.copied_tokens, outcome.n_copied as u64);
         add(&self.completion_tokens, outcome.ids.len() as u64);
         add(&self.encode_us, us(outcome.timings.encode));
         add(&self.prefill_us, us(outcome.timings.prefill));
@@ -92,6 +94,12 @@ impl Metrics {
             "counter",
             "Positions of prompts that were known.",
             &one(count(&self.reused_tokens)),
+        );
+        say(
+            "copied_tokens_total",
+            "counter",
+            "Those of them that another slot knew.",
+            &one(count(&self.copied_tokens)),
         );
         say("completion_tokens_total", "counter", "Tokens of answers.", &one(count(&self.completion_tokens)));
         say("encode_seconds_total", "counter", "Time in the vision tower.", &one(seconds(&self.encode_us)));

@@ -56,6 +56,8 @@ pub struct Options {
     /// Names besides those of [`origin`] by which clients may call this machine.
     pub hosts: Vec<String>,
     pub limits: Limits,
+    /// Requests of one key do not find what those of another left in caches.
+    pub is_scoped: bool,
     /// After so long without a request the model's memory is given back; never where that is not said.
     pub idle_unload: Option<Duration>,
     /// Where metrics are to be had without a key, and nothing else; not among the other paths then.
@@ -88,8 +90,11 @@ pub struct Limits {
 
 impl Options {
     /// # Errors
-    /// `Request` where other machines could ask and nobody would check who they are.
+    /// `Request` where other machines could ask and nobody would check who they are, or keys are to be told apart and there are none.
     pub fn check(&self) -> Result<()> {
+        if self.is_scoped && self.keys.is_empty() {
+            return Err(Error::request("--cache-scope key has no effect without --api-keys"));
+        }
         if self.address.ip().is_loopback() || !self.keys.is_empty() || self.is_insecure {
             return Ok(());
         }

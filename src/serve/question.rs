@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::base64;
+use super::entry::Caller;
 use super::fault::{Fault, Result};
 use crate::engine::{Checked, Request, Sampling};
 use crate::prompt::{self, Message, Part, PictureFormat, Pixels, Role, decode, preprocess};
@@ -98,7 +99,7 @@ impl Question {
     ///
     /// # Errors
     /// `Request`, naming what is wrong.
-    pub fn prepare(self, app: &App) -> Result<Prepared> {
+    pub fn prepare(self, app: &App, caller: &Caller) -> Result<Prepared> {
         let n_pictures = self
             .turns
             .iter()
@@ -134,7 +135,7 @@ impl Question {
         let request =
             Request { messages, images, system: self.system, sampling, max_tokens, stop, constraint };
         // Whoever streams has to hear of it before the response begins.
-        let request = app.engine()?.check(request).map_err(Fault::of_request)?;
+        let request = app.engine()?.check_in(app.scope(caller), request).map_err(Fault::of_request)?;
         request.check_room().map_err(Fault::of_request)?;
         Ok(Prepared { request, pictures })
     }

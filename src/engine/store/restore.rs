@@ -2,9 +2,11 @@
 
 use super::head::{self, Head};
 use super::sums::{N_SUM_BYTES, Summed};
-use super::{Conversation, MAGIC, MAX_HEAD_BYTES, N_PREFIX_BYTES, NamedPicture, Restored, VERSION, pieces};
+use super::{Conversation, MAGIC, MAX_HEAD_BYTES, N_PREFIX_BYTES, NamedPicture, Restored, VERSION};
 use crate::engine::Engine;
 use crate::engine::loan::{Loan, Wanted};
+use crate::engine::rows::pieces;
+use crate::engine::scope::Scope;
 use crate::error::{Error, Result};
 use crate::model::kv_row_bytes;
 use crate::prompt::Pixels;
@@ -44,12 +46,12 @@ impl Engine {
                 pictures.push(NamedPicture { name: name.clone(), pixels });
             }
         }
-        let keys = self.keys(pictures.iter().map(|picture| picture.pixels.as_ref()))?;
+        let keys = self.keys(Scope::SHARED, pictures.iter().map(|picture| picture.pixels.as_ref()))?;
         if n_positions == 0 {
             file.check_sum()?;
         } else {
             let (loan, _) = Loan::new(&self.orders, Wanted::Room(n_positions))?;
-            let pieces = pieces(text.n_layer, n_positions, row_bytes);
+            let pieces = pieces(text.n_layer, 0..n_positions, row_bytes);
             let written = loan.write(pieces, |rows| file.take(rows.n as usize * row_bytes as usize));
             written.map_err(|error| match error {
                 Error::Format { place, problem } if place != file.place => {
@@ -58,7 +60,7 @@ impl Engine {
                 error => error,
             })?;
             file.check_sum()?;
-            loan.keep(head.cells(&keys));
+            loan.keep(head.cells(&keys), Scope::SHARED);
         }
         let messages = head.messages();
         let conversation = Conversation { system: head.system, messages, pictures };

@@ -2,9 +2,11 @@
 
 use super::head::{self, Head, ModelId};
 use super::sums::Summed;
-use super::{Conversation, MAGIC, MAX_HEAD_BYTES, NamedPicture, Saved, VERSION, pieces};
+use super::{Conversation, MAGIC, MAX_HEAD_BYTES, NamedPicture, Saved, VERSION};
 use crate::engine::loan::{Loan, Wanted};
 use crate::engine::part_file::PartFile;
+use crate::engine::rows::pieces;
+use crate::engine::scope::Scope;
 use crate::engine::{Engine, image_cache::ImageKey};
 use crate::error::{Error, Result};
 use crate::model::kv_row_bytes;
@@ -38,7 +40,7 @@ impl Engine {
         } else {
             self.prompt(conversation.system.as_deref(), asked, &keys)?
         };
-        let (loan, cells) = Loan::new(&self.orders, Wanted::Holding(prompt))?;
+        let (loan, cells) = Loan::new(&self.orders, Wanted::Holding(prompt, Scope::SHARED))?;
         let head = self.head(conversation, head::runs(&cells, &keys))?;
         let n_positions = head.n_positions();
         let head = bytes(&head)?;
@@ -66,7 +68,7 @@ impl Engine {
         for picture in &conversation.pictures {
             put(&mut file, &picture.pixels.rgb)?;
         }
-        loan.read(pieces(text.n_layer, n_positions as u32, row_bytes), |bytes| put(&mut file, &bytes))?;
+        loan.read(pieces(text.n_layer, 0..n_positions as u32, row_bytes), |bytes| put(&mut file, &bytes))?;
         // Nobody need wait for the disk.
         drop(loan);
         file.write_sum().map_err(failed)?;
@@ -79,7 +81,7 @@ impl Engine {
     /// The keys of a conversation's pictures, if messages and pictures agree with each other and with the model.
     fn checked_keys(&self, conversation: &Conversation) -> Result<Vec<ImageKey>> {
         let pictures = &conversation.pictures;
-        let keys = self.keys(pictures.iter().map(|picture| picture.pixels.as_ref()))?;
+        let keys = self.keys(Scope::SHARED, pictures.iter().map(|picture| picture.pixels.as_ref()))?;
         let size_px = self.loaded.config.image.as_ref().map_or(0, |image| image.size_px as usize);
         for NamedPicture { name, pixels } in pictures {
             if pixels.size_px != size_px || pixels.rgb.len() != size_px * size_px * 3 {

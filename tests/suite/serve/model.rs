@@ -15,9 +15,11 @@ use super::{PATIENCE, Server, data_uri, exchange, head};
 use crate::models::{Kind, path};
 use crate::program::owlet;
 
-fn about(shade: u8) -> Value {
-    let picture = json!({"type": "image_url", "image_url": {"url": data_uri(30, 20, shade)}});
-    json!({"messages": [{"role": "user", "content": [picture]}], "max_tokens": 16, "temperature": 0})
+/// A question about a picture that differs from the others.
+fn about(n: u8) -> Value {
+    let picture = json!({"type": "image_url", "image_url": {"url": data_uri(30, 20, n)}});
+    let text = json!({"type": "text", "text": format!("What is it? {}", "so ".repeat(usize::from(n) * 7))});
+    json!({"messages": [{"role": "user", "content": [picture, text]}], "max_tokens": 16, "temperature": 0})
 }
 
 fn said(server: &Server, body: &Value) -> String {
@@ -100,17 +102,16 @@ fn a_model_that_nobody_asks_is_given_back_and_loaded_again() {
 /// While somebody is answered, however long that takes, it stays.
 #[test]
 fn a_model_at_work_is_not_given_back() {
-    let server = Server::start(Kind::Slow, &["--idle-unload", "1"]);
-    let body =
-        json!({"messages": [{"role": "user", "content": "Sing!"}], "max_tokens": 1500, "stream": true});
-    let mut lines = server.stream(&body);
+    let server = Server::start(Kind::Slow, &["--idle-unload", "1", "--image-cache", "off"]);
+    let picture = |n| json!({"type": "image_url", "image_url": {"url": data_uri(9, 9, n)}});
+    let content: Vec<_> = (0..8).map(picture).collect();
+    let body = json!({"messages": [{"role": "user", "content": content}], "max_tokens": 3, "stream": true});
     let started = Instant::now();
-    assert!(lines.any(|line| line.contains("la")));
-    while started.elapsed() < Duration::from_secs(3) && lines.next().is_some() {
-        assert_eq!(metric(&server, "owlet_model_loads_total"), 1.0);
+    for line in server.stream(&body) {
+        assert_eq!(metric(&server, "owlet_model_loaded"), 1.0, "{line}");
     }
-    assert_eq!(metric(&server, "owlet_model_loaded"), 1.0);
-    drop(lines);
+    assert!(started.elapsed() > Duration::from_secs(2), "too short to show it: {:?}", started.elapsed());
+    assert_eq!(metric(&server, "owlet_model_loads_total"), 1.0);
     wait_for(&server, RESTING);
 }
 
