@@ -6,7 +6,7 @@ use super::quantity::parse_bytes;
 use super::screen::note;
 use super::wrong_usage;
 use crate::error::Result;
-use crate::serve::{self, Keys, Limits, Options, SelfTest, Source};
+use crate::serve::{self, Keys, Limits, Options, SelfTest, Source, Tls};
 use clap::value_parser;
 use ggml::Cancel;
 use std::net::SocketAddr;
@@ -35,6 +35,12 @@ pub struct Serve {
     /// Let other machines ask without a key
     #[arg(long)]
     insecure: bool,
+    /// Encrypt, as the server of this certificate: PEM, with those that it rests on behind it. SIGHUP reads both files again
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key: PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Another name by which clients call this machine; may be given several times. Addresses and local names need none
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
@@ -100,12 +106,16 @@ impl Serve {
         let address =
             serve::address(&self.host, self.port).unwrap_or_else(|error| wrong_usage("serve", error));
         let keys = self.api_keys.as_deref().map(Keys::read).transpose()?.unwrap_or_default();
+        let tls = self.tls_cert.zip(self.tls_key);
+        let tls = tls.map(|(certificate, key)| Tls::read(certificate, key).map(Arc::new)).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let options = Options {
             address,
             keys,
             is_insecure: self.insecure,
             hosts: self.allow_host,
             limits: self.limits.limits(),
+            tls,
             is_scoped: self.cache_scope == "key",
             idle_unload: self.idle_unload.map(|seconds| Duration::from_secs(seconds.into())),
             metrics: self.metrics_listen,
@@ -120,7 +130,7 @@ impl Serve {
             if let Some(address) = addresses.metrics {
                 note(&format!("metrics at http://{address}/metrics"));
             }
-            note(&format!("{name} answers at http://{}/v1", addresses.server));
+            note(&format!("{name} answers at {scheme}://{}/v1", addresses.server));
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -31,6 +31,8 @@ mod question;
 mod receipt;
 mod stream;
 mod time;
+mod tls;
+mod validity;
 mod voice;
 
 use crate::error::{Error, Result};
@@ -44,6 +46,7 @@ use keeper::Keeper;
 
 pub use keeper::{SelfTest, Source};
 pub use keys::Keys;
+pub use tls::Tls;
 
 /// Where and for whom to answer, and how much of it.
 #[derive(Clone, Debug)]
@@ -56,6 +59,8 @@ pub struct Options {
     /// Names besides those of [`origin`] by which clients may call this machine.
     pub hosts: Vec<String>,
     pub limits: Limits,
+    /// Who the server is by TLS; without it nothing is encrypted.
+    pub tls: Option<Arc<Tls>>,
     /// Requests of one key do not find what those of another left in caches.
     pub is_scoped: bool,
     /// After so long without a request the model's memory is given back; never where that is not said.

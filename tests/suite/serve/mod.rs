@@ -6,6 +6,7 @@ mod entry;
 mod many;
 mod model;
 mod openai;
+mod tls;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -48,7 +49,8 @@ impl Server {
         let log = Arc::new(Mutex::new(Vec::new()));
         let address = loop {
             let line = lines.next().expect("a line that says the address").unwrap();
-            if let Some((_, address)) = line.split_once(" answers at http://") {
+            if let Some((_, address)) = line.split_once(" answers at http") {
+                let address = address.trim_start_matches('s').trim_start_matches("://");
                 break address.trim_end_matches("/v1").parse().unwrap();
             }
             log.lock().unwrap().push(line);
@@ -103,9 +105,19 @@ impl Server {
 
     #[cfg(unix)]
     pub fn terminate(&self) {
-        let status =
-            std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.signal("-TERM");
+    }
+
+    #[cfg(unix)]
+    pub fn signal(&self, signal: &str) {
+        let status = std::process::Command::new("kill").args([signal, &self.id().to_string()]).status();
         assert!(status.unwrap().success());
+    }
+
+    /// Without a warning.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Waits for the program to end.
@@ -157,7 +169,11 @@ impl Reply {
         // A server that closes on unread bytes resets; what it said before counts.
         let _ = stream.read_to_end(&mut bytes);
         let _ = stream.shutdown(Shutdown::Both);
-        let text = String::from_utf8_lossy(&bytes);
+        Reply::of(&bytes)
+    }
+
+    pub fn of(bytes: &[u8]) -> Reply {
+        let text = String::from_utf8_lossy(bytes);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { return Reply::default() };
         let mut lines = head.lines();
         let status =
