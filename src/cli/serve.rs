@@ -51,6 +51,9 @@ pub struct Serve {
     /// answer tells nothing about what others asked
     #[arg(long, value_name = "WHOSE", default_value = "shared", value_parser = ["shared", "key"])]
     cache_scope: String,
+    /// Let clients save slots with their pictures to files in this directory, and restore them [default: they cannot]
+    #[arg(long, value_name = "DIR")]
+    slot_dir: Option<PathBuf>,
     /// Give the model's memory back after so long without a request; the next one loads it again [default: never]
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
     idle_unload: Option<u32>,
@@ -117,6 +120,7 @@ impl Serve {
             limits: self.limits.limits(),
             tls,
             is_scoped: self.cache_scope == "key",
+            slot_dir: self.slot_dir,
             idle_unload: self.idle_unload.map(|seconds| Duration::from_secs(seconds.into())),
             metrics: self.metrics_listen,
         };

@@ -38,6 +38,7 @@ pub use sampler::Sampling;
 pub use scheduler::{PROMPT_ROWS, cached_positions, prompt_rows};
 pub use scope::Scope;
 pub use setup::{DeviceChoice, Setup, why_no_device};
+pub use slot::{Doing, SlotFacts};
 pub use speculate::Speculation;
 pub use stop::FinishReason;
 pub use store::{Conversation, NamedPicture, Restored, Saved};
@@ -47,7 +48,9 @@ use crate::model::KvType;
 use constrain::Spelling;
 use ggml::Cancel;
 use image_cache::ImageCache;
+use loan::{Loan, Wanted};
 use scheduler::{Order, Orders, Scheduler};
+use slot::Holding;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
@@ -122,6 +125,37 @@ impl Engine {
     /// Whether requests can be answered: the thread that computes lives.
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// How the slots are, one after the other. Waits for the pass that runs.
+    ///
+    /// # Errors
+    /// `Internal` where the engine has stopped.
+    pub fn slots(&self) -> Result<Vec<SlotFacts>> {
+        let (reply, facts) = channel();
+        self.orders.send(Order::Look(reply)).map_err(|_| stopped())?;
+        facts.recv().map_err(|_| stopped())
+    }
+
+    /// Has the slot `slot` forget what it knows of those of `scope`; yields how many positions that was. Waits until it has nothing to do.
+    ///
+    /// # Errors
+    /// `Request` where there is no such slot.
+    pub fn erase_slot(&self, slot: u32, scope: Scope) -> Result<usize> {
+        let (loan, knows) = Loan::new(&self.orders, Wanted::Slot(self.slot(slot)?))?;
+        if knows.scope != scope {
+            return Ok(0);
+        }
+        loan.keep(Holding::default());
+        Ok(knows.cells.len())
+    }
+
+    fn slot(&self, slot: u32) -> Result<usize> {
+        let n_slots = self.options.n_slots;
+        if slot < n_slots {
+            return Ok(slot as usize);
+        }
+        Err(Error::request(format!("slot: expected less than {n_slots}, found {slot}")))
     }
 
     /// What became of the pictures so far.

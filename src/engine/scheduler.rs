@@ -16,7 +16,7 @@ use super::rows;
 use super::scope::Scope;
 use super::session::Cell;
 use super::share::Share;
-use super::slot::{Job, Slot};
+use super::slot::{Holding, Job, Slot, SlotFacts};
 use super::speculate::Pace;
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
@@ -55,6 +55,8 @@ pub fn cached_positions(n_filled: u32, n_ctx: u32) -> u32 {
 pub enum Order {
     Answer(Box<Job>),
     Loan(LoanOrder),
+    /// How the slots are.
+    Look(Sender<Vec<SlotFacts>>),
 }
 
 /// Where orders come from, and what stops all work on them.
@@ -118,6 +120,8 @@ impl Scheduler {
     /// Works until nobody can submit any more and nothing is left to do.
     pub fn run(mut self) {
         loop {
+            // A slot that has just become free may be what a borrower waits for, with nothing else to come.
+            self.lend();
             if self.queue.is_empty() && !self.slots.iter().any(Slot::is_busy) {
                 match self.orders.submitted.recv() {
                     Ok(order) => self.take_in(order),
@@ -145,9 +149,12 @@ impl Scheduler {
             Order::Loan(LoanOrder::Write { slot, rows, bytes, reply }) => {
                 let _ = reply.send(self.decoder.write_rows(self.slots[slot].seq, rows, &bytes));
             }
-            Order::Loan(LoanOrder::Return { slot, cells }) => {
-                self.slots[slot].return_with(cells);
+            Order::Loan(LoanOrder::Return { slot, knows }) => {
+                self.slots[slot].return_with(knows);
                 self.cut_cache(slot);
+            }
+            Order::Look(reply) => {
+                let _ = reply.send(self.slots.iter().map(Slot::facts).collect());
             }
         }
     }
@@ -155,15 +162,18 @@ impl Scheduler {
     /// Lends free slots, first come, first served.
     fn lend(&mut self) {
         while let Some((wanted, _)) = self.borrowers.front() {
-            let (prompt, scope) = match wanted {
-                Wanted::Holding(prompt, scope) => (prompt.as_slice(), *scope),
-                Wanted::Room(_) => (&[][..], Scope::SHARED),
+            let found = match wanted {
+                Wanted::Holding(prompt, scope) => self.best_free_slot(prompt, *scope),
+                Wanted::Room(None, _) => self.best_free_slot(&[], Scope::SHARED),
+                Wanted::Room(Some(at), _) | Wanted::Slot(at) => {
+                    Some(*at).filter(|&at| self.slots[at].is_free())
+                }
             };
-            let Some(at) = self.best_free_slot(prompt, scope) else { return };
+            let Some(at) = found else { return };
             let Some((wanted, reply)) = self.borrowers.pop_front() else { return };
             self.slots[at].last_used = self.next_use();
             self.slots[at].lend();
-            let lent = self.prepare(at, &wanted).map(|cells| Lent { slot: at, cells });
+            let lent = self.prepare(at, &wanted).map(|knows| Lent { slot: at, knows });
             let is_lent = lent.is_ok();
             if reply.send(lent).is_err() || !is_lent {
                 self.slots[at].return_with(None);
@@ -173,19 +183,23 @@ impl Scheduler {
     }
 
     /// Makes slot `at` what a borrower wanted; yields what may be read.
-    fn prepare(&mut self, at: usize, wanted: &Wanted) -> Result<Vec<Cell>> {
+    fn prepare(&mut self, at: usize, wanted: &Wanted) -> Result<Holding> {
         match wanted {
             Wanted::Holding(prompt, scope) => {
-                let held = self.slots[at].held();
+                let mut knows = self.slots[at].knows().clone();
                 let n = self.slots[at].n_common(prompt, *scope);
-                Ok(if n > 0 && n == prompt.len() { held.to_vec() } else { held[..n].to_vec() })
+                if n == 0 || n < prompt.len() {
+                    knows.cells.truncate(n);
+                }
+                Ok(knows)
             }
-            Wanted::Room(n_positions) => {
-                self.slots[at].forget_from(0);
+            Wanted::Slot(_) => Ok(self.slots[at].knows().clone()),
+            Wanted::Room(_, n_positions) => {
+                self.slots[at].forget_all();
                 self.cut_cache(at);
                 self.make_room(*n_positions)?;
                 self.decoder.assume(self.slots[at].seq, *n_positions)?;
-                Ok(Vec::new())
+                Ok(Holding::default())
             }
         }
     }
@@ -250,7 +264,7 @@ impl Scheduler {
         free.max_by_key(|&at| {
             let slot = &self.slots[at];
             let n_common = slot.n_common(prompt, scope);
-            (if 2 * n_common >= prompt.len() { n_common } else { 0 }, Reverse(slot.last_used))
+            (if 2 * n_common >= prompt.len() { n_common } else { 0 }, Reverse(slot.last_used), Reverse(at))
         })
     }
 

@@ -8,7 +8,7 @@ use super::fields::Fields;
 use super::gate::Gate;
 use super::keeper::{Condition, Keeper};
 use super::metrics::{Metrics, Now};
-use super::{Limits, Options, anthropic, entry, health, ollama, openai, time};
+use super::{Limits, Options, anthropic, entry, health, ollama, openai, slots, time};
 use crate::engine::{Engine, Scope};
 use axum::Router;
 use axum::extract::Request;
@@ -173,6 +173,9 @@ pub fn router(app: &Arc<App>) -> Router {
     let mut router = health_router();
     if app.options.metrics.is_none() {
         router = router.route("/metrics", get(health::metrics));
+    }
+    if app.options.slot_dir.is_some() {
+        router = router.route("/slots", get(slots::list)).route("/slots/{id}", post(slots::act));
     }
     router
         .route("/v1/models", get(openai::models))

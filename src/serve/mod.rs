@@ -29,6 +29,7 @@ mod origin;
 mod patient;
 mod question;
 mod receipt;
+mod slots;
 mod stream;
 mod time;
 mod tls;
@@ -39,6 +40,7 @@ use crate::error::{Error, Result};
 use app::App;
 use ggml::Cancel;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +65,8 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// Requests of one key do not find what those of another left in caches.
     pub is_scoped: bool,
+    /// Where conversations of slots are kept; without it none are.
+    pub slot_dir: Option<PathBuf>,
     /// After so long without a request the model's memory is given back; never where that is not said.
     pub idle_unload: Option<Duration>,
     /// Where metrics are to be had without a key, and nothing else; not among the other paths then.

@@ -9,6 +9,7 @@ mod restore;
 mod save;
 mod sums;
 
+use crate::engine::Request;
 use crate::prompt::{Message, Pixels};
 use std::sync::Arc;
 
@@ -21,6 +22,31 @@ pub struct Conversation {
     pub messages: Vec<Message>,
     /// The pictures that the messages name by index.
     pub pictures: Vec<NamedPicture>,
+}
+
+impl Conversation {
+    /// What `request` and the answer to it come to, for a file; pictures have numbers for names.
+    pub(super) fn of(request: &Request, answer: &str) -> Conversation {
+        let named = |(n, pixels): (usize, &Arc<Pixels>)| NamedPicture {
+            name: format!("picture {n}"),
+            pixels: Arc::clone(pixels),
+        };
+        let mut messages = request.messages.clone();
+        if !answer.is_empty() {
+            messages.push(Message::bot(answer));
+        }
+        let pictures = (1..).zip(&request.images).map(named).collect();
+        Conversation { system: request.system.clone(), messages, pictures }.for_file()
+    }
+
+    /// The same with what goes to a file: floats, four times as large as the bytes that bring them back, do not.
+    pub(super) fn for_file(mut self) -> Conversation {
+        for picture in &mut self.pictures {
+            let Pixels { size_px, ref rgb, .. } = *picture.pixels;
+            picture.pixels = Arc::new(Pixels { size_px, rgb: rgb.clone(), planes: Vec::new() });
+        }
+        self
+    }
 }
 
 /// A picture, and what people call it.

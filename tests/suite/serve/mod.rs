@@ -6,6 +6,7 @@ mod entry;
 mod many;
 mod model;
 mod openai;
+mod slots;
 mod tls;
 
 use std::collections::HashMap;
