@@ -9,9 +9,10 @@ use super::wrong_usage;
 use crate::engine::image_cache::default_dir;
 use crate::engine::{CacheOptions, Engine, Loaded, Options, Sampling, Setup, Speculation, open_file};
 use crate::error::{Error, Result};
-use crate::measure::{self, Expected, History, Room, Test};
+use crate::measure::{self, Expected, History, Room, Test, Watch, check_self_test};
 use crate::model::{Arithmetic, KvType};
 use clap::{Args, value_parser};
+use ggml::Cancel;
 use owlet_format::ModelConfig;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -91,16 +92,8 @@ impl ModelFlags {
     /// # Errors
     /// As [`ModelFlags::start`].
     pub fn start_slots(&self, n_slots: u32, is_quiet: bool) -> Result<Engine> {
-        let arithmetic = if self.exact { Arithmetic::Exact } else { Arithmetic::Packed };
-        let setup = Setup {
-            arithmetic,
-            n_ctx: self.ctx,
-            n_slots,
-            kv_type: self.kv_type,
-            ..Setup::cpu(n_threads(self.threads))
-        };
         let path = chosen(self.model.as_deref())?;
-        let loaded = Loaded::open_with(path.as_deref(), &self.devices.apply(setup)?)?;
+        let loaded = Loaded::open_with(path.as_deref(), &self.setup(n_slots)?)?;
         let n_ctx = self.ctx.unwrap_or(loaded.text.n_ctx_train);
         // the built-in one is part of the program
         let n_file_bytes = if path.is_some() { loaded.n_file_bytes } else { 0 };
@@ -128,6 +121,28 @@ impl ModelFlags {
 }
 
 impl ModelFlags {
+    fn setup(&self, n_slots: u32) -> Result<Setup> {
+        let arithmetic = if self.exact { Arithmetic::Exact } else { Arithmetic::Packed };
+        self.devices.apply(Setup {
+            arithmetic,
+            n_ctx: self.ctx,
+            n_slots,
+            kv_type: self.kv_type,
+            ..Setup::cpu(n_threads(self.threads))
+        })
+    }
+
+    /// What the model computes otherwise than its file has recorded, if it has and if it does.
+    ///
+    /// # Errors
+    /// What is wrong with the model; `Cancelled`.
+    pub fn self_test(&self, n_slots: u32, cancel: &Cancel) -> Result<Option<String>> {
+        let path = chosen(self.model.as_deref())?;
+        let mut watch = Watch { cancel, progress: &mut |_, _, _| {} };
+        let verdict = check_self_test(path.as_deref(), &self.setup(n_slots)?, &mut watch)?;
+        Ok((!verdict.is_right()).then(|| verdict.to_string()))
+    }
+
     /// What a picture is expected to take from tower to prompt, by earlier benches on this machine; empty where there are none.
     pub fn expected_of_picture(&self) -> Vec<Expected> {
         let expected = || {

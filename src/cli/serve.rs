@@ -6,11 +6,14 @@ use super::quantity::parse_bytes;
 use super::screen::note;
 use super::wrong_usage;
 use crate::error::Result;
-use crate::serve::{self, Keys, Limits, Options};
+use crate::serve::{self, Keys, Limits, Options, SelfTest, Source, Tls};
 use clap::value_parser;
 use ggml::Cancel;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Answer over the network, to clients of OpenAI, Ollama and Anthropic
@@ -32,12 +35,34 @@ pub struct Serve {
     /// Let other machines ask without a key
     #[arg(long)]
     insecure: bool,
+    /// Encrypt, as the server of this certificate: PEM, with those that it rests on behind it. SIGHUP reads both files again
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key: PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Another name by which clients call this machine; may be given several times. Addresses and local names need none
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
     /// Requests that are answered at the same time; each has a context of its own
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=64))]
     slots: u32,
+    /// Whose requests share what was computed of prompts and pictures: `shared`, all; `key`, those of one key, so that the time of an
+    /// answer tells nothing about what others asked
+    #[arg(long, value_name = "WHOSE", default_value = "shared", value_parser = ["shared", "key"])]
+    cache_scope: String,
+    /// Let clients save slots with their pictures to files in this directory, and restore them [default: they cannot]
+    #[arg(long, value_name = "DIR")]
+    slot_dir: Option<PathBuf>,
+    /// Give the model's memory back after so long without a request; the next one loads it again [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
+    idle_unload: Option<u32>,
+    /// Answer at once, without computing first what the model's file has recorded
+    #[arg(long)]
+    skip_self_test: bool,
+    /// Address and port where /metrics is to be read, without a key [default: with the other paths, with a key]
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     limits: LimitFlags,
     #[command(flatten)]
@@ -84,26 +109,45 @@ impl Serve {
         let address =
             serve::address(&self.host, self.port).unwrap_or_else(|error| wrong_usage("serve", error));
         let keys = self.api_keys.as_deref().map(Keys::read).transpose()?.unwrap_or_default();
-        let mut options = Options {
+        let tls = self.tls_cert.zip(self.tls_key);
+        let tls = tls.map(|(certificate, key)| Tls::read(certificate, key).map(Arc::new)).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let options = Options {
             address,
             keys,
             is_insecure: self.insecure,
             hosts: self.allow_host,
             limits: self.limits.limits(),
+            tls,
+            is_scoped: self.cache_scope == "key",
+            slot_dir: self.slot_dir,
+            idle_unload: self.idle_unload.map(|seconds| Duration::from_secs(seconds.into())),
+            metrics: self.metrics_listen,
         };
         if let Err(error) = options.check() {
             wrong_usage("serve", error);
         }
-        let engine = self.model.start_slots(self.slots, false)?;
-        let n_ctx = engine.options().n_ctx;
-        options.limits.max_tokens = options.limits.max_tokens.min(n_ctx);
-        let name = engine.loaded().config.name.clone();
+        let source = source(self.model, self.slots, self.skip_self_test);
         let stop = Cancel::new();
         let _interruptible = Interruptible::by(&stop);
-        serve::serve(engine, options, &stop, |address| {
-            note(&format!("{name} answers at http://{address}/v1"))
+        serve::serve(source, options, &stop, |name, addresses| {
+            if let Some(address) = addresses.metrics {
+                note(&format!("metrics at http://{address}/metrics"));
+            }
+            note(&format!("{name} answers at {scheme}://{}/v1", addresses.server));
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Opens the model that `flags` say; what there is to note about its memory is noted the first time.
+fn source(flags: ModelFlags, n_slots: u32, skip_self_test: bool) -> Source {
+    let (flags, is_again) = (Arc::new(flags), AtomicBool::new(false));
+    let of_test = Arc::clone(&flags);
+    let self_test: SelfTest = Box::new(move |cancel| of_test.self_test(n_slots, cancel));
+    Source {
+        open: Box::new(move || flags.start_slots(n_slots, is_again.swap(true, Ordering::Relaxed))),
+        self_test: (!skip_self_test).then_some(self_test),
     }
 }
 

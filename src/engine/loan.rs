@@ -4,7 +4,9 @@
 //! two passes of the requests that go on meanwhile. A borrower that vanishes gives its slot back. Must not know files.
 
 use super::scheduler::Order;
+use super::scope::Scope;
 use super::session::Cell;
+use super::slot::Holding;
 use super::stopped;
 use crate::error::Result;
 use crate::model::KvRows;
@@ -30,26 +32,28 @@ pub enum LoanOrder {
         bytes: Vec<u8>,
         reply: Sender<Result<()>>,
     },
-    /// The slot goes back; with cells, they are what its rows are now.
+    /// The slot goes back; with something that it knows now.
     Return {
         slot: usize,
-        cells: Option<Vec<Cell>>,
+        knows: Option<Holding>,
     },
 }
 
 /// The free slot that somebody wants.
 pub enum Wanted {
-    /// The one that holds most of this prompt; if it is all there, with what stands behind it.
-    Holding(Vec<Cell>),
-    /// One with room for so many positions, whose rows are to be written.
-    Room(u32),
+    /// The one that holds most of this prompt, for those of this scope; if it is all there, with what stands behind it.
+    Holding(Vec<Cell>, Scope),
+    /// One with room for so many positions, whose rows are to be written: that one, or any.
+    Room(Option<usize>, u32),
+    /// That one, with what it knows.
+    Slot(usize),
 }
 
 /// The slot that somebody got.
 pub struct Lent {
     pub slot: usize,
-    /// Positions that may be read.
-    pub cells: Vec<Cell>,
+    /// Its positions may be read.
+    pub knows: Holding,
 }
 
 /// A slot that goes back when this is dropped. Rows that were written count only after [`Loan::keep`].
@@ -57,7 +61,7 @@ pub struct Loan<'a> {
     orders: &'a Sender<Order>,
     slot: usize,
     /// The rows are these from now on.
-    kept: Option<Vec<Cell>>,
+    kept: Option<Holding>,
 }
 
 impl<'a> Loan<'a> {
@@ -65,11 +69,11 @@ impl<'a> Loan<'a> {
     ///
     /// # Errors
     /// `Limit`, `Backend` where there is no room; `Internal` where the engine has stopped.
-    pub fn new(orders: &'a Sender<Order>, wanted: Wanted) -> Result<(Loan<'a>, Vec<Cell>)> {
+    pub fn new(orders: &'a Sender<Order>, wanted: Wanted) -> Result<(Loan<'a>, Holding)> {
         let (reply, lent) = channel();
         send(orders, LoanOrder::Lend { wanted, reply })?;
-        let Lent { slot, cells } = receive(&lent)??;
-        Ok((Loan { orders, slot, kept: None }, cells))
+        let Lent { slot, knows } = receive(&lent)??;
+        Ok((Loan { orders, slot, kept: None }, knows))
     }
 
     /// Brings the bytes of each of `rows`, in order, to `take`.
@@ -120,16 +124,16 @@ impl<'a> Loan<'a> {
         (0..n_underway).try_for_each(|_| receive(&written)?)
     }
 
-    /// Gives the slot back; its rows are those of `cells` from now on.
-    pub fn keep(mut self, cells: Vec<Cell>) {
-        self.kept = Some(cells);
+    /// Gives the slot back; it knows this from now on.
+    pub fn keep(mut self, knows: Holding) {
+        self.kept = Some(knows);
     }
 }
 
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
         // An engine that has stopped needs no slots.
-        let _ = send(self.orders, LoanOrder::Return { slot: self.slot, cells: self.kept.take() });
+        let _ = send(self.orders, LoanOrder::Return { slot: self.slot, knows: self.kept.take() });
     }
 }
 

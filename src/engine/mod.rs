@@ -6,6 +6,7 @@
 //! to files and come back ([`Engine::save`]). Knows pictures only as pixels, and no terminal or network protocol.
 
 mod builtin;
+mod checked;
 mod constrain;
 mod encode;
 mod features;
@@ -14,8 +15,10 @@ mod loaded;
 mod loan;
 mod part_file;
 mod request;
+mod rows;
 mod sampler;
 mod scheduler;
+mod scope;
 mod session;
 mod setup;
 mod share;
@@ -24,6 +27,7 @@ mod speculate;
 mod stop;
 mod store;
 
+pub use checked::Checked;
 pub use constrain::Constraint;
 pub use features::{FeatureExtractor, FeatureShape};
 pub use image_cache::{CacheCounts, CacheOptions};
@@ -32,21 +36,21 @@ pub use part_file::PartFile;
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
 pub use scheduler::{PROMPT_ROWS, cached_positions, prompt_rows};
+pub use scope::Scope;
 pub use setup::{DeviceChoice, Setup, why_no_device};
+pub use slot::{Doing, SlotFacts};
 pub use speculate::Speculation;
 pub use stop::FinishReason;
 pub use store::{Conversation, NamedPicture, Restored, Saved};
 
 use crate::error::{Error, Result};
 use crate::model::KvType;
-use crate::prompt::{Message, Pixels, chunks, render};
-use constrain::{Guide, Spelling};
+use constrain::Spelling;
 use ggml::Cancel;
-use image_cache::{ImageCache, ImageKey};
-use sampler::Sampler;
+use image_cache::ImageCache;
+use loan::{Loan, Wanted};
 use scheduler::{Order, Orders, Scheduler};
-use session::Cell;
-use slot::Job;
+use slot::Holding;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
@@ -123,102 +127,62 @@ impl Engine {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
+    /// How the slots are, one after the other. Waits for the pass that runs.
+    ///
+    /// # Errors
+    /// `Internal` where the engine has stopped.
+    pub fn slots(&self) -> Result<Vec<SlotFacts>> {
+        let (reply, facts) = channel();
+        self.orders.send(Order::Look(reply)).map_err(|_| stopped())?;
+        facts.recv().map_err(|_| stopped())
+    }
+
+    /// Has the slot `slot` forget what it knows of those of `scope`; yields how many positions that was. Waits until it has nothing to do.
+    ///
+    /// # Errors
+    /// `Request` where there is no such slot.
+    pub fn erase_slot(&self, slot: u32, scope: Scope) -> Result<usize> {
+        let (loan, knows) = Loan::new(&self.orders, Wanted::Slot(self.slot(slot)?))?;
+        if knows.scope != scope {
+            return Ok(0);
+        }
+        loan.keep(Holding::default());
+        Ok(knows.cells.len())
+    }
+
+    fn slot(&self, slot: u32) -> Result<usize> {
+        let n_slots = self.options.n_slots;
+        if slot < n_slots {
+            return Ok(slot as usize);
+        }
+        Err(Error::request(format!("slot: expected less than {n_slots}, found {slot}")))
+    }
+
     /// What became of the pictures so far.
     pub fn cache_counts(&self) -> CacheCounts {
         self.counts.now()
     }
 
-    /// Takes `request` up: renders and tokenizes it, and puts it in the queue.
+    /// Takes `request` up: checks it, and puts it in the queue.
     ///
     /// # Errors
-    /// `Request` where it makes no sense, `Limit` where its prompt does not fit the context, `Unsupported` where it brings pictures
-    /// and the model has no vision half, or a constraint that the vocabulary cannot spell.
+    /// As [`Engine::check`] and [`Engine::answer`].
     pub fn submit(&self, request: Request) -> Result<Ticket> {
-        let Checked { sampler, guide, keys, prompt } = self.checked(&request)?;
+        self.answer(self.check(request)?)
+    }
+
+    /// Puts a request that was checked in the queue.
+    ///
+    /// # Errors
+    /// `Limit` where its prompt does not fit the context.
+    pub fn answer(&self, checked: Checked) -> Result<Ticket> {
+        checked.check_room()?;
         let (events, received) = channel();
         let cancel = self.stop.part();
-        let job = Job { request, prompt, keys, sampler, guide, cancel: cancel.clone(), events };
+        let job = checked.job(cancel.clone(), events);
         self.orders.send(Order::Answer(Box::new(job))).map_err(|_| stopped())?;
         Ok(Ticket { events: received, cancel })
     }
-
-    /// Whether `request` could be taken up; yields how many positions its prompt has, pictures included. Computes nothing.
-    ///
-    /// # Errors
-    /// As [`Engine::submit`].
-    pub fn check(&self, request: &Request) -> Result<usize> {
-        Ok(self.checked(request)?.prompt.len())
-    }
-
-    fn checked(&self, request: &Request) -> Result<Checked> {
-        let sampler = Sampler::new(request.sampling)?;
-        if request.max_tokens == 0 {
-            return Err(Error::request("max tokens: expected at least 1, found 0"));
-        }
-        let keys = self.keys(request.images.iter().map(Arc::as_ref))?;
-        let prompt = self.prompt(request.system.as_deref(), &request.messages, &keys)?;
-        if prompt.len() > self.options.n_ctx as usize {
-            return Err(Error::limit(
-                "prompt: tokens in this context",
-                self.options.n_ctx.into(),
-                prompt.len() as u64,
-            ));
-        }
-        if prompt.is_empty() {
-            return Err(Error::request("expected a prompt, found nothing"));
-        }
-        let guide =
-            request.constraint.as_ref().map(|constraint| self.guide(constraint, request)).transpose()?;
-        Ok(Checked { sampler, guide, keys, prompt })
-    }
-
-    /// Positions that the prompt of `request` takes; it may be more than the context has.
-    ///
-    /// # Errors
-    /// As [`Engine::submit`], but for a prompt that is too long.
-    pub fn n_prompt(&self, request: &Request) -> Result<usize> {
-        let keys = self.keys(request.images.iter().map(Arc::as_ref))?;
-        Ok(self.prompt(request.system.as_deref(), &request.messages, &keys)?.len())
-    }
-
-    fn guide(&self, constraint: &Constraint, request: &Request) -> Result<Guide> {
-        if !request.stop.is_empty() {
-            return Err(Error::request("stop texts have no effect on an answer with a constraint"));
-        }
-        let spelling = match self.spelling.get() {
-            Some(spelling) => spelling,
-            None => {
-                let spelling = Spelling::new(&self.loaded.tokenizer, &self.loaded.prompt.stop_ids)?;
-                self.spelling.get_or_init(|| spelling)
-            }
-        };
-        spelling.guide(constraint)
-    }
-
-    fn keys<'a>(&self, images: impl Iterator<Item = &'a Pixels>) -> Result<Vec<ImageKey>> {
-        let keys: Vec<_> = images.map(|image| ImageKey::new(image, &self.loaded.encoder_digest)).collect();
-        if self.loaded.n_image_tokens().is_none() && !keys.is_empty() {
-            return Err(Error::unsupported("picture", "this model has no vision half"));
-        }
-        Ok(keys)
-    }
-
-    /// The positions of the prompt that asks for the answer to `messages`, whose pictures have the keys `keys`.
-    fn prompt(&self, system: Option<&str>, messages: &[Message], keys: &[ImageKey]) -> Result<Vec<Cell>> {
-        let loaded = &self.loaded;
-        let system = system.unwrap_or(&loaded.prompt.system);
-        let segments = render(&loaded.prompt.template, loaded.eos_id, system, messages)?;
-        let chunks = chunks(&segments, &loaded.tokenizer, loaded.n_image_tokens().unwrap_or(0))?;
-        session::cells(&chunks, keys)
-    }
-}
-
-/// What a request that can be taken up comes to.
-struct Checked {
-    sampler: Sampler,
-    guide: Option<Guide>,
-    keys: Vec<ImageKey>,
-    prompt: Vec<Cell>,
 }
 
 impl Drop for Engine {
@@ -268,6 +232,7 @@ fn stopped() -> Error {
 mod tests {
     use super::*;
     use crate::model::{Arithmetic, Kernels, Model, Placement};
+    use crate::prompt::Message;
     use ggml::{Backend, Device, Place};
 
     /// In the middle of a prompt on a device, and with a ticket that outlives it.

@@ -85,8 +85,10 @@ pub struct Outcome {
     pub ids: Vec<TokenId>,
     /// Positions of the prompt, pictures included.
     pub n_prompt: usize,
-    /// Positions of the prompt that the decoder still knew from the turn before.
+    /// Positions of the prompt that the decoder still knew from the turn before, or from another slot's.
     pub n_reused: usize,
+    /// Those of them that were another slot's.
+    pub n_copied: usize,
     /// Tokens that were drafted ahead, and those of them that the model chose as well: each spared a pass.
     pub n_drafted: usize,
     pub n_accepted: usize,

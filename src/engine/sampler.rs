@@ -51,6 +51,7 @@ impl Sampling {
 }
 
 /// Chooses the tokens of one answer.
+#[derive(Clone)]
 pub struct Sampler {
     sampling: Sampling,
     rng: ChaCha8Rng,

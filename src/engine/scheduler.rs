@@ -12,13 +12,15 @@ use super::image_cache::ImageCache;
 use super::loaded::Loaded;
 use super::loan::{Lent, LoanOrder, Wanted};
 use super::request::{EmbeddingSource, Event};
-use super::session::{Cell, n_common};
+use super::rows;
+use super::scope::Scope;
+use super::session::Cell;
 use super::share::Share;
-use super::slot::{Job, Slot};
+use super::slot::{Holding, Job, Slot, SlotFacts};
 use super::speculate::Pace;
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Logits, Model, Progress, Row};
+use crate::model::{Decoder, Input, Logits, Model, Progress, Row, kv_row_bytes};
 use ggml::Cancel;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -53,6 +55,8 @@ pub fn cached_positions(n_filled: u32, n_ctx: u32) -> u32 {
 pub enum Order {
     Answer(Box<Job>),
     Loan(LoanOrder),
+    /// How the slots are.
+    Look(Sender<Vec<SlotFacts>>),
 }
 
 /// Where orders come from, and what stops all work on them.
@@ -116,6 +120,8 @@ impl Scheduler {
     /// Works until nobody can submit any more and nothing is left to do.
     pub fn run(mut self) {
         loop {
+            // A slot that has just become free may be what a borrower waits for, with nothing else to come.
+            self.lend();
             if self.queue.is_empty() && !self.slots.iter().any(Slot::is_busy) {
                 match self.orders.submitted.recv() {
                     Ok(order) => self.take_in(order),
@@ -143,9 +149,12 @@ impl Scheduler {
             Order::Loan(LoanOrder::Write { slot, rows, bytes, reply }) => {
                 let _ = reply.send(self.decoder.write_rows(self.slots[slot].seq, rows, &bytes));
             }
-            Order::Loan(LoanOrder::Return { slot, cells }) => {
-                self.slots[slot].return_with(cells);
+            Order::Loan(LoanOrder::Return { slot, knows }) => {
+                self.slots[slot].return_with(knows);
                 self.cut_cache(slot);
+            }
+            Order::Look(reply) => {
+                let _ = reply.send(self.slots.iter().map(Slot::facts).collect());
             }
         }
     }
@@ -153,16 +162,18 @@ impl Scheduler {
     /// Lends free slots, first come, first served.
     fn lend(&mut self) {
         while let Some((wanted, _)) = self.borrowers.front() {
-            let Some(at) = self.best_free_slot(match wanted {
-                Wanted::Holding(prompt) => prompt,
-                Wanted::Room(_) => &[],
-            }) else {
-                return;
+            let found = match wanted {
+                Wanted::Holding(prompt, scope) => self.best_free_slot(prompt, *scope),
+                Wanted::Room(None, _) => self.best_free_slot(&[], Scope::SHARED),
+                Wanted::Room(Some(at), _) | Wanted::Slot(at) => {
+                    Some(*at).filter(|&at| self.slots[at].is_free())
+                }
             };
+            let Some(at) = found else { return };
             let Some((wanted, reply)) = self.borrowers.pop_front() else { return };
             self.slots[at].last_used = self.next_use();
             self.slots[at].lend();
-            let lent = self.prepare(at, &wanted).map(|cells| Lent { slot: at, cells });
+            let lent = self.prepare(at, &wanted).map(|knows| Lent { slot: at, knows });
             let is_lent = lent.is_ok();
             if reply.send(lent).is_err() || !is_lent {
                 self.slots[at].return_with(None);
@@ -172,19 +183,23 @@ impl Scheduler {
     }
 
     /// Makes slot `at` what a borrower wanted; yields what may be read.
-    fn prepare(&mut self, at: usize, wanted: &Wanted) -> Result<Vec<Cell>> {
+    fn prepare(&mut self, at: usize, wanted: &Wanted) -> Result<Holding> {
         match wanted {
-            Wanted::Holding(prompt) => {
-                let held = self.slots[at].held();
-                let n = n_common(held, prompt);
-                Ok(if n > 0 && n == prompt.len() { held.to_vec() } else { held[..n].to_vec() })
+            Wanted::Holding(prompt, scope) => {
+                let mut knows = self.slots[at].knows().clone();
+                let n = self.slots[at].n_common(prompt, *scope);
+                if n == 0 || n < prompt.len() {
+                    knows.cells.truncate(n);
+                }
+                Ok(knows)
             }
-            Wanted::Room(n_positions) => {
-                self.slots[at].forget_from(0);
+            Wanted::Slot(_) => Ok(self.slots[at].knows().clone()),
+            Wanted::Room(_, n_positions) => {
+                self.slots[at].forget_all();
                 self.cut_cache(at);
                 self.make_room(*n_positions)?;
                 self.decoder.assume(self.slots[at].seq, *n_positions)?;
-                Ok(Vec::new())
+                Ok(Holding::default())
             }
         }
     }
@@ -192,15 +207,38 @@ impl Scheduler {
     /// Gives queued requests to free slots, first come, first served.
     fn admit(&mut self) {
         while let Some(job) = self.queue.front() {
-            let Some(at) = self.best_free_slot(&job.prompt) else { return };
+            let Some(at) = self.best_free_slot(&job.prompt, job.scope) else { return };
             let Some(job) = self.queue.pop_front() else { return };
             self.slots[at].last_used = self.next_use();
             let recovered = self.recover();
+            if recovered.is_ok() {
+                self.copy_prefix(at, &job);
+            }
             self.slots[at].begin(job, &self.loaded, &self.options);
             self.cut_cache(at);
             if let Err(error) = recovered {
                 self.slots[at].fail(error);
             }
+        }
+    }
+
+    /// Brings to slot `at` what another slot holds of the prompt of `job` and it does not. What cannot be copied is computed.
+    fn copy_prefix(&mut self, at: usize, job: &Job) {
+        let known = |at: usize| self.slots[at].n_reusable(&job.prompt, job.scope);
+        let n_own = known(at);
+        let others = (0..self.slots.len()).filter(|&other| other != at);
+        let Some((n, from)) = others.map(|from| (known(from), from)).max() else { return };
+        if n <= n_own {
+            return;
+        }
+        self.slots[at].forget_from(n_own);
+        self.cut_cache(at);
+        let (from, to) = (self.slots[from].seq, self.slots[at].seq);
+        let (text, positions) = (&self.loaded.text, n_own as u32..n as u32);
+        let pieces = rows::pieces(text.n_layer, positions, kv_row_bytes(text, self.options.kv_type));
+        match rows::copy(&mut self.decoder, from, (to, n as u32), pieces) {
+            Ok(()) => self.slots[at].hold_copy(&job.prompt[..n], job.scope),
+            Err(_) => self.decoder.truncate(to, n_own as u32),
         }
     }
 
@@ -221,12 +259,12 @@ impl Scheduler {
 
     /// The slot that knows most of `prompt`, if that is half of it at least; else the one that was used before all
     /// others, since a few words that every prompt begins with are not worth a conversation.
-    fn best_free_slot(&self, prompt: &[Cell]) -> Option<usize> {
+    fn best_free_slot(&self, prompt: &[Cell], scope: Scope) -> Option<usize> {
         let free = (0..self.slots.len()).filter(|&at| self.slots[at].is_free());
         free.max_by_key(|&at| {
             let slot = &self.slots[at];
-            let n_common = n_common(slot.held(), prompt);
-            (if 2 * n_common >= prompt.len() { n_common } else { 0 }, Reverse(slot.last_used))
+            let n_common = slot.n_common(prompt, scope);
+            (if 2 * n_common >= prompt.len() { n_common } else { 0 }, Reverse(slot.last_used), Reverse(at))
         })
     }
 

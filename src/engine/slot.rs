@@ -10,15 +10,18 @@ use super::image_cache::{Embedding, ImageKey};
 use super::loaded::Loaded;
 use super::request::{EmbeddingSource, Event, Outcome, Request, Timings};
 use super::sampler::Sampler;
-use super::session::{Cell, n_reusable};
+use super::scope::Scope;
+use super::session::{Cell, n_common};
 use super::speculate::{Pace, Speculator};
 use super::stop::{Answer, FinishReason};
+use super::store::Conversation;
 use crate::error::{Error, Result};
 use crate::prompt::Detokenizer;
 use crate::token::TokenId;
 use ggml::Cancel;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ pub struct Job {
     pub prompt: Vec<Cell>,
     /// One a picture of the request.
     pub keys: Vec<ImageKey>,
+    pub scope: Scope,
     pub sampler: Sampler,
     pub guide: Option<Guide>,
     pub cancel: Cancel,
@@ -44,12 +48,47 @@ impl Job {
     }
 }
 
+/// What a slot knows, and of what.
+#[derive(Clone, Default)]
+pub struct Holding {
+    /// What the decoder's cache holds for this sequence.
+    pub cells: Vec<Cell>,
+    /// For whom.
+    pub scope: Scope,
+    /// What was said there last, where that came to an end.
+    pub said: Option<Arc<Conversation>>,
+}
+
+/// How a slot is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotFacts {
+    pub doing: Doing,
+    /// Positions in its cache, and pictures among them.
+    pub n_held: usize,
+    pub n_pictures: usize,
+    pub scope: Scope,
+    /// There is a conversation to save.
+    pub can_be_saved: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    Nothing,
+    /// Its rows are on their way to a file, or from one.
+    Lent,
+    /// A picture is looked at, or waits for that.
+    Picture,
+    Prompt,
+    Answer,
+}
+
 pub struct Slot {
     pub seq: u32,
     /// When somebody got this slot last, by the scheduler's count.
     pub last_used: u64,
-    /// What the decoder's cache holds for this sequence.
-    held: Vec<Cell>,
+    knows: Holding,
+    /// Positions of that which came from another slot for the next request.
+    n_copied: usize,
     is_lent: bool,
     work: Option<Work>,
 }
@@ -57,6 +96,7 @@ pub struct Slot {
 struct Work {
     job: Job,
     n_reused: usize,
+    n_copied: usize,
     n_ctx: usize,
     embeddings: HashMap<ImageKey, Embedding>,
     detokenizer: Detokenizer,
@@ -70,7 +110,7 @@ struct Work {
 
 impl Slot {
     pub fn new(seq: u32) -> Slot {
-        Slot { seq, last_used: 0, held: Vec::new(), is_lent: false, work: None }
+        Slot { seq, last_used: 0, knows: Holding::default(), n_copied: 0, is_lent: false, work: None }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -82,9 +122,42 @@ impl Slot {
         !self.is_busy() && !self.is_lent
     }
 
-    /// What the cache holds.
-    pub fn held(&self) -> &[Cell] {
-        &self.held
+    pub fn knows(&self) -> &Holding {
+        &self.knows
+    }
+
+    pub fn facts(&self) -> SlotFacts {
+        let Holding { cells, scope, said } = &self.knows;
+        let begins = |cell: &&Cell| matches!(cell, Cell::Image { row: 0, .. });
+        SlotFacts {
+            doing: match &self.work {
+                None if self.is_lent => Doing::Lent,
+                None => Doing::Nothing,
+                Some(_) if self.is_answering() => Doing::Answer,
+                Some(_) if self.picture_wanted().is_some() => Doing::Picture,
+                Some(_) => Doing::Prompt,
+            },
+            n_held: cells.len(),
+            n_pictures: cells.iter().filter(begins).count(),
+            scope: *scope,
+            can_be_saved: said.is_some(),
+        }
+    }
+
+    /// How many positions of `prompt`, which somebody of `scope` asks, the cache holds.
+    pub fn n_common(&self, prompt: &[Cell], scope: Scope) -> usize {
+        if self.knows.scope == scope { n_common(&self.knows.cells, prompt) } else { 0 }
+    }
+
+    /// How many of them need no work. The last one always does: its logits are what the answer starts from.
+    pub fn n_reusable(&self, prompt: &[Cell], scope: Scope) -> usize {
+        self.n_common(prompt, scope).min(prompt.len().saturating_sub(1))
+    }
+
+    /// The cache holds `cells` for those of `scope` now; all that it did not hold before came from another slot.
+    pub fn hold_copy(&mut self, cells: &[Cell], scope: Scope) {
+        self.n_copied = cells.len().saturating_sub(self.n_past());
+        self.knows = Holding { cells: cells.to_vec(), scope, said: None };
     }
 
     /// No request gets this slot until it [`returns`](Slot::return_with).
@@ -92,30 +165,37 @@ impl Slot {
         self.is_lent = true;
     }
 
-    /// The loan is over; if there are cells, the cache holds them now.
-    pub fn return_with(&mut self, cells: Option<Vec<Cell>>) {
+    /// The loan is over; if there is something, it is what the slot knows now.
+    pub fn return_with(&mut self, knows: Option<Holding>) {
         self.is_lent = false;
-        if let Some(cells) = cells {
-            self.held = cells;
+        if let Some(knows) = knows {
+            self.knows = knows;
         }
     }
 
     /// The cache holds the first `n` positions at most.
     pub fn forget_from(&mut self, n: usize) {
-        self.held.truncate(n);
+        self.knows.cells.truncate(n);
+    }
+
+    /// It knows nothing any more.
+    pub fn forget_all(&mut self) {
+        self.knows = Holding::default();
     }
 
     /// Positions in the cache.
     pub fn n_past(&self) -> usize {
-        self.held.len()
+        self.knows.cells.len()
     }
 
     /// Starts on `job`. The cache is to be cut to [`Slot::n_past`].
     pub fn begin(&mut self, job: Job, model: &Loaded, options: &Options) {
-        let n_reused = n_reusable(&self.held, &job.prompt);
-        self.held.truncate(n_reused);
+        let n_reused = self.n_reusable(&job.prompt, job.scope);
+        self.forget_from(n_reused);
+        (self.knows.scope, self.knows.said) = (job.scope, None);
         self.work = Some(Work {
             n_reused,
+            n_copied: std::mem::take(&mut self.n_copied),
             n_ctx: options.n_ctx as usize,
             embeddings: HashMap::new(),
             detokenizer: model.tokenizer.detokenizer(),
@@ -136,7 +216,7 @@ impl Slot {
     /// The first picture whose rows are still to be read and whose embedding is not here.
     pub fn picture_wanted(&self) -> Option<usize> {
         let work = self.work.as_ref()?;
-        let left = work.job.prompt.get(self.held.len()..)?;
+        let left = work.job.prompt.get(self.knows.cells.len()..)?;
         let key = left.iter().find_map(|cell| match cell {
             Cell::Image { key, .. } if !work.embeddings.contains_key(key) => Some(key),
             _ => None,
@@ -164,7 +244,7 @@ impl Slot {
 
     /// Positions that the next pass should run, at most `max`; empty where there is nothing to do or a picture is wanted.
     pub fn positions(&self, max: usize) -> Range<usize> {
-        let here = self.held.len();
+        let here = self.knows.cells.len();
         match &self.work {
             Some(work) if self.picture_wanted().is_none() => {
                 here..work.n_planned().min(here.saturating_add(max))
@@ -175,7 +255,7 @@ impl Slot {
 
     /// Writes an answer: its prompt is read.
     pub fn is_answering(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| self.held.len() >= work.job.prompt.len())
+        self.work.as_ref().is_some_and(|work| self.knows.cells.len() >= work.job.prompt.len())
     }
 
     /// Drafts what the answer may go on with, so that the next pass runs it too.
@@ -220,19 +300,19 @@ impl Slot {
         took: Duration,
     ) -> Result<()> {
         let Some(work) = &mut self.work else { return Ok(()) };
-        let here = self.held.len();
-        self.held.extend((here..here + n_rows).filter_map(|position| work.cell(position)));
+        let here = self.knows.cells.len();
+        self.knows.cells.extend((here..here + n_rows).filter_map(|position| work.cell(position)));
         let n_prompt = work.job.prompt.len();
         if here < n_prompt {
             work.timings.prefill += took;
-            work.job.tell(Event::Prefill { done: self.held.len().min(n_prompt), total: n_prompt });
+            work.job.tell(Event::Prefill { done: self.knows.cells.len().min(n_prompt), total: n_prompt });
         } else {
             work.timings.decode += took;
         }
         let (n_kept, ended) = work.choose(logits);
         if here >= n_prompt {
             let n_wrong = work.speculator.settle(n_kept, took);
-            self.held.truncate(self.held.len() - n_wrong);
+            self.knows.cells.truncate(self.knows.cells.len() - n_wrong);
         }
         if let Some(reason) = ended? {
             self.finish(reason);
@@ -254,10 +334,12 @@ impl Slot {
             ids: work.ids,
             n_prompt: work.job.prompt.len(),
             n_reused: work.n_reused,
+            n_copied: work.n_copied,
             n_drafted,
             n_accepted,
             timings: work.timings,
         };
+        self.knows.said = Some(Arc::new(Conversation::of(&work.job.request, &outcome.text)));
         work.job.tell(Event::Done(outcome));
     }
 

@@ -4,7 +4,8 @@
 use super::app::App;
 use super::fault::{Fault, Kind, Result};
 use super::gate::Turn;
-use crate::engine::{Event, Request};
+use super::keeper::Held;
+use crate::engine::{Checked, Event};
 use ggml::Cancel;
 use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -20,17 +21,17 @@ pub struct Answering {
 }
 
 impl Answering {
-    /// Has `request` answered in its `turn`, by `deadline`.
+    /// Has `request` answered by the model that it holds, in its turn, by `deadline`.
     ///
     /// # Errors
     /// What is wrong with the request.
-    pub async fn begin(app: &Arc<App>, request: Request, turn: Turn, deadline: Instant) -> Result<Answering> {
-        let engine = Arc::clone(app);
-        // Tokenizing a long prompt takes its time.
-        let ticket = spawn_blocking(move || engine.engine.submit(request)).await;
-        let ticket =
-            ticket.map_err(|_| Fault::new(Kind::Internal, "internal error: a request was dropped"))?;
-        let ticket = ticket.map_err(Fault::of_request)?;
+    pub fn begin(
+        app: &Arc<App>,
+        request: Checked,
+        (turn, model): (Turn, Arc<Held>),
+        deadline: Instant,
+    ) -> Result<Answering> {
+        let ticket = model.engine().answer(request).map_err(Fault::of_request)?;
         let cancel = ticket.cancel().clone();
         let (to, events) = unbounded_channel();
         let (app, stopped) = (Arc::clone(app), app.stop.clone());
@@ -54,7 +55,7 @@ impl Answering {
                     break;
                 }
             }
-            drop(turn);
+            drop((turn, model));
         });
         Ok(Answering { events, cancel, deadline })
     }

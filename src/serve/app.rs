@@ -1,12 +1,15 @@
 //! What all requests share, and the way from a path to who answers there.
 
 use super::dialect::{Dialect, refusal};
+use super::entry::Caller;
+use super::facts::Facts;
 use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::gate::Gate;
+use super::keeper::{Condition, Keeper};
 use super::metrics::{Metrics, Now};
-use super::{Limits, Options, anthropic, entry, health, ollama, openai, page, time};
-use crate::engine::{Engine, Loaded};
+use super::{Limits, Options, anthropic, entry, health, ollama, openai, page, slots, time};
+use crate::engine::{Engine, Scope};
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
@@ -28,7 +31,7 @@ const N_BODIES: u64 = 4;
 pub const BODY_STEP: u64 = 1024;
 
 pub struct App {
-    pub engine: Engine,
+    pub keeper: Arc<Keeper>,
     pub options: Options,
     pub gate: Arc<Gate>,
     pub metrics: Metrics,
@@ -45,18 +48,21 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(engine: Engine, options: Options) -> App {
+    /// `stop` ends every answer.
+    pub fn new(keeper: Keeper, mut options: Options, stop: Cancel) -> App {
+        let facts = keeper.facts();
+        options.limits.max_tokens = options.limits.max_tokens.min(facts.n_ctx);
         let Limits { n_queued, n_of_key, max_body_bytes, .. } = options.limits;
-        let gate = Gate::new(engine.options().n_slots, n_queued, options.keys.len(), n_of_key);
+        let gate = Gate::new(facts.n_slots, n_queued, options.keys.len(), n_of_key);
         let n_steps = (N_BODIES * max_body_bytes).div_ceil(BODY_STEP).min(Semaphore::MAX_PERMITS as u64);
         App {
-            engine,
+            keeper: Arc::new(keeper),
             options,
             gate: Arc::new(gate),
             metrics: Metrics::default(),
             room: Arc::new(Semaphore::new(n_steps as usize)),
             preparing: Arc::new(Semaphore::new(N_PREPARED)),
-            stop: Cancel::new(),
+            stop,
             started_s: time::now_s(),
             is_leaving: AtomicBool::new(false),
             n_requests: AtomicU64::new(0),
@@ -65,8 +71,17 @@ impl App {
         }
     }
 
-    pub fn loaded(&self) -> &Loaded {
-        self.engine.loaded()
+    /// About the model, whether it is loaded or not.
+    pub fn facts(&self) -> &Facts {
+        self.keeper.facts()
+    }
+
+    /// For requests that hold the model.
+    ///
+    /// # Errors
+    /// `Internal` where none does.
+    pub fn engine(&self) -> Result<Arc<Engine>> {
+        self.keeper.engine()
     }
 
     pub fn limits(&self) -> &Limits {
@@ -76,7 +91,7 @@ impl App {
     /// Whether `name` is what the loaded model may be called.
     fn is_model(&self, name: &str) -> bool {
         let name = name.strip_suffix(":latest").unwrap_or(name);
-        name == "default" || name == self.loaded().config.name
+        name == "default" || name == self.facts().config.name
     }
 
     /// Takes the field `model`, whose absence means the loaded one.
@@ -95,7 +110,7 @@ impl App {
         if self.is_model(name) {
             return Ok(());
         }
-        let (name, loaded) = (name.chars().take(100).collect::<String>(), &self.loaded().config.name);
+        let (name, loaded) = (name.chars().take(100).collect::<String>(), &self.facts().config.name);
         let fault = Fault::new(Kind::NotFound, format!("model: expected default or {loaded}, found {name}"));
         Err(Fault { param: Some("model".into()), ..fault })
     }
@@ -111,8 +126,24 @@ impl App {
         self.is_leaving.store(true, Ordering::Release);
     }
 
-    pub fn is_ready(&self) -> bool {
-        !self.is_leaving.load(Ordering::Acquire) && self.engine.is_running()
+    /// What of all that was computed a request of `caller` may find.
+    pub fn scope(&self, caller: &Caller) -> Scope {
+        let key = caller.key.filter(|_| self.options.is_scoped);
+        key.and_then(|key| self.options.keys.digest(key)).map_or(Scope::SHARED, |digest| Scope::of(digest))
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether requests are taken, and what there is to say about that.
+    pub fn readiness(&self) -> (bool, &'static str) {
+        if self.is_leaving() {
+            return (false, "the server is about to end");
+        }
+        let condition = self.keeper.kept().condition;
+        let is_ready = matches!(condition, Condition::Loaded | Condition::Resting | Condition::Loading);
+        (is_ready, condition.word())
     }
 
     /// Ends every answer, and all waiting.
@@ -123,18 +154,31 @@ impl App {
 
     pub fn metrics_text(&self) -> String {
         let [n_answered, n_queued] = self.gate.lengths();
-        let pictures = self.engine.cache_counts();
-        self.metrics.text(&Now { n_answered, n_queued, pictures, is_ready: self.is_ready() })
+        let (is_ready, _) = self.readiness();
+        self.metrics.text(&Now { n_answered, n_queued, kept: self.keeper.kept(), is_ready })
     }
+}
+
+/// Who answers where, for those who look at figures.
+pub fn observers_router(app: &Arc<App>) -> Router {
+    health_router().route("/metrics", get(health::metrics)).with_state(Arc::clone(app))
+}
+
+fn health_router() -> Router<Arc<App>> {
+    Router::new().route("/livez", get(health::live)).route("/readyz", get(health::ready))
 }
 
 /// Who answers where.
 pub fn router(app: &Arc<App>) -> Router {
-    Router::new()
+    let mut router = health_router();
+    if app.options.metrics.is_none() {
+        router = router.route("/metrics", get(health::metrics));
+    }
+    if app.options.slot_dir.is_some() {
+        router = router.route("/slots", get(slots::list)).route("/slots/{id}", post(slots::act));
+    }
+    router
         .route("/", get(page::page))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*name}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat))

@@ -4,8 +4,9 @@
 //! is cancelled.
 
 use super::app::{self, App};
-use super::log;
 use super::patient::Patient;
+use super::tls::Tls;
+use super::{Addresses, log};
 use crate::error::{Error, Result};
 use axum::Router;
 use ggml::Cancel;
@@ -16,15 +17,22 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 /// Bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Lines of it.
 const MAX_HEADERS: usize = 100;
+
+/// Connections to where metrics have a listener of their own.
+const N_OBSERVERS: usize = 8;
 
 /// How often `stop` is looked at.
 const STOP_CHECK: Duration = Duration::from_millis(100);
@@ -39,16 +47,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// `Backend` where the address is not to be had.
-pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(SocketAddr)) -> Result<()> {
-    let wanted = app.options.address;
-    let refused = |cause: std::io::Error| Error::Backend(format!("{wanted}: {cause}"));
-    let listener = TcpListener::bind(wanted).await.map_err(refused)?;
-    let mut told = Told::new()?;
-    tell(listener.local_addr().map_err(refused)?);
-    let router = app::router(&app);
+pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(&Addresses)) -> Result<()> {
+    let (listener, server) = listen(app.options.address).await?;
+    let metrics = match app.options.metrics {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let mut told = Told::new(app.options.tls.clone())?;
+    tell(&Addresses { server, metrics: metrics.as_ref().map(|(_, address)| *address) });
     let (leave, leaving) = watch::channel(false);
     let places = Arc::new(Semaphore::new(app.limits().n_connections as usize));
     let mut connections = JoinSet::new();
+    // Whoever looks at figures is there until the end, and nobody waits for them.
+    let mut observers = JoinSet::new();
+    if let Some((listener, _)) = metrics {
+        let (app, leaving) = (Arc::clone(&app), leaving.clone());
+        observers.spawn(observe(app, listener, leaving));
+    }
+    observers.spawn(Arc::clone(&app.keeper).tend());
+    let router = app::router(&app);
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -57,7 +74,8 @@ pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(SocketAddr)) 
         };
         let Some((stream, place)) = accepted else { continue };
         app.metrics.saw_connection();
-        let connection = connection(Arc::clone(&app), stream, router.clone(), leaving.clone());
+        let tls = app.options.tls.as_ref().map(|tls| tls.acceptor());
+        let connection = connection(Arc::clone(&app), (stream, tls), router.clone(), leaving.clone());
         connections.spawn(async move {
             connection.await;
             drop(place);
@@ -80,6 +98,29 @@ pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(SocketAddr)) 
     Ok(())
 }
 
+async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let refused = |cause: std::io::Error| Error::Backend(format!("{wanted}: {cause}"));
+    let listener = TcpListener::bind(wanted).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
+/// Lets metrics and health be read at `listener`.
+async fn observe(app: Arc<App>, listener: TcpListener, leaving: watch::Receiver<bool>) {
+    let router = app::observers_router(&app);
+    let places = Arc::new(Semaphore::new(N_OBSERVERS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Some((stream, place)) = accept(&listener, &places).await else { continue };
+        let connection = connection(Arc::clone(&app), (stream, None), router.clone(), leaving.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+}
+
 /// The next connection, once there is a place for it; none where the system refused it.
 async fn accept(
     listener: &TcpListener,
@@ -95,16 +136,40 @@ async fn accept(
     }
 }
 
-async fn connection(app: Arc<App>, stream: TcpStream, router: Router, mut leaving: watch::Receiver<bool>) {
+async fn connection(
+    app: Arc<App>,
+    (stream, tls): (TcpStream, Option<TlsAcceptor>),
+    router: Router,
+    leaving: watch::Receiver<bool>,
+) {
     // Small pieces of an answer are sent as they are written.
     let _ = stream.set_nodelay(true);
     let patience = app.limits().peer;
+    let stream = Patient::new(stream, patience);
+    match tls {
+        None => answer(stream, patience, router, leaving).await,
+        Some(tls) => {
+            // Who speaks no TLS, or takes too long for it, has asked nothing.
+            if let Ok(Ok(stream)) = timeout(patience, tls.accept(stream)).await {
+                answer(stream, patience, router, leaving).await;
+            }
+        }
+    }
+}
+
+/// Answers the requests that come over `stream`.
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    patience: Duration,
+    router: Router,
+    mut leaving: watch::Receiver<bool>,
+) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(Patient::new(stream, patience)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(served);
     // How a connection ends is up to its peer: there is nothing to say about it.
     tokio::select! {
@@ -121,21 +186,42 @@ async fn until_told(leaving: &mut watch::Receiver<bool>) {
     let _ = leaving.wait_for(|leaving| *leaving).await;
 }
 
-/// What tells the program to end.
+/// What tells the program to end; and, by SIGHUP, to read certificate and key again.
 struct Told {
     #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
+    terminate: Signal,
+    /// Where there is a certificate.
+    #[cfg(unix)]
+    renew: Option<(Signal, Arc<Tls>)>,
     check: tokio::time::Interval,
 }
 
 impl Told {
-    fn new() -> Result<Told> {
+    fn new(tls: Option<Arc<Tls>>) -> Result<Told> {
+        #[cfg(unix)]
+        let handler = |kind: SignalKind| {
+            signal(kind).map_err(|error| Error::Backend(format!("handler of a signal: {error}")))
+        };
+        #[cfg(not(unix))]
+        drop(tls);
         Ok(Told {
             #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-                .map_err(|error| Error::Backend(format!("handler for the signal to end: {error}")))?,
+            terminate: handler(SignalKind::terminate())?,
+            #[cfg(unix)]
+            renew: tls.map(|tls| Ok::<_, Error>((handler(SignalKind::hangup())?, tls))).transpose()?,
             check: interval(STOP_CHECK),
         })
+    }
+
+    /// Waits until the certificate is to be read again, and does it.
+    #[cfg(unix)]
+    async fn renewed(renew: &mut Option<(Signal, Arc<Tls>)>) {
+        let Some((hangup, tls)) = renew else { return std::future::pending().await };
+        hangup.recv().await;
+        match tls.read_again() {
+            Ok(()) => log::write("certificate", json!({"is": "read again"})),
+            Err(error) => log::write("certificate", json!({"is": "as it was", "problem": error.to_string()})),
+        }
     }
 
     async fn until_end(&mut self, stop: &Cancel) {
@@ -143,6 +229,7 @@ impl Told {
             #[cfg(unix)]
             tokio::select! {
                 _ = self.terminate.recv() => return,
+                () = Told::renewed(&mut self.renew) => {}
                 _ = self.check.tick() => {}
             }
             #[cfg(not(unix))]

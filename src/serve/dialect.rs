@@ -50,7 +50,7 @@ fn openai(kind: Kind) -> (&'static str, Option<&'static str>) {
         Kind::Timeout => ("timeout", None),
         Kind::TooLarge => ("invalid_request_error", Some("request_too_large")),
         Kind::Busy => ("rate_limit_error", Some("rate_limit_exceeded")),
-        Kind::Leaving | Kind::Internal => ("server_error", None),
+        Kind::NoModel | Kind::Leaving | Kind::Internal => ("server_error", None),
     }
 }
 
@@ -63,7 +63,7 @@ fn anthropic(kind: Kind) -> &'static str {
         Kind::Timeout => "timeout_error",
         Kind::TooLarge => "request_too_large",
         Kind::Busy => "rate_limit_error",
-        Kind::Leaving => "overloaded_error",
+        Kind::NoModel | Kind::Leaving => "overloaded_error",
         Kind::Internal => "api_error",
     }
 }
@@ -74,7 +74,7 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Response {
     let mut response = (fault.kind.status(), json, dialect.shape(fault).to_string()).into_response();
     let headers = response.headers_mut();
     match fault.kind {
-        Kind::Busy | Kind::Leaving => {
+        Kind::Busy | Kind::NoModel | Kind::Leaving => {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_S.into());
         }
         Kind::Key => {

@@ -8,6 +8,7 @@ use super::entry::Caller;
 use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::gate::{Place, Turn};
+use super::keeper::Held;
 use super::question::{Prepared, Question};
 use super::stream::{self, Left, Writer};
 use super::voice::Voice;
@@ -41,15 +42,15 @@ pub type Parse = fn(&App, &Caller, Fields) -> Result<Asked>;
 /// Answers `request`, which `parse` reads.
 pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Parse) -> Response {
     let answered = async {
-        let ready = get_ready(&app, request, move |app, caller, fields| {
+        let ready = with_model(&app, request, move |app, caller, fields| {
             let asked = parse(app, caller, fields)?;
-            let prepared = asked.question.prepare(app)?;
+            let prepared = asked.question.prepare(app, caller)?;
             let voice = (asked.voice)(&prepared);
             Ok((prepared, voice, asked.streams, asked.n_choices))
         });
-        let (place, caller, (prepared, mut voice, streams, n_choices)) = ready.await?;
+        let ((place, model), caller, (prepared, mut voice, streams, n_choices)) = ready.await?;
         let deadline = Instant::now() + app.limits().answer;
-        let task = Task { app: Arc::clone(&app), caller, place, prepared, n_choices, deadline };
+        let task = Task { app: Arc::clone(&app), caller, place, model, prepared, n_choices, deadline };
         if !streams {
             task.whole(voice.as_mut()).await?;
             return Ok(json_response(&voice.whole()));
@@ -61,16 +62,37 @@ pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Pa
     answered.await.unwrap_or_else(|fault: Fault| refusal(dialect, &fault))
 }
 
-/// Reads a request, finds it a place, and lets `parse` make of it what takes memory and time.
+/// Reads a request, finds it a place, waits for the model and holds it, and lets `parse` make of the request what takes memory and
+/// time.
 ///
 /// # Errors
-/// What is wrong with it; `Busy`, `Leaving`.
-pub async fn get_ready<T: Send + 'static>(
+/// What is wrong with it; `Busy`, `NoModel`, `Leaving`.
+pub async fn with_model<T: Send + 'static>(
     app: &Arc<App>,
     request: Request,
     parse: impl FnOnce(&App, &Caller, Fields) -> Result<T> + Send + 'static,
-) -> Result<(Place, Caller, T)> {
-    if !app.is_ready() {
+) -> Result<((Place, Arc<Held>), Caller, T)> {
+    let (place, caller, held) = enter(app, request).await?;
+    let model = Arc::new(app.keeper.hold().await?);
+    let parsed = read(app, &caller, held, parse).await?;
+    Ok(((place, model), caller, parsed))
+}
+
+/// The same for what is known without the model.
+///
+/// # Errors
+/// As [`with_model`].
+pub async fn without_model<T: Send + 'static>(
+    app: &Arc<App>,
+    request: Request,
+    parse: impl FnOnce(&App, &Caller, Fields) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (_place, caller, held) = enter(app, request).await?;
+    read(app, &caller, held, parse).await
+}
+
+async fn enter(app: &Arc<App>, request: Request) -> Result<(Place, Caller, body::Held)> {
+    if app.is_leaving() {
         return Err(leaving());
     }
     let (head, body) = request.into_parts();
@@ -79,6 +101,15 @@ pub async fn get_ready<T: Send + 'static>(
         caller.ok_or_else(|| Fault::new(Kind::Internal, "internal error: a request without an id"))?;
     let held = body::read(app, &head.headers, body).await?;
     let place = app.gate.enter(caller.key)?;
+    Ok((place, caller, held))
+}
+
+async fn read<T: Send + 'static>(
+    app: &Arc<App>,
+    caller: &Caller,
+    held: body::Held,
+    parse: impl FnOnce(&App, &Caller, Fields) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let Ok(_preparing) = Arc::clone(&app.preparing).acquire_owned().await else { return Err(leaving()) };
     let (with, by) = (Arc::clone(app), caller.clone());
     let parsed = tokio::task::spawn_blocking(move || {
@@ -86,9 +117,7 @@ pub async fn get_ready<T: Send + 'static>(
         drop(held);
         parse(&with, &by, fields)
     });
-    let parsed =
-        parsed.await.map_err(|_| Fault::new(Kind::Internal, "internal error: a request was dropped"))??;
-    Ok((place, caller, parsed))
+    parsed.await.map_err(|_| Fault::new(Kind::Internal, "internal error: a request was dropped"))?
 }
 
 /// A request that is ready to be answered, as often as was asked for.
@@ -96,6 +125,7 @@ struct Task {
     app: Arc<App>,
     caller: Caller,
     place: Place,
+    model: Arc<Held>,
     prepared: Prepared,
     n_choices: u32,
     deadline: Instant,
@@ -124,7 +154,7 @@ impl Task {
     async fn whole(self, voice: &mut dyn Voice) -> Result<()> {
         for choice in 0..self.n_choices {
             let turn = timeout_at(self.deadline, self.place.turn()).await.map_err(|_| too_late())??;
-            let mut answering = self.begin(choice, turn).await?;
+            let mut answering = self.begin(choice, turn)?;
             let outcome = loop {
                 match answering.next().await? {
                     Event::Encoded { image, source } => voice.saw_picture(image, source),
@@ -154,7 +184,7 @@ impl Task {
     async fn stream(&self, voice: &mut dyn Voice, to: &Writer) -> std::result::Result<(), Broken> {
         for choice in 0..self.n_choices {
             let turn = self.turn(voice, to).await?;
-            let mut answering = self.begin(choice, turn).await?;
+            let mut answering = self.begin(choice, turn)?;
             to.write(voice.begin(choice)).await?;
             let mut last_step = None;
             let outcome = loop {
@@ -204,10 +234,11 @@ impl Task {
 
     /// Choices differ in their seeds, and each has a turn of its own, which goes to whoever follows the engine: nobody holds
     /// one who may have to wait for a client.
-    async fn begin(&self, choice: u32, turn: Turn) -> Result<Answering> {
-        let mut request = self.prepared.request.clone();
-        request.sampling.seed = request.sampling.seed.wrapping_add(choice.into());
-        Answering::begin(&self.app, request, turn, self.deadline).await
+    fn begin(&self, choice: u32, turn: Turn) -> Result<Answering> {
+        let request = self.prepared.request.clone();
+        let seed = request.request().sampling.seed.wrapping_add(choice.into());
+        let request = request.with_seed(seed).map_err(Fault::of_request)?;
+        Answering::begin(&self.app, request, (turn, Arc::clone(&self.model)), self.deadline)
     }
 
     /// Notes an answer, which was not cut off.

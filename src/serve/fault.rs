@@ -29,6 +29,8 @@ pub enum Kind {
     TooLarge,
     /// Others are served first.
     Busy,
+    /// The model is not to be had.
+    NoModel,
     /// The program is about to end.
     Leaving,
     /// Our fault.
@@ -49,7 +51,7 @@ impl Kind {
             Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Kind::Leaving => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::NoModel | Kind::Leaving => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

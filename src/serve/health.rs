@@ -10,11 +10,13 @@ pub async fn live() -> &'static str {
     "alive\n"
 }
 
-/// The model is loaded before anybody can connect, and its kernels have passed their self-check or are not used.
+/// Ready is a server whose model was loaded and has computed here what its file says, if that says it; also while it is given
+/// back, since the next request loads it. Kernels that do not pass their self-check are not used.
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.is_ready() {
-        true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
+    let (is_ready, why) = app.readiness();
+    match is_ready {
+        true => format!("ready: {why}\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
 }
 

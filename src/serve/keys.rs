@@ -52,6 +52,11 @@ impl Keys {
         self.0.len()
     }
 
+    /// What tells the key `n` from others, and not what it is.
+    pub fn digest(&self, n: usize) -> Option<&[u8; 32]> {
+        self.0.get(n)
+    }
+
     /// Which key `given` is.
     pub fn find(&self, given: &[u8]) -> Option<usize> {
         let given: [u8; 32] = Sha256::digest(given).into();

@@ -1,5 +1,6 @@
 //! What happened since the server started, in Prometheus' text form.
 
+use super::keeper::{Condition, Kept};
 use crate::engine::{CacheCounts, Outcome};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ pub struct Metrics {
     cancelled: AtomicU64,
     prompt_tokens: AtomicU64,
     reused_tokens: AtomicU64,
+    copied_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     encode_us: AtomicU64,
     prefill_us: AtomicU64,
@@ -26,7 +28,7 @@ pub struct Metrics {
 pub struct Now {
     pub n_answered: usize,
     pub n_queued: usize,
-    pub pictures: CacheCounts,
+    pub kept: Kept,
     pub is_ready: bool,
 }
 
@@ -49,6 +51,7 @@ impl Metrics {
         add(&self.answers, 1);
         add(&self.prompt_tokens, outcome.n_prompt as u64);
         add(&self.reused_tokens, outcome.n_reused as u64);
+        add(&self.copied_tokens, outcome.n_copied as u64);
         add(&self.completion_tokens, outcome.ids.len() as u64);
         add(&self.encode_us, us(outcome.timings.encode));
         add(&self.prefill_us, us(outcome.timings.prefill));
@@ -92,6 +95,12 @@ impl Metrics {
             "Positions of prompts that were known.",
             &one(count(&self.reused_tokens)),
         );
+        say(
+            "copied_tokens_total",
+            "counter",
+            "Those of them that another slot knew.",
+            &one(count(&self.copied_tokens)),
+        );
         say("completion_tokens_total", "counter", "Tokens of answers.", &one(count(&self.completion_tokens)));
         say("encode_seconds_total", "counter", "Time in the vision tower.", &one(seconds(&self.encode_us)));
         say(
@@ -106,7 +115,7 @@ impl Metrics {
             "Time of passes that wrote answers.",
             &one(seconds(&self.decode_us)),
         );
-        let CacheCounts { from_memory, from_disk, computed, damaged } = now.pictures;
+        let CacheCounts { from_memory, from_disk, computed, damaged } = now.kept.pictures;
         let pictures = [
             ("{source=\"memory\"}", from_memory.to_string()),
             ("{source=\"disk\"}", from_disk.to_string()),
@@ -117,6 +126,14 @@ impl Metrics {
         say("answering", "gauge", "Requests that have a slot.", &one(now.n_answered.to_string()));
         say("queued", "gauge", "Requests that wait for one.", &one(now.n_queued.to_string()));
         say("ready", "gauge", "Whether requests are taken.", &one(u8::from(now.is_ready).to_string()));
+        let is_loaded = matches!(now.kept.condition, Condition::Testing | Condition::Loaded);
+        say(
+            "model_loaded",
+            "gauge",
+            "Whether the model is in memory.",
+            &one(u8::from(is_loaded).to_string()),
+        );
+        say("model_loads_total", "counter", "How often it was loaded.", &one(now.kept.n_loads.to_string()));
         if let Some(n_bytes) = resident_bytes() {
             say(
                 "resident_bytes",

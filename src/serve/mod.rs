@@ -14,10 +14,12 @@ mod connections;
 mod dialect;
 mod entry;
 mod exchange;
+mod facts;
 mod fault;
 mod fields;
 mod gate;
 mod health;
+mod keeper;
 mod keys;
 mod log;
 mod metrics;
@@ -28,19 +30,26 @@ mod page;
 mod patient;
 mod question;
 mod receipt;
+mod slots;
 mod stream;
 mod time;
+mod tls;
+mod validity;
 mod voice;
 
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use app::App;
 use ggml::Cancel;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keeper::Keeper;
+
+pub use keeper::{SelfTest, Source};
 pub use keys::Keys;
+pub use tls::Tls;
 
 /// Where and for whom to answer, and how much of it.
 #[derive(Clone, Debug)]
@@ -53,6 +62,16 @@ pub struct Options {
     /// Names besides those of [`origin`] by which clients may call this machine.
     pub hosts: Vec<String>,
     pub limits: Limits,
+    /// Who the server is by TLS; without it nothing is encrypted.
+    pub tls: Option<Arc<Tls>>,
+    /// Requests of one key do not find what those of another left in caches.
+    pub is_scoped: bool,
+    /// Where conversations of slots are kept; without it none are.
+    pub slot_dir: Option<PathBuf>,
+    /// After so long without a request the model's memory is given back; never where that is not said.
+    pub idle_unload: Option<Duration>,
+    /// Where metrics are to be had without a key, and nothing else; not among the other paths then.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What requests may take.
@@ -81,8 +100,11 @@ pub struct Limits {
 
 impl Options {
     /// # Errors
-    /// `Request` where other machines could ask and nobody would check who they are.
+    /// `Request` where other machines could ask and nobody would check who they are, or keys are to be told apart and there are none.
     pub fn check(&self) -> Result<()> {
+        if self.is_scoped && self.keys.is_empty() {
+            return Err(Error::request("--cache-scope key has no effect without --api-keys"));
+        }
         if self.address.ip().is_loopback() || !self.keys.is_empty() || self.is_insecure {
             return Ok(());
         }
@@ -96,26 +118,42 @@ impl Options {
     }
 }
 
-/// Answers requests with `engine` until the program is told to end, by a signal or by `stop`, and what was under way is done.
-/// `tell` hears the address once somebody can connect.
+/// Answers requests with the model of `source` until the program is told to end, by a signal or by `stop`, and what was under way is done.
+/// `tell` hears the model's name and where the server is once somebody can connect.
 ///
 /// # Errors
-/// `Request` as [`Options::check`]; `Backend` where the address is taken or the system gives no thread.
-pub fn serve(engine: Engine, options: Options, stop: &Cancel, tell: impl FnOnce(SocketAddr)) -> Result<()> {
+/// `Request` as [`Options::check`]; what is wrong with the model; `Backend` where an address is taken or the system gives no thread.
+pub fn serve(
+    source: Source,
+    options: Options,
+    stop: &Cancel,
+    tell: impl FnOnce(&str, &Addresses),
+) -> Result<()> {
     options.check()?;
-    let n_slots = engine.options().n_slots;
+    let end = Cancel::new();
+    let keeper = Keeper::open(source, options.idle_unload, end.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // One follows each answer, two get requests ready.
-        .max_blocking_threads(n_slots as usize + app::N_PREPARED)
+        // One follows each answer, two get requests ready, one sees to the model.
+        .max_blocking_threads(keeper.facts().n_slots as usize + app::N_PREPARED + 1)
         .build()
         .map_err(|error| Error::Backend(format!("the server's runtime: {error}")))?;
-    let app = Arc::new(App::new(engine, options));
-    let served = runtime.block_on(connections::serve(Arc::clone(&app), stop, tell));
+    let app = Arc::new(App::new(keeper, options, end));
+    let served = runtime.block_on(connections::serve(Arc::clone(&app), stop, |addresses| {
+        tell(&app.facts().config.name, addresses);
+    }));
     // What did not end by itself is cancelled, and waited for with the engine.
     app.cancel_all();
     runtime.shutdown_timeout(Duration::from_secs(5));
     served
+}
+
+/// Where a server is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub server: SocketAddr,
+    /// Where metrics have a listener of their own.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The address that `host`, an IP address or `localhost`, and `port` stand for.

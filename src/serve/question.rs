@@ -2,8 +2,9 @@
 
 use super::app::App;
 use super::base64;
+use super::entry::Caller;
 use super::fault::{Fault, Result};
-use crate::engine::{Request, Sampling};
+use crate::engine::{Checked, Request, Sampling};
 use crate::prompt::{self, Message, Part, PictureFormat, Pixels, Role, decode, preprocess};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -48,11 +49,8 @@ pub struct Settings {
 }
 
 /// A question that the engine can take.
-#[derive(Clone, Debug)]
 pub struct Prepared {
-    pub request: Request,
-    /// Positions of its prompt.
-    pub n_prompt: usize,
+    pub request: Checked,
     pub pictures: Vec<Seen>,
 }
 
@@ -101,7 +99,7 @@ impl Question {
     ///
     /// # Errors
     /// `Request`, naming what is wrong.
-    pub fn prepare(self, app: &App) -> Result<Prepared> {
+    pub fn prepare(self, app: &App, caller: &Caller) -> Result<Prepared> {
         let n_pictures = self
             .turns
             .iter()
@@ -137,13 +135,14 @@ impl Question {
         let request =
             Request { messages, images, system: self.system, sampling, max_tokens, stop, constraint };
         // Whoever streams has to hear of it before the response begins.
-        let n_prompt = app.engine.check(&request).map_err(Fault::of_request)?;
-        Ok(Prepared { request, n_prompt, pictures })
+        let request = app.engine()?.check_in(app.scope(caller), request).map_err(Fault::of_request)?;
+        request.check_room().map_err(Fault::of_request)?;
+        Ok(Prepared { request, pictures })
     }
 }
 
 fn see(app: &App, place: &str, base64: &str) -> Result<(Seen, Pixels)> {
-    let Some(config) = &app.loaded().config.image else {
+    let Some(config) = &app.facts().config.image else {
         return Err(Fault::of(place, "this model takes no pictures"));
     };
     let bytes = base64::decode(base64).map_err(|at| {
@@ -171,13 +170,13 @@ impl Settings {
         match self.max_tokens {
             Some(n) if n > max => Err(Fault::of("max_tokens", format_args!("at most {max}, found {n}"))),
             Some(n) => Ok(n),
-            None => Ok(app.loaded().generation.max_tokens.min(max)),
+            None => Ok(app.facts().generation.max_tokens.min(max)),
         }
     }
 
     fn sampling(&self, app: &App) -> Result<Sampling> {
         let sampling = Sampling {
-            temperature: self.temperature.unwrap_or(app.loaded().generation.temperature),
+            temperature: self.temperature.unwrap_or(app.facts().generation.temperature),
             top_k: self.top_k.unwrap_or(0),
             top_p: self.top_p.unwrap_or(1.0),
             min_p: self.min_p.unwrap_or(0.0),

@@ -1,6 +1,8 @@
 //! Whether a stream of text goes on while somebody else's picture is looked at and their prompt is read, at the true shapes of
 //! InternVL-Chat-V1-1 with random weights.
 //!
+//! Beside that: how soon somebody gets a word who asks about a picture that another slot holds.
+//!
 //! In: how many blocks of the tower and of the text half (2 and 4), how often (3). Out: a table of the stream's gaps. A gap of three
 //! times the usual one or more is exit status 1.
 #![allow(clippy::unwrap_used)]
@@ -32,14 +34,16 @@ fn main() -> ExitCode {
     let engine = start(vision, text);
     println!("{vision} blocks of the tower, {text} of the text half, {} threads\n", n_cores());
     println!(
-        "| usual gap | longest, picture | longest, prompt | times | first word of the other, alone | beside |"
+        "| usual gap | longest, picture | longest, prompt | times | first word of the other, alone | beside \
+         | about the stream's own picture | longest gap then |"
     );
-    println!("|---:|---:|---:|---:|---:|---:|");
+    println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
     let mut worst = 0.0f64;
     // The first one is for getting warm.
     for round in 0..=n_rounds {
-        let alone = first_word(&engine, 2 * round);
-        let found = beside(&engine, 2 * round + 1);
+        let alone = first_word(&engine, 3 * round);
+        let found = beside(&engine, 3 * round + 1);
+        let (copied, gap) = about_the_same(&engine, 3 * round + 2);
         let times = found.picture.max(found.prompt).as_secs_f64() / found.usual.as_secs_f64();
         if round == 0 {
             continue;
@@ -47,12 +51,14 @@ fn main() -> ExitCode {
         worst = worst.max(times);
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         println!(
-            "| {:.1} ms | {:.1} ms | {:.1} ms | {times:.2} | {:.0} ms | {:.0} ms |",
+            "| {:.1} ms | {:.1} ms | {:.1} ms | {times:.2} | {:.0} ms | {:.0} ms | {:.0} ms | {:.1} ms |",
             ms(found.usual),
             ms(found.picture),
             ms(found.prompt),
             ms(alone),
-            ms(found.first_word)
+            ms(found.first_word),
+            ms(copied),
+            ms(gap)
         );
     }
     if worst < BOUND { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -112,6 +118,32 @@ fn beside(engine: &Engine, seed: u32) -> Found {
         prompt: longest(&while_busy[n_picture.saturating_sub(1)..]),
         first_word: first_word.unwrap(),
     }
+}
+
+/// The first word of somebody who asks about the picture that a stream is about: its rows are copied. And the stream's longest gap.
+fn about_the_same(engine: &Engine, seed: u32) -> (Duration, Duration) {
+    let stream = engine.submit(request("Go on!", Some(seed), 1500, seed)).unwrap();
+    gaps(&stream, |gaps| gaps.len() > N_USUAL);
+    let started = Instant::now();
+    let other = engine.submit(request("What else is there?", Some(seed), 2, seed)).unwrap();
+    let mut first_word = None;
+    let while_busy = gaps(&stream, |_| {
+        while let Some(event) = other.next_event_within(Duration::ZERO) {
+            match event {
+                Event::Encoding { .. } => panic!("the picture is looked at again"),
+                Event::Failed(error) => panic!("{error}"),
+                Event::Text(_) => first_word = first_word.or(Some(started.elapsed())),
+                Event::Done(outcome) => {
+                    assert!(outcome.n_copied > 256, "{} positions were copied", outcome.n_copied);
+                    first_word = first_word.or(Some(started.elapsed()));
+                    return true;
+                }
+                _ => {}
+            }
+        }
+        false
+    });
+    (first_word.unwrap(), while_busy.into_iter().max().unwrap_or_default())
 }
 
 /// The times between the stream's pieces, until `is_enough` of them.

@@ -15,9 +15,13 @@ use crate::program::owlet;
 
 /// The built-in model.
 fn built_in() -> Engine {
+    built_in_with(1)
+}
+
+fn built_in_with(n_slots: u32) -> Engine {
     let options = Options {
         n_ctx: 512,
-        n_slots: 1,
+        n_slots,
         kv_type: KvType::F16,
         cache: CacheOptions::default(),
         speculation: Speculation::Auto,
@@ -315,4 +319,25 @@ fn wrong_constraints_are_one_line() {
         );
         assert!(code == 2 || ran.err.lines().count() == 1, "more than a line: {}", ran.err);
     }
+}
+
+/// What was checked once is answered as often as wanted: two at once, each with its own place in the grammar and its own random
+/// numbers, and later ones from the beginning.
+#[test]
+fn a_checked_request_is_answered_again_and_again() {
+    let constraint = Constraint::choice(&["red", "a red circle", "a blue square", "nothing"]).unwrap();
+    let asked = |seed| Request {
+        sampling: Sampling { temperature: 5.0, seed, ..Sampling::GREEDY },
+        max_tokens: 200,
+        constraint: Some(constraint.clone()),
+        ..request(vec![Message::user("What is it?", [])], vec![])
+    };
+    let alone: Vec<_> = (0..4).map(|seed| finish(&built_in().submit(asked(seed)).unwrap()).0.ids).collect();
+    assert!(alone.iter().any(|ids| *ids != alone[0]), "{alone:?}");
+    let engine = built_in_with(2);
+    let checked = engine.check(asked(7)).unwrap();
+    let tickets: Vec<_> =
+        (0..4).map(|seed| engine.answer(checked.clone().with_seed(seed).unwrap()).unwrap()).collect();
+    let again: Vec<_> = tickets.iter().map(|ticket| finish(ticket).0.ids).collect();
+    assert_eq!(again, alone);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use owlet::engine::{
     CacheOptions, EmbeddingSource, Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Sampling,
-    Speculation, Ticket,
+    Scope, Speculation, Ticket,
 };
 use owlet::model::KvType;
 use owlet::prompt::{Message, Pixels};
@@ -237,4 +237,71 @@ fn a_new_conversation_takes_the_slot_that_nobody_used_for_longest() {
     answer(&engine, asked("What?", 7));
     let [three, five] = [3, 5].map(|seed| answer(&engine, asked("What?", seed)));
     assert!(three.n_reused == three.n_prompt - 1 && five.n_reused < 16, "{three:?} {five:?}");
+}
+
+/// A question that begins as one in another slot does gets that slot's rows, a picture's too, and the same answer.
+#[test]
+fn what_another_slot_knows_is_copied() {
+    // Heads of 16 do not fill blocks of q8_0; the copy's own test has those.
+    for kv_type in [KvType::F16, KvType::F32] {
+        let engine = |n_slots| {
+            engine_with(Kind::Random, |options| (options.n_slots, options.kv_type) = (n_slots, kv_type))
+        };
+        // So long that what they share is less than half: a slot of its own.
+        let long = |word: &str| {
+            let question = format!("{} {word}", "and what of that, please? ".repeat(30));
+            request(vec![Message::user(question, [0])], vec![pixels(112, 3)])
+        };
+        let other =
+            request(vec![Message::user(format!("{}?", "why ".repeat(150)), [0])], vec![pixels(112, 3)]);
+        let [first, second] = [long("this"), other];
+        let expected = [&first, &second].map(|asked| answer(&engine(1), asked.clone()));
+        let crowd = engine(3);
+        let of_first = answer(&crowd, first.clone());
+        assert_eq!((of_first.n_reused, of_first.n_copied), (0, 0));
+        let (of_second, _, sources) = finish(&crowd.submit(second.clone()).unwrap());
+        let n_picture = Loaded::open(Some(&path(Kind::Random)), 1).unwrap().n_image_tokens().unwrap();
+        assert!(of_second.n_copied > n_picture, "{of_second:?}");
+        assert_eq!(of_second.n_reused, of_second.n_copied);
+        assert_eq!(sources, [], "its picture's rows are there");
+        assert_eq!([&of_first.ids, &of_second.ids], expected.each_ref().map(|outcome| &outcome.ids));
+        assert_ne!(of_first.ids, of_second.ids);
+        // Each slot kept its own, so nothing is copied any more.
+        for (asked, expected) in [(first, &expected[0]), (second, &expected[1])] {
+            let again = answer(&crowd, asked);
+            assert_eq!((again.n_copied, again.n_reused, &again.ids), (0, again.n_prompt - 1, &expected.ids));
+        }
+    }
+}
+
+/// Nothing that one left tells another anything: neither of its words nor of its pictures, in memory or on disk.
+#[test]
+fn scopes_share_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Some((dir.path().to_path_buf(), 1 << 20));
+    let engine = |n_slots| {
+        engine_with(Kind::Random, |options| {
+            options.n_slots = n_slots;
+            options.cache = CacheOptions { disk: disk.clone(), ..CacheOptions::default() };
+        })
+    };
+    let [a, b] = [Scope::of(b"a"), Scope::of(b"b")];
+    let ask = |engine: &Engine, scope: Scope| {
+        let ticket = engine.answer(engine.check_in(scope, asked("What?", 5)).unwrap()).unwrap();
+        let (outcome, _, sources) = finish(&ticket);
+        (outcome.n_reused > 0, sources, outcome.ids)
+    };
+    let (_, _, ids) = ask(&self::engine(Kind::Random, 1), Scope::SHARED);
+    let computed = (false, vec![EmbeddingSource::Computed], ids.clone());
+    for n_slots in [1, 3] {
+        let engine = engine(n_slots);
+        for scope in [Scope::SHARED, a, b] {
+            let known = match n_slots {
+                1 => computed.clone(),
+                _ => (false, vec![EmbeddingSource::Stored], ids.clone()),
+            };
+            assert_eq!(ask(&engine, scope), known, "{n_slots} slots, {scope:?}");
+            assert_eq!(ask(&engine, scope), (true, vec![], ids.clone()), "{n_slots} slots, {scope:?}");
+        }
+    }
 }

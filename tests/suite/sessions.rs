@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use ggml::Cancel;
 use owlet::engine::{
-    CacheOptions, Conversation, Engine, Loaded, NamedPicture, Options, Outcome, Restored, Saved, Speculation,
+    CacheOptions, Conversation, Engine, Loaded, NamedPicture, Options, Outcome, Restored, Saved, Scope,
+    Speculation,
 };
 use owlet::model::KvType;
 use owlet::prompt::{Message, Pixels};
@@ -129,6 +130,33 @@ fn other_requests_go_on_beside_files() {
     let after = turn(&second, &mut back.conversation, "Why?", &[]).0;
     assert_eq!((after.ids, after.n_reused), (next.ids, next.n_reused));
     assert!(beside.map(|ticket| finish(&ticket).0.ids) == [alone.ids.clone(), alone.ids]);
+}
+
+/// Whoever wants the slot that is at work gets it when that is done, also when nobody asks for anything any more.
+#[test]
+fn a_file_waits_for_the_slot_at_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("talk");
+    let engine = engine(Kind::Endless);
+    let mut long = request(vec![Message::user("Sing!", [])], vec![]);
+    long.max_tokens = 300;
+    let ticket = engine.submit(long).unwrap();
+    ticket.next_event();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let saved = engine.save_slot(0, Scope::SHARED, &file, &Cancel::new());
+            tell.send(saved.map(|saved| saved.n_positions)).unwrap();
+        });
+        let (outcome, ..) = finish(&ticket);
+        let saved = told.recv_timeout(std::time::Duration::from_secs(60));
+        if saved.is_err() {
+            // Any order wakes the engine, so that the test ends.
+            engine.slots().unwrap();
+        }
+        let n_positions = saved.expect("the file was not written").unwrap();
+        assert_eq!(n_positions, outcome.n_prompt + outcome.ids.len() - 1);
+    });
 }
 
 /// What is not in the cache any more costs a prefill, and what was taken back is not saved.

@@ -10,7 +10,7 @@ use crate::cli::pictures::{self, Attached, Found};
 use crate::cli::preview::Drawing;
 use crate::cli::receipt;
 use crate::cli::screen::{Screen, aside, draw, note};
-use crate::engine::{EmbeddingSource, Engine, FinishReason, Outcome, Request};
+use crate::engine::{Checked, EmbeddingSource, Engine, FinishReason, Outcome, Request};
 use crate::error::{Error, Result};
 use crate::measure::Expected;
 use std::path::Path;
@@ -151,10 +151,10 @@ impl Session<'_> {
 
     /// Has the last message answered on the screen.
     fn reply(&mut self) -> Result<Outcome> {
-        let request = self.request();
-        let n_pictures = request.images.len();
+        let request = self.engine.check(self.request())?;
+        let n_pictures = request.request().images.len();
         self.check_room(&request)?;
-        let ticket = self.engine.submit(request)?;
+        let ticket = self.engine.answer(request)?;
         let (screen, talk, expected, is_quiet) =
             (&mut self.screen, &self.talk, &self.expected, self.is_quiet);
         let followed = watch(&ticket, n_pictures, is_quiet, |happening| match happening {
@@ -188,15 +188,15 @@ impl Session<'_> {
     }
 
     /// A question must fit with everything before it: nothing is dropped to make room.
-    fn check_room(&self, request: &Request) -> Result<()> {
-        let (n_needed, n_ctx) = (self.engine.n_prompt(request)?, self.n_ctx());
+    fn check_room(&self, request: &Checked) -> Result<()> {
+        let (n_needed, n_ctx) = (request.n_prompt(), self.n_ctx());
         if n_needed <= n_ctx {
             return Ok(());
         }
         let problem =
             format!("the context is full: with this question it needs {n_needed} positions of {n_ctx}");
         Err(Error::request(match self.talk.n_turns() {
-            1 if request.images.is_empty() => format!("{problem}; ask a shorter one"),
+            1 if request.request().images.is_empty() => format!("{problem}; ask a shorter one"),
             _ => format!("{problem}; {}", self.ways_out()),
         }))
     }

@@ -21,6 +21,13 @@ impl Allowed {
     }
 }
 
+/// Shares nothing with the first: two answers run in two threads at most.
+impl Clone for Guide {
+    fn clone(&self) -> Guide {
+        Guide { matcher: self.matcher.deep_clone(), place: self.place.clone() }
+    }
+}
+
 impl Guide {
     pub(super) fn new(matcher: Matcher, place: String) -> Guide {
         Guide { matcher, place }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use crate::engine::scope::Scope;
 use crate::prompt::Pixels;
 
 /// SHA-256 of everything that an embedding depends on: the model with the arithmetic that runs it, and the pixels.
@@ -21,6 +22,15 @@ impl ImageKey {
         hash.update(encoder_digest);
         hash.update((pixels.size_px as u64).to_le_bytes());
         hash.update(&pixels.rgb);
+        ImageKey(hash.finalize().into())
+    }
+
+    /// The key by which those of `scope` find the same embedding, and nobody else does.
+    pub fn within(self, scope: Scope) -> ImageKey {
+        let Some(digest) = scope.digest() else { return self };
+        let mut hash = Sha256::new_with_prefix(b"owlet image embedding 1, of a scope\0");
+        hash.update(self.0);
+        hash.update(digest);
         ImageKey(hash.finalize().into())
     }
 
@@ -48,9 +58,12 @@ mod tests {
             ImageKey::new(&pixels(2, 1), &[0; 32]),
             ImageKey::new(&pixels(1, 0), &[0; 32]),
             ImageKey::new(&pixels(2, 0), &[1; 32]),
+            ImageKey::new(&pixels(2, 0), &[0; 32]).within(Scope::of(b"a")),
+            ImageKey::new(&pixels(2, 0), &[0; 32]).within(Scope::of(b"b")),
         ];
         for (i, a) in keys.iter().enumerate() {
             assert!(keys.iter().skip(i + 1).all(|b| a != b), "{i}");
+            assert_eq!(a.within(Scope::SHARED), *a);
             let hex = a.to_string();
             assert!(hex.len() == 64 && hex.starts_with(&format!("{:02x}", a.bytes()[0])), "{hex}");
         }

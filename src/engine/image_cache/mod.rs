@@ -77,6 +77,19 @@ pub struct CacheCounts {
     pub damaged: u64,
 }
 
+impl std::ops::Add for CacheCounts {
+    type Output = CacheCounts;
+
+    fn add(self, other: CacheCounts) -> CacheCounts {
+        CacheCounts {
+            from_memory: self.from_memory + other.from_memory,
+            from_disk: self.from_disk + other.from_disk,
+            computed: self.computed + other.computed,
+            damaged: self.damaged + other.damaged,
+        }
+    }
+}
+
 impl ImageCache {
     /// A cache for embeddings of `shape`.
     pub fn new(options: CacheOptions, shape: Shape, counts: Arc<Counts>) -> ImageCache {

@@ -9,7 +9,7 @@ mod restore;
 mod save;
 mod sums;
 
-use crate::model::{KvHalf, KvRows};
+use crate::engine::Request;
 use crate::prompt::{Message, Pixels};
 use std::sync::Arc;
 
@@ -22,6 +22,31 @@ pub struct Conversation {
     pub messages: Vec<Message>,
     /// The pictures that the messages name by index.
     pub pictures: Vec<NamedPicture>,
+}
+
+impl Conversation {
+    /// What `request` and the answer to it come to, for a file; pictures have numbers for names.
+    pub(super) fn of(request: &Request, answer: &str) -> Conversation {
+        let named = |(n, pixels): (usize, &Arc<Pixels>)| NamedPicture {
+            name: format!("picture {n}"),
+            pixels: Arc::clone(pixels),
+        };
+        let mut messages = request.messages.clone();
+        if !answer.is_empty() {
+            messages.push(Message::bot(answer));
+        }
+        let pictures = (1..).zip(&request.images).map(named).collect();
+        Conversation { system: request.system.clone(), messages, pictures }.for_file()
+    }
+
+    /// The same with what goes to a file: floats, four times as large as the bytes that bring them back, do not.
+    pub(super) fn for_file(mut self) -> Conversation {
+        for picture in &mut self.pictures {
+            let Pixels { size_px, ref rgb, .. } = *picture.pixels;
+            picture.pixels = Arc::new(Pixels { size_px, rgb: rgb.clone(), planes: Vec::new() });
+        }
+        self
+    }
 }
 
 /// A picture, and what people call it.
@@ -55,43 +80,3 @@ const N_PREFIX_BYTES: usize = MAGIC.len() + 4 + 4;
 
 /// Longest head: some hundred times what the longest context says.
 const MAX_HEAD_BYTES: usize = 16 << 20;
-
-/// Cached rows go through memory in pieces of at most this size, or one row.
-const MAX_PIECE_BYTES: u64 = 4 << 20;
-
-/// The rows of `n_positions` positions in the order of the file: layer by layer keys, then values, in pieces.
-fn pieces(n_layer: u32, n_positions: u32, row_bytes: u64) -> impl Iterator<Item = KvRows> {
-    let n_rows = (MAX_PIECE_BYTES / row_bytes.max(1)).clamp(1, u32::MAX.into()) as u32;
-    let halves = (0..n_layer).flat_map(|layer| [KvHalf::Keys, KvHalf::Values].map(|half| (layer, half)));
-    halves.flat_map(move |(layer, half)| {
-        let firsts = (0..n_positions).step_by(n_rows as usize);
-        firsts.map(move |first| KvRows { layer, half, first, n: n_rows.min(n_positions - first) })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_cover_everything_once_and_in_order() {
-        let rows_of_a_mib = 1 << 20;
-        for (n_positions, row_bytes, sizes) in [
-            (9, rows_of_a_mib, vec![4, 4, 1]),
-            (8, rows_of_a_mib, vec![4, 4]),
-            (2, 1 << 30, vec![1, 1]),
-            (0, 8, vec![]),
-        ] {
-            let pieces: Vec<_> = pieces(2, n_positions, row_bytes).collect();
-            let halves = [(0, KvHalf::Keys), (0, KvHalf::Values), (1, KvHalf::Keys), (1, KvHalf::Values)];
-            assert_eq!(pieces.len(), halves.len() * sizes.len());
-            for (pieces, half) in pieces.chunks(sizes.len().max(1)).zip(halves) {
-                assert!(pieces.iter().all(|piece| (piece.layer, piece.half) == half));
-                assert_eq!(pieces.iter().map(|piece| piece.n).collect::<Vec<_>>(), sizes);
-                let firsts: Vec<_> =
-                    sizes.iter().scan(0, |at, n| Some(std::mem::replace(at, *at + n))).collect();
-                assert_eq!(pieces.iter().map(|piece| piece.first).collect::<Vec<_>>(), firsts);
-            }
-        }
-    }
-}

@@ -2,9 +2,12 @@
 
 use super::head::{self, Head};
 use super::sums::{N_SUM_BYTES, Summed};
-use super::{Conversation, MAGIC, MAX_HEAD_BYTES, N_PREFIX_BYTES, NamedPicture, Restored, VERSION, pieces};
+use super::{Conversation, MAGIC, MAX_HEAD_BYTES, N_PREFIX_BYTES, NamedPicture, Restored, VERSION};
 use crate::engine::Engine;
 use crate::engine::loan::{Loan, Wanted};
+use crate::engine::rows::pieces;
+use crate::engine::scope::Scope;
+use crate::engine::slot::Holding;
 use crate::error::{Error, Result};
 use crate::model::kv_row_bytes;
 use crate::prompt::Pixels;
@@ -23,6 +26,24 @@ impl Engine {
     /// `Format`: no such file, or a damaged one. `Unsupported`: of another model, or with another type of cache. `Limit`: longer
     /// than this engine's context. `Io`, `Backend`, `Cancelled`. After an error every slot is as it was, or empty.
     pub fn restore(&self, path: &Path, progress: impl FnMut(u64, u64), cancel: &Cancel) -> Result<Restored> {
+        self.restore_into((None, Scope::SHARED), path, progress, cancel)
+    }
+
+    /// The same into the slot `slot`, for those of `scope`. Waits until that slot has nothing to do.
+    ///
+    /// # Errors
+    /// As [`Engine::restore`]; `Request` where there is no such slot.
+    pub fn restore_slot(&self, slot: u32, scope: Scope, path: &Path, cancel: &Cancel) -> Result<Restored> {
+        self.restore_into((Some(self.slot(slot)?), scope), path, |_, _| (), cancel)
+    }
+
+    fn restore_into(
+        &self,
+        (slot, scope): (Option<usize>, Scope),
+        path: &Path,
+        progress: impl FnMut(u64, u64),
+        cancel: &Cancel,
+    ) -> Result<Restored> {
         let mut file = Reading::open(path, progress, cancel)?;
         let head = file.head()?;
         head.check(self, &file.place)?;
@@ -44,12 +65,14 @@ impl Engine {
                 pictures.push(NamedPicture { name: name.clone(), pixels });
             }
         }
-        let keys = self.keys(pictures.iter().map(|picture| picture.pixels.as_ref()))?;
+        let keys = self.keys(scope, pictures.iter().map(|picture| picture.pixels.as_ref()))?;
+        let (messages, system) = (head.messages(), head.system.clone());
+        let conversation = Conversation { system, messages, pictures };
         if n_positions == 0 {
             file.check_sum()?;
         } else {
-            let (loan, _) = Loan::new(&self.orders, Wanted::Room(n_positions))?;
-            let pieces = pieces(text.n_layer, n_positions, row_bytes);
+            let (loan, _) = Loan::new(&self.orders, Wanted::Room(slot, n_positions))?;
+            let pieces = pieces(text.n_layer, 0..n_positions, row_bytes);
             let written = loan.write(pieces, |rows| file.take(rows.n as usize * row_bytes as usize));
             written.map_err(|error| match error {
                 Error::Format { place, problem } if place != file.place => {
@@ -58,10 +81,9 @@ impl Engine {
                 error => error,
             })?;
             file.check_sum()?;
-            loan.keep(head.cells(&keys));
+            let said = Some(Arc::new(conversation.clone().for_file()));
+            loan.keep(Holding { cells: head.cells(&keys), scope, said });
         }
-        let messages = head.messages();
-        let conversation = Conversation { system: head.system, messages, pictures };
         Ok(Restored { conversation, n_positions: n_positions as usize })
     }
 }

@@ -2,9 +2,12 @@
 
 use super::head::{self, Head, ModelId};
 use super::sums::Summed;
-use super::{Conversation, MAGIC, MAX_HEAD_BYTES, NamedPicture, Saved, VERSION, pieces};
+use super::{Conversation, MAGIC, MAX_HEAD_BYTES, NamedPicture, Saved, VERSION};
 use crate::engine::loan::{Loan, Wanted};
 use crate::engine::part_file::PartFile;
+use crate::engine::rows::pieces;
+use crate::engine::scope::Scope;
+use crate::engine::session::Cell;
 use crate::engine::{Engine, image_cache::ImageKey};
 use crate::error::{Error, Result};
 use crate::model::kv_row_bytes;
@@ -13,6 +16,14 @@ use ggml::Cancel;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read};
 use std::path::{Path, PathBuf};
+
+/// What a file is written from.
+struct Lines<'a> {
+    conversation: &'a Conversation,
+    /// One a picture.
+    keys: Vec<ImageKey>,
+    cells: Vec<Cell>,
+}
 
 impl Engine {
     /// Writes `conversation` to `path`, with whatever of it the engine has in its cache, and replaces a conversation that
@@ -25,11 +36,11 @@ impl Engine {
         &self,
         conversation: &Conversation,
         path: &Path,
-        mut progress: impl FnMut(u64, u64),
+        progress: impl FnMut(u64, u64),
         cancel: &Cancel,
     ) -> Result<Saved> {
         let target = target(path)?;
-        let keys = self.checked_keys(conversation)?;
+        let keys = self.checked_keys(conversation, Scope::SHARED)?;
         let last_question = conversation.messages.iter().rposition(|message| message.role == Role::User);
         let asked = &conversation.messages[..last_question.map_or(0, |last| last + 1)];
         // Without a question there is no prompt, and nothing of it in any slot.
@@ -38,8 +49,35 @@ impl Engine {
         } else {
             self.prompt(conversation.system.as_deref(), asked, &keys)?
         };
-        let (loan, cells) = Loan::new(&self.orders, Wanted::Holding(prompt))?;
-        let head = self.head(conversation, head::runs(&cells, &keys))?;
+        let (loan, knows) = Loan::new(&self.orders, Wanted::Holding(prompt, Scope::SHARED))?;
+        self.write(loan, &Lines { conversation, keys, cells: knows.cells }, &target, progress, cancel)
+    }
+
+    /// The same for what was said last in the slot `slot` by those of `scope`. Waits until that slot has nothing to do.
+    ///
+    /// # Errors
+    /// As [`Engine::save`]; `Request` also where there is no such slot, or nothing to save in it.
+    pub fn save_slot(&self, slot: u32, scope: Scope, path: &Path, cancel: &Cancel) -> Result<Saved> {
+        let target = target(path)?;
+        let (loan, knows) = Loan::new(&self.orders, Wanted::Slot(self.slot(slot)?))?;
+        let Some(conversation) = knows.said.filter(|_| knows.scope == scope) else {
+            return Err(Error::request(format!("slot {slot}: expected a conversation, found none")));
+        };
+        let keys = self.checked_keys(&conversation, scope)?;
+        let lines = Lines { conversation: &conversation, keys, cells: knows.cells };
+        self.write(loan, &lines, &target, |_, _| (), cancel)
+    }
+
+    fn write(
+        &self,
+        loan: Loan,
+        lines: &Lines,
+        target: &Path,
+        mut progress: impl FnMut(u64, u64),
+        cancel: &Cancel,
+    ) -> Result<Saved> {
+        let conversation = lines.conversation;
+        let head = self.head(conversation, head::runs(&lines.cells, &lines.keys))?;
         let n_positions = head.n_positions();
         let head = bytes(&head)?;
         let (text, kv_type) = (&self.loaded.text, self.options.kv_type);
@@ -48,8 +86,8 @@ impl Engine {
             + conversation.pictures.iter().map(|picture| picture.pixels.rgb.len() as u64).sum::<u64>()
             + 2 * u64::from(text.n_layer) * n_positions as u64 * row_bytes;
 
-        let failed = |cause| Error::io(path, cause);
-        let part = PartFile::create(&target).map_err(failed)?;
+        let failed = |cause| Error::io(target, cause);
+        let part = PartFile::create(target).map_err(failed)?;
         let mut file = Summed::new(BufWriter::new(part));
         let mut done = 0;
         let mut put = |file: &mut Summed<_>, bytes: &[u8]| {
@@ -66,7 +104,7 @@ impl Engine {
         for picture in &conversation.pictures {
             put(&mut file, &picture.pixels.rgb)?;
         }
-        loan.read(pieces(text.n_layer, n_positions as u32, row_bytes), |bytes| put(&mut file, &bytes))?;
+        loan.read(pieces(text.n_layer, 0..n_positions as u32, row_bytes), |bytes| put(&mut file, &bytes))?;
         // Nobody need wait for the disk.
         drop(loan);
         file.write_sum().map_err(failed)?;
@@ -77,9 +115,9 @@ impl Engine {
     }
 
     /// The keys of a conversation's pictures, if messages and pictures agree with each other and with the model.
-    fn checked_keys(&self, conversation: &Conversation) -> Result<Vec<ImageKey>> {
+    fn checked_keys(&self, conversation: &Conversation, scope: Scope) -> Result<Vec<ImageKey>> {
         let pictures = &conversation.pictures;
-        let keys = self.keys(pictures.iter().map(|picture| picture.pixels.as_ref()))?;
+        let keys = self.keys(scope, pictures.iter().map(|picture| picture.pixels.as_ref()))?;
         let size_px = self.loaded.config.image.as_ref().map_or(0, |image| image.size_px as usize);
         for NamedPicture { name, pixels } in pictures {
             if pixels.size_px != size_px || pixels.rgb.len() != size_px * size_px * 3 {

@@ -18,8 +18,8 @@ pub async fn messages(State(app): State<Arc<App>>, request: Request) -> Response
 
 /// `POST /v1/messages/count_tokens`: positions of the prompt, pictures included.
 pub async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Response {
-    let counted = exchange::get_ready(&app, request, |app, _, fields| {
-        Ok(ask::to_count(app, fields)?.prepare(app)?.n_prompt)
+    let counted = exchange::with_model(&app, request, |app, caller, fields| {
+        Ok(ask::to_count(app, fields)?.prepare(app, caller)?.request.n_prompt())
     });
     match counted.await {
         Ok((.., n)) => json_response(&json!({"input_tokens": n})),

@@ -126,7 +126,7 @@ fn settings(app: &App, mut options: Fields) -> Result<Settings> {
             Some(n.ok_or_else(|| wrong(&place, "a whole number above 0, -1 or -2", &value))?)
         }
     };
-    let n_ctx = app.engine.options().n_ctx.into();
+    let n_ctx = app.facts().n_ctx.into();
     // The context is the server's; whoever asks for a shorter one loses nothing.
     options.count("num_ctx", 1, n_ctx)?;
     let settings = Settings {

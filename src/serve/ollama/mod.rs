@@ -7,11 +7,13 @@ use super::app::App;
 use super::dialect::{Dialect, json_response, refusal};
 use super::exchange;
 use super::fields::Fields;
+use super::keeper::Condition;
 use super::time;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// `POST /api/chat`
 pub async fn chat(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -28,24 +30,31 @@ pub async fn tags(State(app): State<Arc<App>>) -> Response {
     json_response(&json!({"models": [description(&app)]}))
 }
 
-/// `GET /api/ps`: the model is always loaded, and stays so.
+/// `GET /api/ps`: the model, as long as it is in memory.
 pub async fn ps(State(app): State<Arc<App>>) -> Response {
+    if !matches!(app.keeper.kept().condition, Condition::Testing | Condition::Loaded) {
+        return json_response(&json!({"models": []}));
+    }
+    let expires_at = match app.keeper.rests_at() {
+        Some(at) => time::rfc3339(time::now_s() + at.saturating_duration_since(Instant::now()).as_secs()),
+        None => "9999-12-31T23:59:59Z".into(),
+    };
     let mut model = description(&app);
-    model["expires_at"] = json!("9999-12-31T23:59:59Z");
+    model["expires_at"] = json!(expires_at);
     model["size_vram"] = json!(0);
-    model["context_length"] = json!(app.engine.options().n_ctx);
+    model["context_length"] = json!(app.facts().n_ctx);
     json_response(&json!({"models": [model]}))
 }
 
 /// `POST /api/show`
 pub async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
-    let shown = exchange::get_ready(&app, request, |app, _, mut fields: Fields| {
+    let shown = exchange::without_model(&app, request, |app, _, mut fields: Fields| {
         // Older clients say `name`.
         let name = fields.text("name")?;
         let name = fields.text("model")?.or(name).unwrap_or_default();
         app.check_model(&name)?;
         fields.finish(&[("verbose", &[]), ("system", &[]), ("template", &[]), ("options", &[])])?;
-        let loaded = app.loaded();
+        let loaded = app.facts();
         let sees = if loaded.n_image_tokens().is_some() {
             &["completion", "vision"][..]
         } else {
@@ -67,7 +76,7 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
             "capabilities": sees,
         }))
     });
-    shown.await.map_or_else(|fault| refusal(Dialect::Ollama, &fault), |(_, _, shown)| json_response(&shown))
+    shown.await.map_or_else(|fault| refusal(Dialect::Ollama, &fault), |shown| json_response(&shown))
 }
 
 /// `GET /api/version`
@@ -76,7 +85,7 @@ pub async fn version() -> Response {
 }
 
 fn description(app: &App) -> Value {
-    let loaded = app.loaded();
+    let loaded = app.facts();
     let name = format!("{}:latest", loaded.config.name);
     json!({
         "name": name,
@@ -89,6 +98,6 @@ fn description(app: &App) -> Value {
 }
 
 fn details(app: &App) -> Value {
-    let family = &app.loaded().config.family;
+    let family = &app.facts().config.family;
     json!({"parent_model": "", "format": "gguf", "family": family, "families": [family], "parameter_size": "", "quantization_level": ""})
 }

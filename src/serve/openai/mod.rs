@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// `GET /v1/models`
 pub async fn models(State(app): State<Arc<App>>) -> Response {
-    let names = [app.loaded().config.name.as_str(), "default"];
+    let names = [app.facts().config.name.as_str(), "default"];
     let models: Vec<_> = names.iter().map(|name| description(name, app.started_s)).collect();
     json_response(&json!({"object": "list", "data": models}))
 }

@@ -4,12 +4,16 @@ mod abuse;
 mod dialects;
 mod entry;
 mod many;
+mod model;
 mod openai;
 mod page;
+mod slots;
+mod tls;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -30,16 +34,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// On a model, with more flags.
+    /// On a model, with more flags; ready.
     pub fn start(kind: Kind, flags: &[&str]) -> Server {
-        let model = path(kind);
+        let server = Server::start_on(&path(kind), flags);
+        while server.get("/readyz", &[]).status != 200 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+
+    /// On the model in a file; it may not be ready yet.
+    pub fn start_on(model: &Path, flags: &[&str]) -> Server {
         let args = [&["serve", "-m", model.to_str().unwrap(), "--port", "0", "-t", "1"], flags].concat();
         let mut child = command(&args).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let address = loop {
             let line = lines.next().expect("a line that says the address").unwrap();
-            if let Some((_, address)) = line.split_once(" answers at http://") {
+            if let Some((_, address)) = line.split_once(" answers at http") {
+                let address = address.trim_start_matches('s').trim_start_matches("://");
                 break address.trim_end_matches("/v1").parse().unwrap();
             }
             log.lock().unwrap().push(line);
@@ -51,23 +64,23 @@ impl Server {
         Server { child, address, log }
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What stands in the log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        connect(self.address)
     }
 
     /// Sends `bytes`, reads all that comes.
     pub fn exchange(&self, bytes: &[u8]) -> Reply {
-        let mut stream = self.connect();
-        // A server that has refused the head does not read the rest.
-        let _ = stream.write_all(bytes);
-        Reply::read(&mut stream)
+        exchange(self.address, bytes)
     }
 
     pub fn get(&self, path: &str, headers: &[&str]) -> Reply {
@@ -94,9 +107,19 @@ impl Server {
 
     #[cfg(unix)]
     pub fn terminate(&self) {
-        let status =
-            std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.signal("-TERM");
+    }
+
+    #[cfg(unix)]
+    pub fn signal(&self, signal: &str) {
+        let status = std::process::Command::new("kill").args([signal, &self.id().to_string()]).status();
         assert!(status.unwrap().success());
+    }
+
+    /// Without a warning.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Waits for the program to end.
@@ -119,6 +142,20 @@ impl Drop for Server {
     }
 }
 
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends `bytes` to whoever listens at `address`, reads all that comes.
+pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Reply {
+    let mut stream = connect(address);
+    // A server that has refused the head does not read the rest.
+    let _ = stream.write_all(bytes);
+    Reply::read(&mut stream)
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
     /// 0 where the server closed without a word.
@@ -134,7 +171,11 @@ impl Reply {
         // A server that closes on unread bytes resets; what it said before counts.
         let _ = stream.read_to_end(&mut bytes);
         let _ = stream.shutdown(Shutdown::Both);
-        let text = String::from_utf8_lossy(&bytes);
+        Reply::of(&bytes)
+    }
+
+    pub fn of(bytes: &[u8]) -> Reply {
+        let text = String::from_utf8_lossy(bytes);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { return Reply::default() };
         let mut lines = head.lines();
         let status =
