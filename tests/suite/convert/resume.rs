@@ -12,7 +12,7 @@ use owlet_convert::{Error, Options, Plan, Progress};
 use sha2::{Digest, Sha256};
 
 use super::door::wide;
-use super::{Tiny, all_as, names_beside, open};
+use super::{Tiny, all_as, megabytes, names_beside, open};
 use crate::checkpoint::{Float, Layout};
 use crate::program::{Ran, command, owlet};
 
@@ -240,12 +240,6 @@ fn start(dir: &Path, dtype: &str) -> Child {
     let out = dir.with_extension("gguf");
     let mut command = command(&["convert", text(dir), "-o", text(&out), "-t", "1", "--type", dtype]);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// The amount in front of `unit` in a report, in MB.
-fn megabytes(report: &str, unit: &str) -> f64 {
-    let before = report.split(unit).next().unwrap();
-    before.split_whitespace().last().unwrap().parse().unwrap_or_else(|_| panic!("{unit}: {report}"))
 }
 
 #[test]
