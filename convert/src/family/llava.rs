@@ -252,8 +252,7 @@ impl Layout {
         let place = root.need("mm_vision_tower")?;
         let name = place.str()?;
         let Some(tower) = tower else {
-            let what =
-                format!("expected {} as --vision-tower DIR or ORG/NAME, found none", name.escape_debug());
+            let what = format!("expected {} as --vision-tower, found none", name.escape_debug());
             return Err(Error::format(place.place(), what));
         };
         // the whole CLIP has its vision half's facts inside

@@ -158,7 +158,7 @@ fn a_tower_is_named_by_hand() {
     let what = "--revision has no effect on a directory, and only ORG/NAME is taken from the hub\n";
     assert_eq!((ran.code, ran.err), (Some(1), format!("owlet: {}: {what}", llava.display())));
     let ran = both.convert(text(&llava), &[]);
-    let what = format!("mm_vision_tower: expected {CLIP} as --vision-tower DIR or ORG/NAME, found none\n");
+    let what = format!("mm_vision_tower: expected {CLIP} as --vision-tower, found none\n");
     assert!(ran.code == Some(1) && ran.err.ends_with(&what), "{ran:?}");
     let ran = both.convert(LLAVA, &["--vision-tower", "Open/absent"]);
     let what = "knows no such model, or it is private";

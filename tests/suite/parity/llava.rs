@@ -210,7 +210,7 @@ fn a_file_is_compared_with_checkpoint_and_tower() {
     );
     let alone = verify(&against);
     assert_eq!(alone.code, Some(1));
-    assert!(alone.err.contains("as --vision-tower DIR or ORG/NAME, found none"), "{}", alone.err);
+    assert!(alone.err.contains("as --vision-tower, found none"), "{}", alone.err);
     assert_eq!(verify(&with_tower[2..]).code, Some(2), "a tower without a checkpoint");
     // another tower
     let mut weights = tiny::tower_weights(&case);
@@ -361,7 +361,7 @@ fn what_is_wrong_is_one_line() {
     }
     let bent = Bent { case: Case::read("llava"), folder: TempDir::new().unwrap() };
     let found = bent.refused(None);
-    let expected = "config.json: mm_vision_tower: expected openai/clip-vit-large-patch14-336 as --vision-tower DIR or ORG/NAME, found none";
+    let expected = "config.json: mm_vision_tower: expected openai/clip-vit-large-patch14-336 as --vision-tower, found none";
     assert!(found.ends_with(expected), "{found}");
     let found = bent.refused(Some(bent.folder.path().join("nowhere")));
     assert!(found.contains("nowhere/config.json: No such file"), "{found}");
