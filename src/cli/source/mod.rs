@@ -76,11 +76,21 @@ impl Source {
         Ok(Source::Dir(word.to_path_buf()))
     }
 
+    fn is_at_hub(&self) -> bool {
+        matches!(self, Source::Hub(_))
+    }
+
     /// The note that a directory won.
     fn note(&self) -> Option<String> {
         let Source::Dir(dir) = self else { return None };
         let name = ModelName::parse(&dir.to_string_lossy())?;
         Some(format!("{name}: the directory here, not the hub's model of that name"))
+    }
+}
+
+impl Sources {
+    fn is_any_at_hub(&self) -> bool {
+        self.checkpoint.is_at_hub() || self.vision_tower.as_ref().is_some_and(Source::is_at_hub)
     }
 }
 
@@ -126,13 +136,10 @@ impl HubFlags {
             checkpoint: Source::of(checkpoint)?,
             vision_tower: vision_tower.map(Source::of).transpose()?,
         };
-        let is_hub = |source: &Source| matches!(source, Source::Hub(_));
-        let is_checkpoint = is_hub(&given.checkpoint);
-        let is_any = is_checkpoint || given.vision_tower.as_ref().is_some_and(is_hub);
         let idle = [
-            ("--revision", self.revision.is_some() && !is_checkpoint),
-            ("--stream", self.stream && !is_any),
-            ("--download-dir", self.download_dir.is_some() && !is_any),
+            ("--revision", self.revision.is_some() && !given.checkpoint.is_at_hub()),
+            ("--stream", self.stream && !given.is_any_at_hub()),
+            ("--download-dir", self.download_dir.is_some() && !given.is_any_at_hub()),
         ];
         match idle.iter().find(|(_, is_idle)| *is_idle) {
             None => Ok(given),
@@ -155,7 +162,7 @@ impl HubFlags {
         is_quiet: bool,
         cancel: &Cancel,
     ) -> Result<Planned> {
-        let _interruptible = Interruptible::by(cancel);
+        let _interruptible = sources.is_any_at_hub().then(|| Interruptible::by(cancel));
         let search = Search { flags: self, is_quiet, cancel };
         let named = [Some(&sources.checkpoint), sources.vision_tower.as_ref()];
         named.into_iter().flatten().filter_map(Source::note).for_each(|line| search.note(&line));
