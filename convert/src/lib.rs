@@ -34,7 +34,7 @@ mod weighting;
 
 pub use error::{Error, Result};
 pub use estimate::Estimate;
-pub use family::{Skipped, Source, Transform};
+pub use family::{Skipped, Source, Transform, named_vision_tower};
 pub use fold::Fold;
 pub use hf::settings::settings_help;
 pub use llama_cpp::{Export, Exported, Pair, PairOptions};

@@ -1,6 +1,7 @@
 //! What a directory tells about where it comes from: the name of the model, and the commit at the hub. Downloads by
 //! the hub's own tools say both: its cache in the names of directories, `--local-dir` in a file beside the download.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::checkpoint::file::read_small;
@@ -15,6 +16,14 @@ pub struct Origin {
     pub name: String,
     /// 40 hexadecimal digits; empty where nothing tells.
     pub revision: String,
+}
+
+/// `openai/clip-vit-large-patch14-336 at COMMIT`
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if self.revision.is_empty() { Ok(()) } else { write!(f, " at {}", self.revision) }
+    }
 }
 
 impl Origin {

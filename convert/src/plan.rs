@@ -40,8 +40,8 @@ pub struct Options {
     /// Types of single tensors, before those of the parts.
     pub rules: Rules,
     pub importance: Option<Weighting>,
-    /// Where the vision tower lies, for families whose checkpoints lack it.
-    pub vision_tower: Option<PathBuf>,
+    /// The vision tower, for families whose checkpoints lack it.
+    pub vision_tower: Option<Input>,
     /// `--set key=value`, see [`crate::settings_help`].
     pub set: Vec<(String, String)>,
     /// How long a file may be at most; one file without it.
@@ -68,12 +68,20 @@ impl Default for Options {
     }
 }
 
-/// A checkpoint: a directory, with what is known of its files from somewhere else.
-#[derive(Debug)]
+/// A checkpoint, or a vision tower: a directory, with what is known of its files from somewhere else.
+#[derive(Debug, Clone)]
 pub struct Input {
     pub(crate) dir: PathBuf,
     pub(crate) origin: Origin,
     pub(crate) known: Known,
+}
+
+impl Input {
+    /// What lies in `dir` and nowhere else.
+    pub fn of_dir(dir: impl Into<PathBuf>) -> Input {
+        let dir = dir.into();
+        Input { origin: Origin::of(&dir), dir, known: Known::new() }
+    }
 }
 
 /// One tensor of the file to be.
@@ -110,7 +118,7 @@ impl Plan {
     /// For everything that is missing, surplus, of another shape, unknown or contradicts itself; the text names
     /// file, tensor, expected and found.
     pub fn from_dir(dir: &Path, options: &Options) -> Result<Plan> {
-        Plan::of(&Input { dir: dir.to_path_buf(), origin: Origin::of(dir), known: Known::new() }, options)
+        Plan::of(&Input::of_dir(dir), options)
     }
 
     /// The same of an input that may lie elsewhere.
@@ -120,7 +128,7 @@ impl Plan {
     pub fn of(input: &Input, options: &Options) -> Result<Plan> {
         let mut files = ConfigFiles::read(&input.dir)?;
         let mut checkpoint = Checkpoint::open_known(&input.dir, &input.known)?;
-        let tower = options.vision_tower.as_deref();
+        let tower = options.vision_tower.as_ref();
         let mut reading = family::read(&mut files, &options.set, tower, &mut checkpoint)?;
         let recipe = Recipe {
             text: options.text,
@@ -131,6 +139,7 @@ impl Plan {
         };
         let origin = input.origin.clone();
         reading.config.name = options.name.clone().unwrap_or_else(|| origin.name.clone());
+        let tower = tower.map(|tower| format!("vision tower {}", tower.origin));
         // no time, so that equal input gives equal bytes
         reading.config.provenance = Provenance {
             source: origin.name,
@@ -138,7 +147,11 @@ impl Plan {
             // their sums are known when all of them were read
             shards: Strings::default(),
             converter: format!("owlet {}", env!("CARGO_PKG_VERSION")),
-            recipe: recipe.lines().chain(files.set.iter().map(|line| format!("set {line}"))).collect(),
+            recipe: recipe
+                .lines()
+                .chain(tower)
+                .chain(files.set.iter().map(|line| format!("set {line}")))
+                .collect(),
             assumed: reading.assumed.iter().collect(),
         };
 

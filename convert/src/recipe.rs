@@ -92,22 +92,6 @@ mod tests {
     use super::*;
     use TypeChoice::Plain;
 
-    fn config() -> ModelConfig {
-        let provenance = owlet_format::Provenance::default();
-        ModelConfig {
-            name: String::new(),
-            family: String::new(),
-            vision: None,
-            projector: None,
-            image: None,
-            text: None,
-            tokenizer: None,
-            prompt: None,
-            generation: None,
-            provenance,
-        }
-    }
-
     #[test]
     fn small_tensors_keep_their_numbers() {
         let spec = |name: &str, role, ne: &[u64]| TensorSpec {
@@ -119,7 +103,7 @@ mod tests {
         let of = |vision, spec: &TensorSpec, source| {
             let rules = Rules::parse(b". = q4_0", "recipe").unwrap();
             Recipe { text: Plain(DType::Q4_0), vision, projector: vision, rules, has_importance: false }
-                .choose(spec, source, &config())
+                .choose(spec, source, &ModelConfig::of_family(""))
                 .dtype
         };
         let patch = spec("v.patch_embd.weight", Role::Patch, &[14, 14, 3, 64]);

@@ -8,11 +8,11 @@ use super::models;
 use super::pictures;
 use super::progress::{Progress, Unit};
 use super::screen::note;
+use super::writing::WriteFlags;
 use super::wrong_usage;
 use crate::engine::{FeatureExtractor, Setup};
 use crate::error::{Error, Result};
 use crate::prompt::preprocess;
-use clap::value_parser;
 use ggml::Cancel;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,15 +37,8 @@ pub struct Embed {
     /// Leave last_hidden_state out
     #[arg(long)]
     pooled: bool,
-    /// Replace the output file if there is one
-    #[arg(long)]
-    force: bool,
-    /// Threads that compute [default: one per core]
-    #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
-    threads: Option<u32>,
-    /// Print errors and nothing else
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    write: WriteFlags,
     #[command(flatten)]
     devices: DeviceFlags,
 }
@@ -56,10 +49,8 @@ impl Embed {
         if self.images.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
             wrong_usage("embed", "- may be given once: there is one standard input");
         }
-        if !self.force && self.output.exists() {
-            return Err(Error::request(format!("{}: exists; --force replaces it", self.output.display())));
-        }
-        let setup = self.devices.apply_to_tower(Setup::cpu(n_threads(self.threads)))?;
+        self.write.refuse_existing([&self.output])?;
+        let setup = self.devices.apply_to_tower(Setup::cpu(n_threads(self.write.threads)))?;
         let mut extractor =
             FeatureExtractor::open(models::chosen(self.model.as_deref())?.as_deref(), &setup)?;
         let shape = extractor.shape;
@@ -70,7 +61,7 @@ impl Embed {
         let mut file = FeatureFile::create(&self.output, format, self.pooled, shape, n_images)?;
         let cancel = Cancel::new();
         let _interruptible = Interruptible::by(&cancel);
-        let mut progress = Progress::new(Unit::Steps, self.quiet);
+        let mut progress = Progress::new(Unit::Steps, self.write.quiet);
         for (i, path) in self.images.iter().enumerate() {
             let found = pictures::find(path)?;
             let pixels = preprocess(&found.picture, &extractor.image)?;
@@ -82,7 +73,7 @@ impl Embed {
         }
         progress.clear();
         file.finish()?;
-        if !self.quiet {
+        if !self.write.quiet {
             let pictures = if n_images == 1 { "picture" } else { "pictures" };
             let (n_positions, n_embd) = (shape.n_positions, shape.n_embd);
             let rows = if self.pooled { String::new() } else { format!("{n_positions} rows of ") };

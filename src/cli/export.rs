@@ -1,9 +1,9 @@
 //! `owlet export`: a model file in, the files of another program out.
 
 use super::bar::Bar;
-use super::convert::refuse_existing;
 use super::interrupt::Interruptible;
 use super::screen::{Screen, note};
+use super::writing::refuse_existing;
 use crate::error::Result;
 use ggml::Cancel;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ impl Export {
     pub fn run(self) -> Result<ExitCode> {
         let export = owlet_convert::Export::from_file(&self.model)?;
         if !self.force {
-            refuse_existing(&export.files(&self.output))?;
+            export.files(&self.output).iter().try_for_each(|file| refuse_existing(file))?;
         }
         let cancel = Cancel::new();
         let _interruptible = Interruptible::by(&cancel);

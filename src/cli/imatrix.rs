@@ -6,11 +6,11 @@ use super::models;
 use super::pictures;
 use super::progress::{Progress, Unit};
 use super::screen::note;
+use super::writing::WriteFlags;
 use super::wrong_usage;
 use crate::error::{Error, Result};
 use crate::measure::Calibration;
 use crate::prompt::{Pixels, preprocess};
-use clap::value_parser;
 use ggml::Cancel;
 use owlet_format::Importance;
 use sha2::{Digest, Sha256};
@@ -44,15 +44,8 @@ pub struct Imatrix {
     /// Tokens of each answer that are read along
     #[arg(long, value_name = "N", default_value_t = 32, conflicts_with = "merge")]
     answer: u32,
-    /// Replace the output file if there is one
-    #[arg(long)]
-    force: bool,
-    /// Threads that compute [default: one for each physical core]
-    #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
-    threads: Option<u32>,
-    /// Print errors and nothing else
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    write: WriteFlags,
 }
 
 /// Inputs between two writings of what is done so far.
@@ -64,14 +57,12 @@ const PICTURES: [&str; 6] = ["bmp", "gif", "jpeg", "jpg", "png", "webp"];
 
 impl Imatrix {
     pub fn run(self) -> Result<ExitCode> {
-        if !self.force && self.output.exists() {
-            return Err(Error::request(format!("{}: exists; --force replaces it", self.output.display())));
-        }
+        self.write.refuse_existing([&self.output])?;
         let importance = if self.merge.is_empty() { self.calibrate()? } else { self.merged()? };
         importance.write(&self.output)?;
         // what it was made of, if there was anything to go on with
         let _ = fs::remove_file(self.part());
-        if !self.quiet {
+        if !self.write.quiet {
             let (n_matrices, n) = (importance.names().len(), importance.n_chunks);
             note(&format!("{}: {n_matrices} matrices, {n} inputs", self.output.display()));
         }
@@ -91,7 +82,7 @@ impl Imatrix {
 
     fn calibrate(&self) -> Result<Importance> {
         let inputs = Inputs::read(self.images.as_deref(), self.text.as_deref())?;
-        let n_threads = n_threads(self.threads);
+        let n_threads = n_threads(self.write.threads);
         let model = models::chosen(self.model.as_deref())?;
         let mut calibration = Calibration::open(model.as_deref(), n_threads, self.answer as usize)?;
         if calibration.has_text() && inputs.prompts.is_empty() {
@@ -103,7 +94,7 @@ impl Imatrix {
         let mut importance = self.begun(&part, subject, &inputs)?;
         let cancel = Cancel::new();
         let _interruptible = Interruptible::by(&cancel);
-        let mut progress = Progress::new(Unit::Steps, self.quiet);
+        let mut progress = Progress::new(Unit::Steps, self.write.quiet);
         let n_inputs = inputs.len() as u32;
         while importance.n_chunks < n_inputs {
             let at = importance.n_chunks;
@@ -117,7 +108,7 @@ impl Imatrix {
             }
             if let Err(error) = ran {
                 progress.clear();
-                if !self.quiet {
+                if !self.write.quiet {
                     note(&format!(
                         "{}: keeps what is done; the same command goes on with it",
                         part.display()
@@ -138,7 +129,7 @@ impl Imatrix {
         }
         let before = Importance::read(part)?;
         let is_same = before.subject == Some(subject);
-        if !self.quiet {
+        if !self.write.quiet {
             let what = if is_same { "going on with it" } else { "is of other work: beginning anew" };
             note(&format!("{}: {what}", part.display()));
         }

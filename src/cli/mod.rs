@@ -45,9 +45,11 @@ mod settings;
 mod source;
 mod state;
 mod terminal;
+mod types;
 mod verify;
 mod version;
 mod web;
+mod writing;
 
 use crate::error::{Error, Result};
 use clap::error::ErrorKind;

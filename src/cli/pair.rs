@@ -1,10 +1,12 @@
 //! What `owlet convert` takes in the place of a checkpoint: llama.cpp's two files for one model.
 
-use super::convert::{Convert, carry_out, refuse_existing};
+use super::convert::Convert;
 use super::screen::{Screen, note};
+use super::writing::carry_out;
 use crate::error::Result;
 use clap::{Args, ValueEnum};
-use owlet_convert::{Pair, PairOptions, RequantizeOptions, Rules, Weighting};
+use ggml::Cancel;
+use owlet_convert::{Pair, PairOptions, RequantizeOptions};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,15 +46,16 @@ impl Convert {
     /// # Errors
     /// What is wrong with one of the files, and with writing.
     pub fn run_pair(&self, text: &Path, mmproj: &Path) -> Result<ExitCode> {
+        let Convert { types, write, .. } = self;
         let types = RequantizeOptions {
-            text: self.text,
-            vision: self.vision_type,
-            projector: self.projector_type.or(self.vision_type),
-            rules: self.recipe.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)?,
-            importance: self.imatrix.as_deref().map(Weighting::read).transpose()?,
+            text: types.text,
+            vision: types.vision_type,
+            projector: types.projector_type.or(types.vision_type),
+            rules: types.rules()?,
+            importance: types.importance()?,
             allow_requantize: false,
-            split_max_bytes: self.split_max_size,
-            n_threads: self.threads,
+            split_max_bytes: types.split_max_size,
+            n_threads: write.n_threads(),
         };
         let options = PairOptions { name: self.name.clone(), set: self.set.clone(), types };
         let pair = Pair::from_files(text, mmproj, &options)?;
@@ -60,12 +63,10 @@ impl Convert {
             Screen::new().say(&format!("{pair}{}", pair.estimate()))?;
             return Ok(ExitCode::SUCCESS);
         };
-        if !self.force {
-            refuse_existing(&pair.files(output)?)?;
-        }
-        if !self.quiet {
+        write.refuse_existing(&pair.files(output)?)?;
+        if !write.quiet {
             pair.remarks().for_each(|line| note(&line));
         }
-        carry_out(self.quiet, |bar, cancel| pair.run(output, bar, cancel))
+        carry_out(&Cancel::new(), write.quiet, |bar, cancel| pair.run(output, bar, cancel))
     }
 }

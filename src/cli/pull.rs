@@ -1,14 +1,15 @@
 //! `owlet pull`: a model from the hub onto the shelf, in the default types.
 
-use super::convert::carry_out_until;
 use super::models::Shelf;
 use super::screen::note;
-use super::source::{HubFlags, Source};
+use super::source::{HubFlags, Source, Sources};
+use super::writing::carry_out;
 use super::wrong_usage;
 use crate::error::{Error, Result};
 use ggml::Cancel;
 use owlet_convert::Options;
 use owlet_convert::hub::{Environment, ModelName};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Fetch a model from the hub and make it one of `owlet models`
@@ -27,6 +28,9 @@ pub struct Pull {
     /// Branch, tag or commit [default: main]
     #[arg(long, value_name = "REV")]
     revision: Option<String>,
+    /// Directory or name at the hub of its vision tower [default: what its config.json names, where it has none of its own]
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    vision_tower: Option<PathBuf>,
     /// Go on without asking
     #[arg(short, long)]
     yes: bool,
@@ -52,10 +56,11 @@ impl Pull {
         shelf.make()?;
         owlet_convert::tidy(&path);
         let hub = HubFlags::streaming(self.revision, self.yes);
-        let (options, cancel) = (Options::default(), Cancel::new());
-        let planned = hub.plan(&Source::Hub(name), &options, self.quiet, &cancel)?;
-        let plan = hub.ready(planned, &options, &path, self.quiet)?;
-        let done = carry_out_until(&cancel, self.quiet, |bar, cancel| plan.run(&path, bar, cancel))?;
+        let vision_tower = self.vision_tower.as_deref().map(Source::of).transpose()?;
+        let (sources, cancel) = (Sources { checkpoint: Source::Hub(name), vision_tower }, Cancel::new());
+        let planned = hub.plan(sources, Options::default(), self.quiet, &cancel)?;
+        let plan = hub.ready(planned, &path, self.quiet)?;
+        let done = carry_out(&cancel, self.quiet, |bar, cancel| plan.run(&path, bar, cancel))?;
         if shelf.default_name().is_none() {
             shelf.make_default(&own_name)?;
             if !self.quiet {

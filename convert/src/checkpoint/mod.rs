@@ -107,9 +107,9 @@ impl Checkpoint {
         Err(Error::format(dir.display(), format!("expected weights in one of {names}; found none of them")))
     }
 
-    /// Whether there are weights in `dir`, sound or not.
-    pub fn is_in(dir: &Path) -> bool {
-        LAYOUTS.iter().any(|(index, single, _)| dir.join(index).is_file() || dir.join(single).is_file())
+    /// Whether there are weights in `dir`, or known to be elsewhere, sound or not.
+    pub fn is_in(dir: &Path, known: &Known) -> bool {
+        LAYOUTS.iter().any(|(index, single, _)| dir.join(index).is_file() || is_there(dir, single, known))
     }
 
     fn empty(dir: &Path, format: WeightFormat) -> Checkpoint {

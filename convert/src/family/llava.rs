@@ -5,8 +5,6 @@
 //! Names and rules: haotian-liu/LLaVA and OpenGVLab/InternVL's fork of it, llava_arch.py, clip_encoder.py and mm_utils.py;
 //! transformers, modeling_llava.py.
 
-use std::path::Path;
-
 use owlet_format::{
     Fit, GenerationConfig, ImageConfig, ModelConfig, Part, ProjectorConfig, ProjectorKind, PromptConfig,
     Provenance, Shuffle, Template, TensorSpec, VisionConfig,
@@ -77,13 +75,13 @@ pub fn read_of_authors(
     read(files, layout, checkpoint)
 }
 
-/// Transformers' layout, which has its tower: none is taken from `vision_tower`.
+/// Transformers' layout, which has its tower: that one was given another is an error.
 pub fn read_of_transformers(
     files: &ConfigFiles,
-    vision_tower: Option<&Path>,
+    is_given_tower: bool,
     checkpoint: &mut Checkpoint,
 ) -> Result<Reading> {
-    if vision_tower.is_some() {
+    if is_given_tower {
         let place = files.config.root().place();
         return Err(Error::Request(format!("--vision-tower: {place} has its own tower")));
     }
@@ -254,10 +252,7 @@ impl Layout {
         let place = root.need("mm_vision_tower")?;
         let name = place.str()?;
         let Some(tower) = tower else {
-            let what = format!(
-                "expected the directory of {} as --vision-tower DIR, found none",
-                name.escape_debug()
-            );
+            let what = format!("expected {} as --vision-tower, found none", name.escape_debug());
             return Err(Error::format(place.place(), what));
         };
         // the whole CLIP has its vision half's facts inside

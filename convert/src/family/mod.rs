@@ -13,7 +13,6 @@ pub(crate) mod llava;
 mod vision_tower;
 
 use std::ops::Range;
-use std::path::Path;
 
 use owlet_format::{ModelConfig, TensorSpec};
 
@@ -22,7 +21,9 @@ use crate::error::{Error, Result};
 use crate::hf::ConfigFiles;
 use crate::hf::json::Json;
 use crate::hf::settings::Places;
+use crate::plan::Input;
 use vision_tower::VisionTower;
+pub use vision_tower::named_vision_tower;
 
 /// What happens to a tensor's rows on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,13 +122,13 @@ impl Family {
 pub fn read(
     files: &mut ConfigFiles,
     set: &[(String, String)],
-    vision_tower: Option<&Path>,
+    vision_tower: Option<&Input>,
     checkpoint: &mut Checkpoint,
 ) -> Result<Reading> {
     let family = Family::of(&files.config.root())?;
     let (name, places) = family.settings();
     files.apply(set, name, places)?;
-    if let (Some(dir), Family::InternVlChat | Family::InternVit) = (vision_tower, family) {
+    if let (Some(Input { dir, .. }), Family::InternVlChat | Family::InternVit) = (vision_tower, family) {
         let what = format!("{name} has its own tower");
         return Err(Error::Request(format!("--vision-tower {}: {what}", dir.display())));
     }
@@ -138,7 +139,7 @@ pub fn read(
             let tower = vision_tower.map(VisionTower::open).transpose()?;
             llava::read_of_authors(files, tower, checkpoint)
         }
-        Family::LlavaOfTransformers => llava::read_of_transformers(files, vision_tower, checkpoint),
+        Family::LlavaOfTransformers => llava::read_of_transformers(files, vision_tower.is_some(), checkpoint),
     }
 }
 

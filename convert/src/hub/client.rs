@@ -12,6 +12,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::address::Address;
+use super::answers::{LINK_BYTES_MAX, next_link};
 use super::environment::{Environment, Token};
 use super::name::ModelName;
 use super::tries::{Failure, GLANCE, PAUSE_MAX, Tries};
@@ -19,7 +20,6 @@ use crate::error::{Error, Result};
 
 const REDIRECTS_MAX: usize = 5;
 const JSON_BYTES_MAX: u64 = 4 << 20;
-const LINK_BYTES_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub struct Client {
@@ -263,34 +263,4 @@ fn watch(agent: &Agent, cancel: &Cancel, alive: &Arc<()>) {
     };
     // Without it a cancellation waits for the next byte, or until patience ends.
     let _ = thread::Builder::new().name("hub watch".to_string()).spawn(watch);
-}
-
-/// `<ADDRESS>; rel="next"` among others.
-fn next_link(header: &str) -> Option<&str> {
-    if header.len() > LINK_BYTES_MAX {
-        return None;
-    }
-    header.split(',').find_map(|link| {
-        let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
-        rest.split(';').any(|word| matches!(word.trim(), "rel=\"next\"" | "rel=next")).then_some(address)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_page_is_found_among_links() {
-        for (header, expected) in [
-            ("<https://h/x?cursor=1>; rel=\"next\"", Some("https://h/x?cursor=1")),
-            ("<a>; rel=\"prev\", <b>; rel=next", Some("b")),
-            ("<a>; rel=\"prev\"", None),
-            ("a; rel=\"next\"", None),
-            ("<a", None),
-            ("", None),
-        ] {
-            assert_eq!(next_link(header), expected, "{header}");
-        }
-    }
 }

@@ -8,6 +8,7 @@
 //! token is shown to the hub alone.
 
 mod address;
+pub mod answers;
 mod client;
 mod download;
 mod environment;
@@ -22,3 +23,4 @@ mod tries;
 pub use environment::Environment;
 pub use name::{ModelName, is_commit};
 pub use repository::{Found, Repository, Wish, find};
+pub use sum::{HubFile, Sum};

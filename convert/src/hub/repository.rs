@@ -1,20 +1,19 @@
 //! One model at the hub: the commit that a revision is, its files with lengths and sums, and which of them a conversion
 //! needs.
 //!
-//! In: what the hub's API says (`/api/models/NAME/revision/REV` and `/tree/COMMIT`), which is as hostile as any file. Out:
-//! the small files on the disk, and an input whose weights are on the disk or read where they lie.
+//! In: what the hub's API says (`/api/models/NAME/revision/REV` and `/tree/COMMIT`). Out: the small files on the disk, and an input whose weights are on the disk or read where they lie.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ggml::Cancel;
-use serde_json::Value;
 
+use super::answers::{About, files_of};
 use super::client::Client;
 use super::download::download;
 use super::environment::Environment;
-use super::name::{ModelName, is_commit, is_plain, revision_in_address};
+use super::name::{ModelName, revision_in_address};
 use super::ranges::Ranges;
 use super::remote::Remote;
 use super::store::{Store, cached};
@@ -39,7 +38,6 @@ const SMALL_FILES: [&str; 6] = [
 const SMALL_BYTES_MAX: u64 = 64 << 20;
 const PAGES_MAX: usize = 32;
 const FILES_MAX: usize = 20_000;
-const LICENCE_CHARS_MAX: usize = 80;
 
 /// What is wanted of the hub.
 #[derive(Debug, Clone)]
@@ -103,25 +101,19 @@ pub fn find(
         }
         Err(error) => return Err(error),
     };
-    let unsound = |what: &str| client.network(format!("the hub's answer has no sound {what}"));
-    let commit = info["sha"].as_str().filter(|commit| is_commit(commit)).ok_or_else(|| unsound("commit"))?;
+    let About { commit, licence } =
+        About::read(&info).ok_or_else(|| client.network("the hub's answer has no sound commit"))?;
     let store = match (&wish.dir, &environment.cache) {
         (Some(dir), _) => Store::Plain(dir.clone()),
         (None, Some(cache)) => {
-            Store::Cache { model: cache.join(wish.name.directory()), commit: commit.to_string() }
+            Store::Cache { model: cache.join(wish.name.directory()), commit: commit.clone() }
         }
         (None, None) => {
             return Err(client.network("no place to keep its files: set HF_HOME, or say --download-dir"));
         }
     };
-    let mut repository = Repository {
-        files: tree(&client, commit)?,
-        licence: licence(&info),
-        commit: commit.to_string(),
-        client,
-        store,
-        weights: Vec::new(),
-    };
+    let mut repository =
+        Repository { files: tree(&client, &commit)?, licence, commit, client, store, weights: Vec::new() };
     repository.fetch_small(progress)?;
     repository.store.note_revision(revision);
     Ok(Found::AtHub(repository))
@@ -264,10 +256,8 @@ fn tree(client: &Client, commit: &str) -> Result<BTreeMap<String, HubFile>> {
     let mut address = client.at(&format!("api/models/{}/tree/{commit}", client.name));
     for _ in 0..PAGES_MAX {
         let (entries, next) = client.json(&address)?;
-        let Some(entries) = entries.as_array() else {
-            return Err(client.network("the hub's list of files is no list"));
-        };
-        files.extend(entries.iter().filter_map(file_of).map(|file| (file.name.clone(), file)));
+        let page = files_of(&entries).ok_or_else(|| client.network("the hub's list of files is no list"))?;
+        files.extend(page.into_iter().map(|file| (file.name.clone(), file)));
         if files.len() > FILES_MAX {
             break;
         }
@@ -277,76 +267,4 @@ fn tree(client: &Client, commit: &str) -> Result<BTreeMap<String, HubFile>> {
         }
     }
     Err(Error::limit(&client.name, "the hub's list of files", FILES_MAX as u64))
-}
-
-/// A directory, a file of another name, and one without a sum are none that could be needed.
-fn file_of(entry: &Value) -> Option<HubFile> {
-    let name = entry["path"].as_str().filter(|name| entry["type"] == "file" && is_plain(name))?;
-    let large = &entry["lfs"];
-    let (sum, n_bytes) = match large.is_object() {
-        true => (Sum::sha256(large["oid"].as_str()?)?, large["size"].as_u64()?),
-        false => (Sum::git(entry["oid"].as_str()?)?, entry["size"].as_u64()?),
-    };
-    // far above any disk, and far below where sums of lengths end
-    (n_bytes < 1 << 48).then(|| HubFile { name: name.to_string(), n_bytes, sum })
-}
-
-fn licence(info: &Value) -> Option<String> {
-    let stated = info["cardData"]["license"].as_str();
-    let tags = info["tags"].as_array().into_iter().flatten();
-    let tag = || tags.filter_map(Value::as_str).find_map(|tag| tag.strip_prefix("license:"));
-    let text = stated.or_else(tag)?;
-    Some(text.chars().filter(|c| !c.is_control()).take(LICENCE_CHARS_MAX).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn only_plain_files_with_sums_are_taken() {
-        let (git, sha256) = ("a".repeat(40), "b".repeat(64));
-        let small = |path: &str| json!({"type": "file", "path": path, "size": 3, "oid": git});
-        let large = |size: Value, oid: &str| json!({"type": "file", "path": "w.bin", "size": 3, "oid": git, "lfs": {"oid": oid, "size": size}});
-        let file = file_of(&small("config.json")).unwrap();
-        assert_eq!((file.n_bytes, file.sum), (3, Sum::git(&git).unwrap()));
-        let file = file_of(&large(json!(9), &sha256)).unwrap();
-        assert_eq!((file.n_bytes, file.sum), (9, Sum::sha256(&sha256).unwrap()));
-        let bad = [
-            small("../config.json"),
-            small("/etc/passwd"),
-            small("a/b"),
-            small("a\\b"),
-            small(".."),
-            small(".hidden"),
-            small("a\nb"),
-            small(""),
-            json!({"type": "directory", "path": "a", "size": 0, "oid": git}),
-            json!({"type": "file", "path": "a", "size": 3, "oid": "../x"}),
-            json!({"type": "file", "path": "a", "size": -3, "oid": git}),
-            json!({"type": "file", "path": "a", "size": 3}),
-            large(json!(9), "../../x"),
-            large(json!(u64::MAX), &sha256),
-            large(json!("9"), &sha256),
-            json!(null),
-            json!([]),
-        ];
-        for entry in bad {
-            assert_eq!(file_of(&entry), None, "{entry}");
-        }
-    }
-
-    #[test]
-    fn licences() {
-        for (info, expected) in [
-            (json!({"cardData": {"license": "mit"}}), Some("mit")),
-            (json!({"cardData": null, "tags": ["x", "license:llama2"]}), Some("llama2")),
-            (json!({"cardData": {"license": "\u{1b}[2Jmit"}}), Some("[2Jmit")),
-            (json!({"tags": 3}), None),
-            (json!([]), None),
-        ] {
-            assert_eq!(licence(&info).as_deref(), expected, "{info}");
-        }
-    }
 }

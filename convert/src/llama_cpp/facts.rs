@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use owlet_format::{Metadata, ModelConfig, Part, Provenance, Strings, Value};
+use owlet_format::{Metadata, ModelConfig, Part, Strings, Value};
 
 use super::stated::{Stated, short};
 use crate::error::Result;
@@ -90,7 +90,7 @@ impl Facts {
     /// For a fact that is missing, of another type or out of its range.
     pub fn config(&self, label: &str, parts: &[Part]) -> Result<ModelConfig> {
         let mut keys = Metadata::new(label);
-        bare(self.family).write(&mut keys);
+        ModelConfig::of_family(self.family).write(&mut keys);
         keys.put("owlet.parts", parts.iter().map(|part| part.word()).collect::<Strings>());
         for (key, value) in self.keys.iter() {
             keys.put(key, value.clone());
@@ -106,22 +106,6 @@ impl Facts {
     /// All of them, a line each.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.facts.iter().map(Fact::to_string)
-    }
-}
-
-/// A model of which nothing is known but its family.
-fn bare(family: &str) -> ModelConfig {
-    ModelConfig {
-        name: String::new(),
-        family: family.to_string(),
-        vision: None,
-        projector: None,
-        image: None,
-        text: None,
-        tokenizer: None,
-        prompt: None,
-        generation: None,
-        provenance: Provenance::default(),
     }
 }
 

@@ -1,8 +1,6 @@
 //! A file beside its source: the checkpoint goes through the same transforms once more, and every row is compared with
 //! what the file has of it.
 
-use std::path::Path;
-
 use ggml::quantize::dequantize;
 use ggml::{Cancel, DType};
 use owlet_format::{Gguf, ModelConfig, Provenance, Strings};
@@ -13,7 +11,7 @@ use super::{Comparison, Deviation, SourceDirs};
 use crate::checkpoint::Sha256;
 use crate::error::{Error, Result};
 use crate::job::{Chunk, Job};
-use crate::plan::{Options, Plan};
+use crate::plan::{Input, Options, Plan};
 use crate::read_ahead::read_ahead;
 use crate::run::{Progress, pool, shards};
 
@@ -31,7 +29,7 @@ pub fn plan(
     let options = Options {
         name: Some(config.name.clone()),
         set: set.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-        vision_tower: source.vision_tower.map(Path::to_path_buf),
+        vision_tower: source.vision_tower.map(Input::of_dir),
         n_threads,
         ..Options::default()
     };

@@ -77,6 +77,22 @@ const PARTS: &str = "owlet.parts";
 const EPS: RangeInclusive<f32> = 1e-12..=0.1;
 
 impl ModelConfig {
+    /// A model of which nothing is known but its family.
+    pub fn of_family(family: &str) -> ModelConfig {
+        ModelConfig {
+            name: String::new(),
+            family: family.to_string(),
+            vision: None,
+            projector: None,
+            image: None,
+            text: None,
+            tokenizer: None,
+            prompt: None,
+            generation: None,
+            provenance: Provenance::default(),
+        }
+    }
+
     /// What the keys of `file` say; its tensors are for [`ModelConfig::check`].
     ///
     /// # Errors

@@ -141,3 +141,9 @@ pub fn names_beside(path: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// The amount in front of `unit` in a report, in MB.
+pub fn megabytes(report: &str, unit: &str) -> f64 {
+    let before = report.split(unit).next().unwrap();
+    before.split_whitespace().last().unwrap().parse().unwrap_or_else(|_| panic!("{unit}: {report}"))
+}

@@ -12,7 +12,7 @@ use owlet_convert::{Error, Options, Plan, Progress};
 use sha2::{Digest, Sha256};
 
 use super::door::wide;
-use super::{Tiny, all_as, names_beside, open};
+use super::{Tiny, all_as, megabytes, names_beside, open};
 use crate::checkpoint::{Float, Layout};
 use crate::program::{Ran, command, owlet};
 
@@ -213,6 +213,47 @@ fn a_part_file_that_changed_is_not_built_on() {
     }
 }
 
+/// Cancels at the first chunk of one tensor.
+struct CancelIn<'a> {
+    tensor: &'a str,
+    cancel: &'a Cancel,
+}
+
+impl Progress for CancelIn<'_> {
+    fn start(&mut self, _: u64) {}
+
+    fn advance(&mut self, tensor: &str, _: u64) {
+        if tensor == self.tensor {
+            self.cancel.cancel();
+        }
+    }
+}
+
+/// The same of rows of a tensor that is not whole yet.
+#[test]
+fn rows_that_changed_are_not_built_on() {
+    const TENSOR: &str = "blk.0.ffn_up.weight";
+    // whose 8 MiB are read in two chunks
+    let tiny = Tiny::wide(16_384);
+    let (dir, options) = (tiny.safetensors(), all_as("q8_0"));
+    let out = dir.with_extension("gguf");
+    let whole = expected(&dir, &options);
+    let at = open(whole.clone()).tensor(TENSOR).unwrap().offset + 5;
+    for is_changed in [false, true] {
+        let cancel = Cancel::new();
+        let mut progress = CancelIn { tensor: TENSOR, cancel: &cancel };
+        Plan::from_dir(&dir, &options).unwrap().run(&out, &mut progress, &cancel).unwrap_err();
+        let file = File::options().read(true).write(true).open(dir.with_extension("gguf.part")).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ u8::from(is_changed)], at).unwrap();
+        let (result, notes) = convert_until(NEVER, &dir, &options);
+        assert_eq!(result.unwrap().done.n_resumed_bytes == 0, is_changed, "{notes:?}");
+        assert!(fs::read(&out).unwrap() == whole, "changed: {is_changed}");
+        fs::remove_file(&out).unwrap();
+    }
+}
+
 #[test]
 fn what_is_no_part_of_ours_stays() {
     let tiny = Tiny::new();
@@ -240,12 +281,6 @@ fn start(dir: &Path, dtype: &str) -> Child {
     let out = dir.with_extension("gguf");
     let mut command = command(&["convert", text(dir), "-o", text(&out), "-t", "1", "--type", dtype]);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// The amount in front of `unit` in a report, in MB.
-fn megabytes(report: &str, unit: &str) -> f64 {
-    let before = report.split(unit).next().unwrap();
-    before.split_whitespace().last().unwrap().parse().unwrap_or_else(|_| panic!("{unit}: {report}"))
 }
 
 #[test]

@@ -33,6 +33,13 @@ impl Asked {
         self.path.split_once("/resolve/").and_then(|(_, rest)| rest.split_once('/')).map(|(_, name)| name)
     }
 
+    /// The model that is asked for, or about.
+    pub fn model(&self) -> &str {
+        let path = self.path.strip_prefix("/api/models").unwrap_or(&self.path).trim_start_matches('/');
+        let end = path.match_indices('/').nth(1).map_or(path.len(), |(at, _)| at);
+        &path[..end]
+    }
+
     pub fn is_weights(&self) -> bool {
         self.file().is_some_and(|name| name.ends_with(".safetensors") || name.ends_with(".bin"))
     }
@@ -42,7 +49,8 @@ impl Asked {
         self.is_weights() && is_open(self.range.as_ref())
     }
 
-    fn start(&self) -> Option<(usize, Option<usize>)> {
+    /// The first byte that is asked for, and the last one.
+    pub fn start(&self) -> Option<(usize, Option<usize>)> {
         let (first, last) = self.range.as_ref()?.strip_prefix("bytes=")?.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()))
     }
@@ -82,8 +90,12 @@ pub struct Hub {
     shared: Arc<Shared>,
 }
 
+/// Files by name.
+type Files = BTreeMap<String, Vec<u8>>;
+
 struct Shared {
-    files: BTreeMap<String, Vec<u8>>,
+    /// By the models' names.
+    models: BTreeMap<String, Files>,
     policy: Mutex<Box<Policy>>,
     asked: Mutex<Vec<Asked>>,
     n_sent: AtomicU64,
@@ -93,15 +105,21 @@ struct Shared {
 impl Hub {
     /// Serves the files of `dir` as the model [`NAME`].
     pub fn of(dir: &Path) -> Hub {
-        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-        let files = entries.map(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap().to_string();
-            (name, std::fs::read(path).unwrap())
-        });
+        Hub::of_models(&[(NAME, dir)])
+    }
+
+    /// Serves the files of each directory as the model of that name.
+    pub fn of_models(models: &[(&str, &Path)]) -> Hub {
+        let files = |dir: &Path| -> Files {
+            let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+            let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_string();
+            let files = paths.filter(|path| path.is_file());
+            files.map(|path| (name(&path), std::fs::read(path).unwrap())).collect()
+        };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
-            files: files.collect(),
+            models: models.iter().map(|(name, dir)| (name.to_string(), files(dir))).collect(),
             policy: Mutex::new(Box::new(|_| Act::Serve)),
             asked: Mutex::default(),
             n_sent: AtomicU64::new(0),
@@ -140,22 +158,25 @@ impl Hub {
     pub fn n_weight_bytes(&self) -> u64 {
         let is_weights = |name: &str| name.ends_with(".safetensors") || name.ends_with(".bin");
         self.shared
-            .files
-            .iter()
+            .models
+            .values()
+            .flatten()
             .filter(|(name, _)| is_weights(name))
             .map(|(_, bytes)| bytes.len() as u64)
             .sum()
     }
 
-    /// Writes its files there.
+    /// Writes the files of [`NAME`] there.
     pub fn write_to(&self, dir: &Path) {
         std::fs::create_dir_all(dir).unwrap();
-        self.shared.files.iter().for_each(|(name, bytes)| std::fs::write(dir.join(name), bytes).unwrap());
+        self.shared.models[NAME]
+            .iter()
+            .for_each(|(name, bytes)| std::fs::write(dir.join(name), bytes).unwrap());
     }
 
-    /// What the hub says of its files.
+    /// What the hub says of the files of [`NAME`].
     pub fn tree(&self) -> Vec<Value> {
-        self.shared.tree()
+        tree(&self.shared.models[NAME])
     }
 }
 
@@ -175,19 +196,19 @@ pub fn git_sum(bytes: &[u8]) -> String {
     hex(&sha1::Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
 }
 
-impl Shared {
-    fn tree(&self) -> Vec<Value> {
-        let entry = |(name, bytes): (&String, &Vec<u8>)| {
-            let mut entry = json!({"type": "file", "path": name, "size": bytes.len(), "oid": git_sum(bytes)});
-            if !name.ends_with(".json") {
-                entry["lfs"] =
-                    json!({"oid": hex(&Sha256::digest(bytes)), "size": bytes.len(), "pointerSize": 130});
-            }
-            entry
-        };
-        self.files.iter().map(entry).collect()
-    }
+fn tree(files: &Files) -> Vec<Value> {
+    let entry = |(name, bytes): (&String, &Vec<u8>)| {
+        let mut entry = json!({"type": "file", "path": name, "size": bytes.len(), "oid": git_sum(bytes)});
+        if !name.ends_with(".json") {
+            entry["lfs"] =
+                json!({"oid": hex(&Sha256::digest(bytes)), "size": bytes.len(), "pointerSize": 130});
+        }
+        entry
+    };
+    files.iter().map(entry).collect()
+}
 
+impl Shared {
     fn converse(&self, stream: &TcpStream) -> std::io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.set_nodelay(true)?;
@@ -245,7 +266,7 @@ impl Shared {
             _ => {}
         }
         let Some(name) = asked.file() else { return self.answer_api(out, asked) };
-        let Some(bytes) = self.files.get(name) else {
+        let Some(bytes) = self.models.get(asked.model()).and_then(|files| files.get(name)) else {
             return self.answer(out, asked, Act::Refuse(404, "EntryNotFound"));
         };
         let mut bytes = bytes.clone();
@@ -280,25 +301,25 @@ impl Shared {
     }
 
     fn answer_api(&self, mut out: &TcpStream, asked: &Asked) -> std::io::Result<bool> {
-        let tree = self.tree();
+        let name = asked.model();
+        let Some(files) = self.models.get(name).filter(|_| asked.path.starts_with("/api/models/")) else {
+            return self.answer(out, asked, Act::Refuse(404, "RepoNotFound"));
+        };
+        let tree = tree(files);
         let (first, second) = tree.split_at(tree.len() / 2);
-        let tree_path = format!("/api/models/{NAME}/tree/{COMMIT}");
+        let tree_path = format!("/api/models/{name}/tree/{COMMIT}");
+        let revision = |word: &str| format!("/api/models/{name}/revision/{word}");
         let mut link = String::new();
-        let body = match asked.path.strip_prefix("/api/models/") {
-            Some(path)
-                if path == format!("{NAME}/revision/main") || path == format!("{NAME}/revision/{COMMIT}") =>
-            {
-                json!({"id": NAME, "sha": COMMIT, "gated": false, "cardData": {"license": "mit"}})
+        let body = match &asked.path {
+            path if *path == revision("main") || *path == revision(COMMIT) => {
+                json!({"id": name, "sha": COMMIT, "gated": false, "cardData": {"license": "mit"}})
             }
-            Some(_) if asked.path == tree_path => {
+            path if *path == tree_path => {
                 link = format!("Link: <{tree_path}?cursor=2>; rel=\"next\"\r\n");
                 json!(first)
             }
-            Some(_) if asked.path == format!("{tree_path}?cursor=2") => json!(second),
-            Some(path) if path.starts_with(&format!("{NAME}/")) => {
-                return self.answer(out, asked, Act::Refuse(404, "RevisionNotFound"));
-            }
-            _ => return self.answer(out, asked, Act::Refuse(404, "RepoNotFound")),
+            path if *path == format!("{tree_path}?cursor=2") => json!(second),
+            _ => return self.answer(out, asked, Act::Refuse(404, "RevisionNotFound")),
         };
         out.write_all(said(&body.to_string(), &link).as_slice())?;
         Ok(true)

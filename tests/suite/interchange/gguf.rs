@@ -44,6 +44,11 @@ impl Raw {
         self.tensors.push(Tensor { name: name.to_string(), ne, dtype: info.dtype, bytes });
     }
 
+    /// A copy of `tensor`, of this file or another, under the name `name`.
+    pub fn add(&mut self, tensor: &Tensor, name: &str) {
+        self.tensors.push(Tensor { name: name.to_string(), ..tensor.clone() });
+    }
+
     pub fn write(&self, path: &Path) {
         fs::write(path, self.bytes()).unwrap();
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use ggml::{Cancel, DType};
-use owlet_convert::{Options, Pair, PairOptions, Plan, TypeChoice};
+use owlet_convert::{Input, Options, Pair, PairOptions, Plan, TypeChoice};
 use owlet_format::{Gguf, ModelConfig, Part, Value};
 use tempfile::TempDir;
 
@@ -43,7 +43,7 @@ pub static MODELS: LazyLock<Vec<(DType, Model)>> = LazyLock::new(|| {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("tiny.gguf");
         let plain = TypeChoice::Plain(dtype);
-        let vision_tower = Some(checkpoint.path().join("tower"));
+        let vision_tower = Some(Input::of_dir(checkpoint.path().join("tower")));
         let name = Some("tiny".to_string());
         let options = Options { name, text: plain, vision: plain, vision_tower, ..Options::default() };
         let plan = Plan::from_dir(checkpoint.path(), &options).unwrap();

@@ -74,9 +74,8 @@ const TEXT: &[Case] = &[
     (
         "a tensor too many",
         |pair| {
-            let mut tensor = pair.text.tensor("output_norm.weight").clone();
-            tensor.name = "rope_freqs.weight".into();
-            pair.text.tensors.push(tensor);
+            let norm = pair.text.tensor("output_norm.weight").clone();
+            pair.text.add(&norm, "rope_freqs.weight");
         },
         "text.gguf: tensor rope_freqs.weight: expected no such tensor, found ne [256]",
     ),
@@ -183,17 +182,16 @@ const MMPROJ: &[Case] = &[
     (
         "a tensor of the text half",
         |pair| {
-            let tensor = pair.text.tensor("output_norm.weight").clone();
-            pair.mmproj.tensors.push(tensor);
+            let norm = pair.text.tensor("output_norm.weight").clone();
+            pair.mmproj.add(&norm, "output_norm.weight");
         },
         "mmproj.gguf: tensor output_norm.weight: expected no such tensor, found ne [256]",
     ),
     (
         "a newline of LLaVA-1.6",
         |pair| {
-            let mut tensor = pair.mmproj.tensor("mm.2.bias").clone();
-            tensor.name = "model.image_newline".into();
-            pair.mmproj.tensors.push(tensor);
+            let bias = pair.mmproj.tensor("mm.2.bias").clone();
+            pair.mmproj.add(&bias, "model.image_newline");
         },
         "mmproj.gguf: tensor model.image_newline: expected no such tensor, found ne [256]",
     ),

@@ -8,7 +8,7 @@ use crate::checkpoint::{Float, Layout, write_weights};
 use crate::program::owlet;
 use ggml::{Cancel, DType};
 use owlet::model::Arithmetic;
-use owlet_convert::{Export, Options, Pair, PairOptions, Plan};
+use owlet_convert::{Export, Input, Options, Pair, PairOptions, Plan};
 use owlet_format::{Gguf, ModelConfig};
 use serde_json::{Value, json};
 use std::fs;
@@ -173,7 +173,7 @@ fn every_byte_is_read_once() {
         for shards in [1, 3] {
             fs::remove_file(tower.join("model.safetensors")).ok();
             write_weights(&tower, &weights, Float::F32, Layout::Safetensors { shards });
-            let options = Options { vision_tower: Some(tower.clone()), ..Options::default() };
+            let options = Options { vision_tower: Some(Input::of_dir(&tower)), ..Options::default() };
             let plan = Plan::from_dir(folder.path(), &options).unwrap();
             let out = folder.path().join("model.gguf");
             let done = plan.run(&out, &mut (), &Cancel::new()).unwrap().done;
@@ -210,7 +210,7 @@ fn a_file_is_compared_with_checkpoint_and_tower() {
     );
     let alone = verify(&against);
     assert_eq!(alone.code, Some(1));
-    assert!(alone.err.contains("as --vision-tower DIR, found none"), "{}", alone.err);
+    assert!(alone.err.contains("as --vision-tower, found none"), "{}", alone.err);
     assert_eq!(verify(&with_tower[2..]).code, Some(2), "a tower without a checkpoint");
     // another tower
     let mut weights = tiny::tower_weights(&case);
@@ -283,6 +283,7 @@ impl Bent {
     fn refused(&self, vision_tower: Option<PathBuf>) -> String {
         let folder = self.folder.path().join("llava");
         tiny::lay_out(&self.case, &folder);
+        let vision_tower = vision_tower.map(Input::of_dir);
         let options = Options { vision_tower, ..Options::default() };
         Plan::from_dir(&folder, &options).unwrap_err().to_string()
     }
@@ -360,7 +361,7 @@ fn what_is_wrong_is_one_line() {
     }
     let bent = Bent { case: Case::read("llava"), folder: TempDir::new().unwrap() };
     let found = bent.refused(None);
-    let expected = "config.json: mm_vision_tower: expected the directory of openai/clip-vit-large-patch14-336 as --vision-tower DIR, found none";
+    let expected = "config.json: mm_vision_tower: expected openai/clip-vit-large-patch14-336 as --vision-tower, found none";
     assert!(found.ends_with(expected), "{found}");
     let found = bent.refused(Some(bent.folder.path().join("nowhere")));
     assert!(found.contains("nowhere/config.json: No such file"), "{found}");
@@ -372,7 +373,7 @@ fn a_tower_that_nobody_asked_for() {
     let case = Case::read("base");
     let folder = TempDir::new().unwrap();
     tiny::lay_out(&case, folder.path());
-    let options = Options { vision_tower: Some("elsewhere".into()), ..Options::default() };
+    let options = Options { vision_tower: Some(Input::of_dir("elsewhere")), ..Options::default() };
     let found = Plan::from_dir(folder.path(), &options).unwrap_err().to_string();
     assert_eq!(found, "--vision-tower elsewhere: InternVL-Chat has its own tower");
 }

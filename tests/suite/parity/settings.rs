@@ -2,7 +2,7 @@
 
 use super::golden::Case;
 use super::{llava, tiny};
-use owlet_convert::{Options, Plan};
+use owlet_convert::{Input, Options, Plan};
 use owlet_format::{Metadata, ModelConfig, Provenance};
 use std::path::Path;
 use tempfile::TempDir;
@@ -150,7 +150,7 @@ fn check<'a>(
 
 /// What the file would say, but for where it comes from.
 fn metadata(folder: &Path, set: &[(String, String)]) -> Result<Metadata, String> {
-    let vision_tower = Some(folder.join("tower")).filter(|tower| tower.exists());
+    let vision_tower = Some(folder.join("tower")).filter(|tower| tower.exists()).map(Input::of_dir);
     let options = Options { vision_tower, set: set.to_vec(), ..Options::default() };
     let plan = Plan::from_dir(folder, &options).map_err(|error| error.to_string())?;
     let mut metadata = Metadata::new("");

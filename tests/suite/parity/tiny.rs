@@ -7,7 +7,7 @@ use super::golden::{self, Case};
 use crate::checkpoint::{Float, Layout, Weight, write_weights};
 use ggml::quantize::dequantize;
 use ggml::{Cancel, DType};
-use owlet_convert::{Options, Plan, TypeChoice};
+use owlet_convert::{Input, Options, Plan, TypeChoice};
 use owlet_format::{Encoder, Gguf, Metadata, ModelConfig, TensorInfo, TensorPlan};
 use std::fs;
 use std::path::Path;
@@ -68,7 +68,7 @@ const TOWER: &str = "tower";
 /// Converts `folder` with one type for all matrices.
 pub fn convert(folder: &Path, dtype: DType, out: &Path) {
     let plain = TypeChoice::Plain(dtype);
-    let vision_tower = Some(folder.join(TOWER)).filter(|tower| tower.exists());
+    let vision_tower = Some(folder.join(TOWER)).filter(|tower| tower.exists()).map(Input::of_dir);
     let options =
         Options { text: plain, vision: plain, vision_tower, n_threads: Some(2), ..Options::default() };
     let plan = Plan::from_dir(folder, &options).unwrap();
