@@ -61,6 +61,7 @@ impl UrlFlags {
 fn bytes_of(url: &str, policy: &Policy, cancel: &Cancel, progress: &mut Progress) -> Result<Vec<u8>> {
     let fetching = Fetching::begin(url, policy)?;
     let (mut n_bytes, mut n_all) = (0, None);
+    let what = format!("fetching {url}");
     loop {
         match fetching.next_within(TICK) {
             Some(Step::Done(fetched)) => return fetched,
@@ -70,7 +71,7 @@ fn bytes_of(url: &str, policy: &Policy, cancel: &Cancel, progress: &mut Progress
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        progress.show(url, n_bytes, n_all.unwrap_or(policy.max_bytes));
+        progress.show(&what, n_bytes, n_all.unwrap_or(0));
     }
 }
 
