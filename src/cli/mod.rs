@@ -164,7 +164,7 @@ pub fn main() -> ExitCode {
 fn arguments() -> Result<Owlet> {
     let program = Owlet::command();
     let settings = match Settings::read(&program) {
-        Err(error) if Settings::matter() => return Err(error),
+        Err(error) if Settings::matter(&program) => return Err(error),
         settings => settings.unwrap_or_default(),
     };
     let matches = settings.apply(program).get_matches();

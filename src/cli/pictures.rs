@@ -59,31 +59,25 @@ pub fn of_bytes(bytes: &[u8], source: String) -> Result<Found> {
     Ok(Found { source, picture })
 }
 
-/// Reads and decodes the picture at a place that somebody typed.
+/// Reads and decodes the picture in a file that somebody typed the place of.
 ///
 /// # Errors
 /// As [`find`], and what helps where there is no such file; `Request` for an address on the network.
 pub fn find_at(place: &Place) -> Result<Found> {
-    let (typed, is_loose) = match place {
-        Place::File(path) => (path, false),
-        Place::Loose(path) => (path, true),
-        Place::Url(url) => {
-            let problem = "pictures are not fetched from the network; save it and give its path";
-            return Err(Error::request(format!("{url}: {problem}")));
-        }
+    let (typed, remedy) = match place {
+        Place::File(path) => (path, ""),
+        Place::Loose(path) => (path, "a path with spaces is put in quotes, and "),
+        Place::Glued(path) => (path, "a space parts a path from words before it, and "),
+        Place::Url(url) => return Err(Error::request(format!("{url}: an address, not a file"))),
     };
     let path = local(typed);
-    let remedy = match is_loose {
-        true => "a path with spaces is put in quotes, and a backslash before it makes it text",
-        false => "a backslash before it makes it text",
-    };
     match fs::metadata(&path) {
         Ok(there) if there.is_dir() => {
             let all = format!("/image {}/*.jpg", typed.trim_end_matches('/'));
             Err(Error::request(format!("{typed}: a directory; {all} takes the JPEGs in it")))
         }
         Err(cause) if cause.kind() == ErrorKind::NotFound => {
-            Err(Error::request(format!("{typed}: no such file; {remedy}")))
+            Err(Error::request(format!("{typed}: no such file; {remedy}a backslash before it makes it text")))
         }
         _ => find(&path),
     }

@@ -3,6 +3,7 @@
 //! In: pixels, and what the terminal said of itself. Out: the characters that draw it, or nothing. Kitty's graphics and
 //! iTerm's inline pictures where they are known to work, else half blocks in 24-bit or 256 colours.
 
+use super::terminal::{is_of_dumb, may_colour};
 use crate::prompt::{Pixels, resize};
 use std::fmt::Write as _;
 
@@ -35,7 +36,7 @@ impl Drawing {
         let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
         let value = |name| variable(name).unwrap_or_default().to_lowercase();
         let (term, program) = (value("TERM"), value("TERM_PROGRAM"));
-        if term.is_empty() || term == "dumb" || is_set("NO_COLOR") {
+        if term.is_empty() || is_of_dumb(&term) || !may_colour(&variable) {
             return None;
         }
         // What stands between program and terminal lets only text through.
@@ -186,6 +187,9 @@ mod tests {
             (&[("TERM", "xterm-256color")], Some(Drawing::Blocks256)),
             (&[("TERM", "xterm-256color"), ("NO_COLOR", "1")], None),
             (&[("TERM", "xterm-256color"), ("NO_COLOR", "")], Some(Drawing::Blocks256)),
+            (&[("TERM", "xterm-256color"), ("CLICOLOR", "0")], None),
+            (&[("TERM", "xterm-256color"), ("CLICOLOR", "1")], Some(Drawing::Blocks256)),
+            (&[("TERM", "cons25"), ("COLORTERM", "truecolor")], None),
             (&[("TERM", "xterm-256color"), ("COLORTERM", "truecolor")], Some(Drawing::Blocks)),
             (&[("TERM", "xterm"), ("COLORTERM", "24bit")], Some(Drawing::Blocks)),
             (&[("TERM", "xterm-kitty")], Some(Drawing::Kitty)),

@@ -29,12 +29,16 @@ impl Progress {
         Progress { unit, is_wanted, since: Instant::now(), bar: None }
     }
 
-    /// `what` is going on: `done` of `total`, in whatever they count.
+    /// `what` is going on: `done` of `total`, in whatever they count; 0 where nobody knows.
     pub fn show(&mut self, what: &str, done: u64, total: u64) {
         if !self.is_wanted || (self.bar.is_none() && self.since.elapsed() < PATIENCE) {
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| new_bar(self.unit));
+        let unit = self.unit;
+        let bar = self.bar.get_or_insert_with(|| new_bar(unit, total));
+        if (bar.length() == Some(0)) != (total == 0) {
+            bar.set_style(style(unit, total));
+        }
         if bar.message() != what {
             bar.set_message(what.to_string());
         }
@@ -58,16 +62,20 @@ impl Drop for Progress {
     }
 }
 
-fn new_bar(unit: Unit) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = match unit {
-        Unit::Steps => "{msg} [{bar:24}] {pos}/{len}, {elapsed}",
-        Unit::Bytes => {
+fn new_bar(unit: Unit, total: u64) -> ProgressBar {
+    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_style(style(unit, total))
+}
+
+fn style(unit: Unit, total: u64) -> ProgressStyle {
+    let template = match (unit, total) {
+        (Unit::Steps, _) => "{msg} [{bar:24}] {pos}/{len}, {elapsed}",
+        (Unit::Bytes, 0) => "{msg}, {decimal_bytes}, {elapsed}",
+        (Unit::Bytes, _) => {
             "[{bar:24}] {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left, {msg}"
         }
     };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
-        Err(_) => bar,
-    }
+    // What is wrong with a template is seen at once.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }

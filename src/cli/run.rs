@@ -5,7 +5,8 @@ use super::flags::{AnswerFlags, ModelFlags};
 use super::follow::{Followed, follow};
 use super::pictures::Attached;
 use super::screen::{Screen, note};
-use super::{IN_PART, INTERRUPTED, json, receipt, web, wrong_usage};
+use super::web::UrlFlags;
+use super::{IN_PART, INTERRUPTED, json, receipt, wrong_usage};
 use crate::engine::{Constraint, EmbeddingSource, Engine, FinishReason, Loaded, Request};
 use crate::error::{Error, Result};
 use crate::prompt::Message;
@@ -36,9 +37,8 @@ pub struct Run {
     /// Picture to ask about (JPEG, PNG, WebP, GIF, BMP), `-` for standard input; may be given several times
     #[arg(short, long = "image", value_name = "PATH")]
     images: Vec<PathBuf>,
-    /// Take https addresses as pictures, too: of public servers, up to 10 MB, within 10 seconds
-    #[arg(long)]
-    allow_url: bool,
+    #[command(flatten)]
+    urls: UrlFlags,
     /// Print one JSON object instead: text, tokens, finish_reason, images, timings
     #[arg(long)]
     json: bool,
@@ -69,7 +69,7 @@ impl Run {
         let is_constrained = constraint.is_some();
         // Pictures come first: a wrong path is said at once, not after a model was opened.
         let found =
-            self.images.iter().map(|path| web::find(path, self.allow_url)).collect::<Result<Vec<_>>>()?;
+            self.images.iter().map(|path| self.urls.find(path, self.quiet)).collect::<Result<Vec<_>>>()?;
         let started = Instant::now();
         let engine = self.model.start(self.quiet)?;
         let load_s = started.elapsed().as_secs_f64();

@@ -6,7 +6,6 @@
 use super::terminal;
 use crate::error::{Error, Result};
 use std::borrow::Cow;
-use std::env;
 use std::io::{ErrorKind, IsTerminal, Stdout, Write, stderr, stdout};
 
 /// What errors call standard output.
@@ -48,9 +47,8 @@ pub fn note(text: &str) {
 
 /// A line on standard error that is neither answer nor error: paler where the terminal can.
 pub fn aside(text: &str) {
-    let has_styles = stderr().is_terminal()
-        && !terminal::is_dumb()
-        && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let has_styles =
+        stderr().is_terminal() && !terminal::is_dumb() && terminal::may_colour(terminal::variable);
     match has_styles {
         true => {
             let _ = writeln!(stderr(), "\x1b[2m{}\x1b[0m", harmless(text));

@@ -8,8 +8,24 @@ pub use unix::*;
 
 /// Terminals that cannot move the cursor: lines are theirs to edit.
 pub fn is_dumb() -> bool {
-    let term = std::env::var("TERM").unwrap_or_default();
-    ["dumb", "cons25", "emacs"].iter().any(|dumb| dumb.eq_ignore_ascii_case(&term))
+    is_of_dumb(&variable("TERM").unwrap_or_default())
+}
+
+/// Whether `TERM` is the name of one.
+pub fn is_of_dumb(term: &str) -> bool {
+    ["dumb", "cons25", "emacs"].iter().any(|dumb| dumb.eq_ignore_ascii_case(term))
+}
+
+/// What the environment says, where it says it in text.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Whether the user's environment lets text be coloured or paled, where it reaches a terminal: <https://no-color.org>, and
+/// `CLICOLOR=0` before it.
+pub fn may_colour(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && variable("CLICOLOR").is_none_or(|value| value != "0")
 }
 
 #[cfg(unix)]

@@ -28,13 +28,13 @@ mod stop;
 mod store;
 
 pub use checked::Checked;
-pub use constrain::Constraint;
+pub use constrain::{Constraint, Guide, Spelling};
 pub use features::{FeatureExtractor, FeatureShape};
 pub use image_cache::{CacheCounts, CacheOptions};
 pub use loaded::{Loaded, open_file};
 pub use part_file::PartFile;
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
-pub use sampler::Sampling;
+pub use sampler::{Sampler, Sampling};
 pub use scheduler::{PROMPT_ROWS, cached_positions, prompt_rows};
 pub use scope::Scope;
 pub use setup::{DeviceChoice, Setup, why_no_device};
@@ -45,7 +45,6 @@ pub use store::{Conversation, NamedPicture, Restored, Saved};
 
 use crate::error::{Error, Result};
 use crate::model::KvType;
-use constrain::Spelling;
 use ggml::Cancel;
 use image_cache::ImageCache;
 use loan::{Loan, Wanted};

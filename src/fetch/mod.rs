@@ -3,12 +3,16 @@
 //! In: an address, a policy. Out: bytes, bounded in number and time; what they are is for others to find out. Every name
 //! is looked up once; addresses that are not the whole world's are refused, and the connection goes to one of those that
 //! were looked at, so that no second answer of a name server can lead elsewhere. Each redirect is judged like the first
-//! address. Proxies are not used, since a proxy would look the name up again.
+//! address. Proxies are not used, since a proxy would look the name up again. [`Fetching`] is the same on a thread of its own,
+//! for whoever wants to see bytes arrive and to leave before they are all there.
 
 mod addresses;
+mod fetching;
 
 use crate::error::{Error, Result};
 pub use addresses::is_global;
+pub use fetching::{Fetching, Step};
+use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::time::Duration;
 use ureq::Agent;
@@ -16,6 +20,9 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+/// How much is read at once.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// Who may be asked, and for how much.
 #[derive(Clone, Debug)]
@@ -59,6 +66,18 @@ impl Policy {
 /// `Request` for what is no https address, leads to a private one, or redirects too often; `Limit` beyond the policy's
 /// bytes; `Format` where the server or the way to it fails.
 pub fn fetch(url: &str, policy: &Policy) -> Result<Vec<u8>> {
+    fetch_watched(url, policy, |_, _| true)
+}
+
+/// As [`fetch`]; `goes_on` hears how many bytes are there, and of how many where the server said so, and ends it with `false`.
+///
+/// # Errors
+/// As [`fetch`], and `Cancelled`.
+fn fetch_watched(
+    url: &str,
+    policy: &Policy,
+    mut goes_on: impl FnMut(u64, Option<u64>) -> bool,
+) -> Result<Vec<u8>> {
     let wrong = |problem: &str| Error::request(format!("{url}: {problem}"));
     let uri: Uri = url.parse().map_err(|_| wrong("expected an https address"))?;
     let scheme = if policy.reach == Reach::World { "https" } else { "http" };
@@ -82,12 +101,24 @@ pub fn fetch(url: &str, policy: &Policy) -> Result<Vec<u8>> {
     if let Some(found) = body.content_length().filter(|n| *n > policy.max_bytes) {
         return Err(Error::limit(format_args!("{url}: bytes"), policy.max_bytes, found));
     }
+    let n_announced = body.content_length();
     // one more than allowed tells an end from a limit
-    let read = body.with_config().limit(policy.max_bytes.saturating_add(1)).read_to_vec();
-    let bytes = read.map_err(|error| failed(url, policy, error))?;
-    match bytes.len() as u64 > policy.max_bytes {
-        true => Err(too_long(url, policy)),
-        false => Ok(bytes),
+    let mut reader = body.with_config().limit(policy.max_bytes.saturating_add(1)).reader();
+    let mut bytes = Vec::new();
+    let mut piece = [0; PIECE_BYTES];
+    loop {
+        if !goes_on(bytes.len() as u64, n_announced) {
+            return Err(Error::Cancelled);
+        }
+        match reader.read(&mut piece) {
+            Ok(0) => return Ok(bytes),
+            Ok(n) => bytes.extend_from_slice(&piece[..n]),
+            Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+            Err(cause) => return Err(failed(url, policy, cause.into())),
+        }
+        if bytes.len() as u64 > policy.max_bytes {
+            return Err(too_long(url, policy));
+        }
     }
 }
 
@@ -137,7 +168,12 @@ impl Resolver for Guard {
         config: &Config,
         timeout: NextTimeout,
     ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = DefaultResolver::default().resolve(uri, config, timeout)?;
+        let found =
+            DefaultResolver::default().resolve(uri, config, timeout).map_err(|error| match error {
+                // What the system says of that is long and says no more.
+                ureq::Error::Io(_) => ureq::Error::HostNotFound,
+                error => error,
+            })?;
         let mut reachable = self.empty();
         found
             .iter()

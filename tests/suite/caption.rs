@@ -153,6 +153,10 @@ fn what_is_gone_on_with_is_the_same_work() {
         resume(&[]);
         assert_eq!(timeless(&fs::read_to_string(&out).unwrap()), timeless(&whole), "cut at {n_bytes}");
     }
+    // a half line about a picture that is gone is followed by nothing that would cover it
+    fs::write(&out, format!("{whole}{{\"path\":\"/a/picture/that/is/gone.png\",\"sha256\":\"0123")).unwrap();
+    assert_eq!(resume(&[]).code, Some(0));
+    assert_eq!(fs::read_to_string(&out).unwrap(), whole);
     let other = resume(&["--system", "Be brief."]);
     assert_eq!(other.code, Some(1));
     assert!(

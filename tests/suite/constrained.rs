@@ -244,6 +244,20 @@ fn a_constraint_lives_beside_others() {
     }
 }
 
+/// Rows of a draft cost a pass; those that no answer can have are left out before it.
+#[test]
+fn drafts_that_cannot_come_are_not_computed() {
+    let drafting = engine_with(Kind::Random, |options| options.speculation = Speculation::Always);
+    let n_drafted = |constraint| {
+        let request =
+            Request { max_tokens: 12, constraint, ..request(vec![Message::user("Sing!", [])], vec![]) };
+        finish(&drafting.submit(request).unwrap()).0.n_drafted
+    };
+    assert!(n_drafted(None) > 0);
+    // Nothing of the prompt, and no letter twice, so that no draft comes from the answer either.
+    assert_eq!(n_drafted(Some(Constraint::choice(&["QWXYV"]).unwrap())), 0);
+}
+
 #[test]
 fn what_breaks_off_is_said() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use owlet::fetch::{Policy, fetch};
+use owlet::fetch::{Fetching, Policy, Step, fetch};
 use tempfile::TempDir;
 
 use crate::hub::server::{Act, Asked, Hub};
-use crate::program::{Ran, owlet};
+use crate::program::{Ran, owlet, owlet_with};
 
 fn server(policy: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Hub {
     let hub = Hub::of(TempDir::new().unwrap().path());
@@ -87,14 +87,49 @@ fn bytes_and_time_are_bounded() {
     assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
 }
 
+/// What a line of progress is made of, and the end behind it.
+#[test]
+fn a_fetch_is_seen_to_go_on() {
+    let body = vec![b'x'; 100_000];
+    let hub = server(move |asked| match asked.path.as_str() {
+        "/whole" => said(&body),
+        _ => Act::Refuse(404, ""),
+    });
+    let steps = |path: &str| {
+        let fetching = Fetching::begin(&format!("{}{path}", hub.address), &Policy::loopback()).unwrap();
+        let mut seen = Vec::new();
+        loop {
+            match fetching.next_within(Duration::from_secs(60)).unwrap() {
+                Step::Bytes(n, n_all) => seen.push((n, n_all)),
+                Step::Done(fetched) => return (seen, fetched),
+            }
+        }
+    };
+    let (seen, fetched) = steps("/whole");
+    assert_eq!(fetched.unwrap().len(), 100_000);
+    assert!(
+        seen.len() > 2 && seen.is_sorted() && seen.iter().all(|(_, n_all)| *n_all == Some(100_000)),
+        "{seen:?}"
+    );
+    let (seen, fetched) = steps("/none");
+    assert_eq!(
+        (seen.len(), fetched.unwrap_err().to_string()),
+        (0, format!("{}/none: the server answers 404", hub.address))
+    );
+}
+
 #[test]
 fn the_program_fetches_what_it_may() {
     let hub = server(|_| said(b"picture"));
     let local = hub.address.replace("http:", "https:");
     let private = |host: &str| format!("{host} is out of bounds: owlet fetches from public addresses only");
+    let refused = || {
+        "not fetched from the network; start owlet with --allow-url, or save the picture and give its path"
+            .to_string()
+    };
     let cases: [(&str, &[&str], String); 8] = [
-        ("https://pictures.invalid/a.png", &[], "only --allow-url fetches pictures from the network".into()),
-        ("HTTP://pictures.invalid/a.png", &[], "only --allow-url fetches pictures from the network".into()),
+        ("https://pictures.invalid/a.png", &[], refused()),
+        ("HTTP://pictures.invalid/a.png", &[], refused()),
         ("http://pictures.invalid/a.png", &["--allow-url"], "expected an https address".into()),
         (
             "https://a:b@pictures.invalid/",
@@ -107,7 +142,13 @@ fn the_program_fetches_what_it_may() {
         ("https://2130706433/", &["--allow-url"], private("2130706433")),
     ];
     for (url, flags, problem) in cases {
-        let Ran { code, err, .. } = owlet(&[&["run", "Who?", "--image", url], flags].concat());
+        for command in [&["run", "Who?"][..], &["chat", "-q"]] {
+            let Ran { code, err, .. } = owlet(&[command, &["--image", url], flags].concat());
+            assert_eq!((code, err), (Some(1), format!("owlet: {url}: {problem}\n")), "{command:?}");
+        }
+        // typed into the chat
+        let lines = format!("/image {url}\n");
+        let Ran { code, err, .. } = owlet_with(&[&["chat", "-q"], flags].concat(), lines.as_bytes());
         assert_eq!((code, err), (Some(1), format!("owlet: {url}: {problem}\n")));
     }
     assert_eq!(hub.asked().len(), 0);

@@ -8,6 +8,8 @@ mod caption;
 mod chat;
 mod checkpoint;
 mod cli;
+#[cfg(unix)]
+mod colours;
 mod constrained;
 mod convert;
 mod demo;

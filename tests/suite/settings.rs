@@ -65,6 +65,65 @@ fn a_setting_excludes_no_flag() {
     );
 }
 
+/// Each command that has a flag takes its setting, as its default.
+#[test]
+fn settings_reach_every_command_that_has_their_flags() {
+    let dir = config("model = \"nowhere.gguf\"\nthreads = 3\nctx = 77\nkv-type = \"q8_0\"\n");
+    let defaults = |name: &str| {
+        let help = owlet_in(&dir, &[], &[name, "--help"]).ok();
+        let of =
+            |flag: &str| help.lines().skip_while(|line| !line.contains(flag)).take(8).collect::<String>();
+        let is = |flag: &str, value: &str| {
+            of(&format!("--{flag} <"))
+                .split("--")
+                .nth(1)
+                .is_some_and(|text| text.contains(&format!("[default: {value}]")))
+        };
+        let nowhere = dir.path().join("owlet").join("nowhere.gguf");
+        [is("model", nowhere.to_str().unwrap()), is("threads", "3"), is("ctx", "77"), is("kv-type", "q8_0")]
+    };
+    for (name, expected) in [
+        ("run", [true; 4]),
+        ("chat", [true; 4]),
+        ("caption", [true; 4]),
+        ("serve", [true; 4]),
+        ("bench", [true, true, false, true]),
+        ("embed", [true, true, false, false]),
+        ("imatrix", [true, true, false, false]),
+        ("inspect", [false, false, true, true]),
+        ("verify", [false, true, false, false]),
+        ("convert", [false, true, false, false]),
+        ("quantize", [false, true, false, false]),
+        ("doctor", [true, false, false, false]),
+    ] {
+        assert_eq!(defaults(name), expected, "{name}");
+    }
+    // and they have effect
+    for (args, problem) in [
+        (&["embed", "examples/red-circle.png", "-o", "x.npy"][..], "nowhere.gguf"),
+        (&["imatrix", "--text", "README.md", "-o", "x.gguf"], "nowhere.gguf"),
+    ] {
+        let ran = owlet_in(&dir, &[], args);
+        assert!(
+            ran.code == Some(1) && ran.err.contains(problem) && ran.err.lines().count() == 1,
+            "{args:?}: {ran:?}"
+        );
+    }
+    let plan = |more: &[&str]| {
+        let args = [&["inspect", "--plan", "--json", "demo/owlet-demo.gguf"], more].concat();
+        let plan: Value = serde_json::from_str(&owlet_in(&dir, &[], &args).ok()).unwrap();
+        (plan["n_ctx"].clone(), plan["kv_type"].clone())
+    };
+    assert_eq!(plan(&[]), (77.into(), "q8_0".into()));
+    assert_eq!(plan(&["--ctx", "100", "--kv-type", "f32"]), (100.into(), "f32".into()));
+    owlet_in(&dir, &[], &["inspect", "demo/owlet-demo.gguf"]).ok();
+    for name in ["verify", "convert", "quantize", "inspect"] {
+        let ran =
+            owlet_in(&dir, &[("OWLET_THREADS", "0"), ("OWLET_CTX", "0")], &[name, "demo/owlet-demo.gguf"]);
+        assert!(ran.code == Some(2) && ran.err.starts_with("owlet: OWLET_"), "{name}: {ran:?}");
+    }
+}
+
 #[test]
 fn a_wrong_setting_is_one_line() {
     type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
@@ -98,7 +157,7 @@ fn a_wrong_setting_is_one_line() {
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
         // who asks for help, or for something else, gets it
         owlet_in(&dir, variables, &["run", "--help"]).ok();
-        owlet_in(&dir, variables, &["inspect", "demo/owlet-demo.gguf"]).ok();
+        owlet_in(&dir, variables, &["completions", "bash"]).ok();
     }
 }
 

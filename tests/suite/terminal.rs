@@ -47,8 +47,16 @@ impl Terminal {
 
     fn start(mut command: Command, input: Option<File>, (term, rows, columns): (&str, u16, u16)) -> Terminal {
         let own: Vec<_> = command.get_envs().map(|(name, _)| name.to_os_string()).collect();
-        for name in ["COLORTERM", "NO_COLOR", "TERM_PROGRAM", "TMUX", "STY", "KITTY_WINDOW_ID", "LC_TERMINAL"]
-        {
+        for name in [
+            "COLORTERM",
+            "NO_COLOR",
+            "CLICOLOR",
+            "TERM_PROGRAM",
+            "TMUX",
+            "STY",
+            "KITTY_WINDOW_ID",
+            "LC_TERMINAL",
+        ] {
             if !own.iter().any(|known| known == name) {
                 command.env_remove(name);
             }

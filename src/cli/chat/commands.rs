@@ -78,10 +78,11 @@ pub fn help() -> String {
     }
     out + "
 A picture's path inside a question attaches it: 'my cat.png', ./cat.png, ~/cat.png,
-C:\\cat.png, file:///cat.png. A backslash before it makes it text, and \\/ begins a
-question with /. A backslash at the end of a line goes on in the next one; a paste
-of several lines is one question. Ctrl-R searches what was typed before, Ctrl-C
-stops an answer or the work on a picture."
+C:\\cat.png, file:///cat.png; with --allow-url an address, too: https://a.b/cat.png.
+A backslash before it makes it text, and \\/ begins a question with /. A backslash at
+the end of a line goes on in the next one; a paste of several lines is one question.
+Ctrl-R searches what was typed before, Ctrl-C stops an answer or the work on a
+picture."
 }
 
 impl Line {
@@ -93,7 +94,7 @@ impl Line {
         };
         let (word, argument) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
         let is_command = word.chars().all(|c| c.is_alphabetic() || c == '?');
-        if !is_command && matches!(mentions::pieces(line).first(), Some(Piece::Picture(_))) {
+        if !is_command && matches!(mentions::pieces(line, &|_| false).first(), Some(Piece::Picture(_))) {
             return Line::Question(line.to_string());
         }
         let name = ALSO.iter().find(|(also, _)| *also == word).map_or(word, |(_, name)| name);

@@ -17,10 +17,10 @@ use self::commands::{Command, Line};
 use self::editor::{From, Input, Lines};
 use self::session::Session;
 use super::flags::{AnswerFlags, ModelFlags};
-use super::pictures;
 use super::preview::Drawing;
 use super::screen::{self, note};
-use super::{interrupt, wrong_usage};
+use super::web::UrlFlags;
+use super::{interrupt, terminal, wrong_usage};
 use crate::error::{Error, Result};
 use std::io::{IsTerminal, stderr, stdin};
 use std::path::PathBuf;
@@ -36,6 +36,8 @@ pub struct Chat {
     /// Attach this picture to the first question, `-` for standard input; may be given several times
     #[arg(short, long = "image", value_name = "PATH")]
     images: Vec<PathBuf>,
+    #[command(flatten)]
+    urls: UrlFlags,
     /// Print answers and errors, and nothing else
     #[arg(short, long)]
     quiet: bool,
@@ -55,18 +57,20 @@ impl Chat {
     pub fn run(self) -> Result<ExitCode> {
         self.answer.check("chat");
         let from = self.lines_from();
-        let found = self.images.iter().map(|path| pictures::find(path)).collect::<Result<Vec<_>>>()?;
+        let found =
+            self.images.iter().map(|path| self.urls.find(path, self.quiet)).collect::<Result<Vec<_>>>()?;
         let engine = self.model.start(self.quiet)?;
         let mut lines = Lines::open(from, !self.no_history)?;
         if from == From::Terminal && !lines.is_terminal() {
             return Err(Error::request("--image - took standard input, and there is no terminal to chat on"));
         }
         let mut session = Session::new(&engine, &self.answer, self.quiet)?;
+        session.urls = self.urls;
         if lines.is_terminal() {
             interrupt::stay();
             session.expected = self.model.expected_of_picture();
             let may_draw = !self.quiet && !self.no_preview && stderr().is_terminal();
-            session.drawing = Drawing::of_terminal(|name| std::env::var(name).ok()).filter(|_| may_draw);
+            session.drawing = Drawing::of_terminal(terminal::variable).filter(|_| may_draw);
             session.n_columns = lines.n_columns().unwrap_or(0);
             session.tell(&format!("{}; /help lists commands, Ctrl-D leaves", engine.loaded().config.name));
         }

@@ -3,7 +3,7 @@
 use super::commands::{self, Command};
 use super::conversation::{Seen, Talk};
 use super::export::export;
-use super::session::Session;
+use super::session::{Session, stopped};
 use crate::cli::clipboard::{self, Copied};
 use crate::cli::interrupt::Interruptible;
 use crate::cli::mentions::{self, Place};
@@ -64,7 +64,8 @@ impl Session<'_> {
             _ => mentions::arguments(paths),
         };
         let places: Vec<_> = places.into_iter().map(pictures::matching).collect::<Result<Vec<_>>>()?.concat();
-        let found = places.iter().map(pictures::find_at).collect::<Result<Vec<_>>>()?;
+        let found = places.iter().map(|place| self.find(place)).collect::<Result<Vec<_>>>();
+        let found = found.map_err(|error| stopped(error, "no picture is attached"))?;
         found.into_iter().try_for_each(|found| self.attach(found).map(drop))
     }
 
@@ -97,7 +98,7 @@ impl Session<'_> {
 
     fn copied_file(&self, path: &str) -> Result<Found> {
         match mentions::arguments(path).first() {
-            Some(place) => pictures::find_at(place),
+            Some(place) => self.find(place),
             None => Err(Error::unsupported(clipboard::NAME, "no picture on it")),
         }
     }
@@ -209,12 +210,4 @@ impl Session<'_> {
 /// `1 picture`, `2 pictures`
 fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// Ctrl-C while a file is written or read ends that, not the chat.
-fn stopped(error: Error, what: &str) -> Error {
-    match error {
-        Error::Cancelled => Error::request(format!("stopped; {what}")),
-        error => error,
-    }
 }

@@ -5,11 +5,12 @@ use super::settings::Settings;
 use super::totals::Totals;
 use crate::cli::flags::AnswerFlags;
 use crate::cli::follow::{Followed, Happening, watch};
-use crate::cli::mentions;
+use crate::cli::mentions::{self, Place};
 use crate::cli::pictures::{self, Attached, Found};
 use crate::cli::preview::Drawing;
 use crate::cli::receipt;
 use crate::cli::screen::{Screen, aside, draw, note};
+use crate::cli::web::UrlFlags;
 use crate::engine::{Checked, EmbeddingSource, Engine, FinishReason, Outcome, Request};
 use crate::error::{Error, Result};
 use crate::measure::Expected;
@@ -32,6 +33,8 @@ pub struct Session<'a> {
     /// How pictures are drawn, if at all.
     pub drawing: Option<Drawing>,
     pub n_columns: usize,
+    /// Whether addresses may be fetched.
+    pub urls: UrlFlags,
     stop: Vec<String>,
     is_quiet: bool,
     screen: Screen,
@@ -52,6 +55,7 @@ impl Session<'_> {
             expected: Vec::new(),
             drawing: None,
             n_columns: 0,
+            urls: UrlFlags::default(),
             stop: flags.stop.clone(),
             is_quiet,
             screen: Screen::new(),
@@ -67,6 +71,14 @@ impl Session<'_> {
 
     pub fn is_quiet(&self) -> bool {
         self.is_quiet
+    }
+
+    /// The picture at a place that somebody typed.
+    ///
+    /// # Errors
+    /// As [`UrlFlags::find_at`].
+    pub fn find(&self, place: &Place) -> Result<Found> {
+        self.urls.find_at(place, self.is_quiet)
     }
 
     /// Attaches a picture to the next question, and shows it; says its number.
@@ -110,8 +122,9 @@ impl Session<'_> {
     /// What is wrong with a picture, or what the engine fails with. A question that brought no answer is not kept, its
     /// pictures are.
     pub fn ask(&mut self, question: &str) -> Result<()> {
-        let pieces = mentions::pieces(question);
-        let found = mentions::places(&pieces).map(pictures::find_at).collect::<Result<Vec<_>>>()?;
+        let pieces = mentions::pieces(question, &|path| pictures::local(path).is_file());
+        let found = mentions::places(&pieces).map(|place| self.find(place)).collect::<Result<Vec<_>>>();
+        let found = found.map_err(|error| stopped(error, "the question is not sent"))?;
         let numbers = found.into_iter().map(|found| self.attach_once(found)).collect::<Result<Vec<_>>>()?;
         let words = mentions::words(&pieces, &numbers);
         if words.is_empty() {
@@ -264,6 +277,14 @@ impl Session<'_> {
 /// An answer, even an empty one: what was stopped before its first word is none.
 fn says_something(outcome: &Outcome) -> bool {
     !(outcome.text.is_empty() && outcome.finish_reason == FinishReason::Cancelled)
+}
+
+/// Ctrl-C while a file or an address is gone through ends that, not the chat.
+pub fn stopped(error: Error, what: &str) -> Error {
+    match error {
+        Error::Cancelled => Error::request(format!("stopped; {what}")),
+        error => error,
+    }
 }
 
 /// `52 s (measured on 2026-11-23)`; nothing for what takes no time worth telling, or where no bench knows.

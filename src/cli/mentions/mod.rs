@@ -1,17 +1,18 @@
 //! Pictures that a question names: paths and addresses among its words, as people type them and as terminals write a
 //! dragged file.
 //!
-//! In: a question. Out: its pieces, text and places of pictures in order. A place is quoted and ends like a picture's name,
-//! or is bare and also has a separator, `~`, a drive or `file://`. A backslash before it makes it text. Pure: whether
-//! there is such a file is the caller's to find out, and one that is not there is an error, never text.
+//! In: a question, and who knows which files are there. Out: its pieces, text and places of pictures in order. A place is
+//! quoted and ends like a picture's name, or is bare and also has a separator, `~`, a drive or `file://`. A backslash before
+//! it makes it text. Words that are glued to a path are parted from it where that opens and the whole does not; a place that
+//! does not open stays one, and is an error of the caller's, never text.
 
 mod path;
 #[cfg(test)]
 mod tests;
 
-use path::{bare_word, escaped, is_end_of_sentence, of_word, place, quoted, starts_word};
+use path::{bare_word, escaped, is_end_of_sentence, of_word, place_behind_words, quoted, starts_word};
 
-pub use path::is_bare_name;
+pub use path::{is_bare_name, is_url};
 
 /// A piece of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +28,14 @@ pub enum Place {
     File(String),
     /// A path with spaces that nothing holds together: perhaps words.
     Loose(String),
+    /// A path that may begin with words, none of whose ends opens.
+    Glued(String),
     /// `http://` or `https://`
     Url(String),
 }
 
-/// Takes `question` apart.
-pub fn pieces(question: &str) -> Vec<Piece> {
+/// Takes `question` apart; `opens` says of a path whether there is such a file.
+pub fn pieces(question: &str, opens: &dyn Fn(&str) -> bool) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut text = String::new();
     let mut rest = question;
@@ -45,12 +48,13 @@ pub fn pieces(question: &str) -> Vec<Piece> {
                 before = 'x';
                 continue;
             }
-            if let Some((place, n_bytes)) = place(rest) {
+            if let Some((n_glued, place, n_bytes)) = place_behind_words(rest, opens) {
+                text.push_str(&rest[..n_glued]);
                 if !text.is_empty() {
                     pieces.push(Piece::Text(std::mem::take(&mut text)));
                 }
                 pieces.push(Piece::Picture(place));
-                rest = &rest[n_bytes..];
+                rest = &rest[n_glued + n_bytes..];
                 before = 'x';
                 continue;
             }

@@ -23,17 +23,16 @@ pub fn is_bare_name(word: &str) -> bool {
     has_ending(word) && !word.contains(['/', '\\', '"', '\''])
 }
 
-/// What may stand directly before a place.
+/// What may stand directly before a place: all but what a name may have there, whose part the place would be.
 pub fn starts_word(before: char) -> bool {
-    before.is_whitespace()
-        || "([{<:".contains(before)
-        || WIDE_PUNCTUATION.contains(before)
-        || is_unspaced(before)
+    is_unspaced(before) || !(before.is_alphanumeric() || "._-~/\\".contains(before))
 }
 
-/// Letters of scripts that put no spaces between words.
+/// Letters of scripts that put no spaces between words: Thai and Lao, Burmese, Khmer, Japanese, Chinese.
 fn is_unspaced(c: char) -> bool {
-    matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+    matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{3005}'..='\u{3007}'
+        | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9f}'
+        | '\u{20000}'..='\u{3ffff}')
 }
 
 pub fn is_end_of_sentence(c: char) -> bool {
@@ -52,8 +51,33 @@ pub fn escaped(rest: &str, is_start: bool) -> Option<&str> {
     }
 }
 
+/// The place that `rest` begins with, perhaps behind words that are glued to it: how long those are, the place, and how long it
+/// is. Of the readings whose file `opens` the longest is meant.
+pub fn place_behind_words(rest: &str, opens: &dyn Fn(&str) -> bool) -> Option<(usize, Place, usize)> {
+    let (whole, end) = place(rest)?;
+    let path = match &whole {
+        Place::File(path) if !is_absolute(rest) && quoted(rest).is_none() && !opens(path) => path.clone(),
+        _ => return Some((0, whole, end)),
+    };
+    let is_joint =
+        |before: char, behind: &str| starts_word(before) || (!before.is_ascii() && is_absolute(behind));
+    let chars = rest[..end].chars().zip(rest[..end].char_indices().skip(1));
+    let joints = chars.filter(|(before, (at, _))| is_joint(*before, &rest[*at..])).map(|(_, (at, _))| at);
+    let mut is_glued = false;
+    for at in joints {
+        let Some((part, n_bytes)) = place(&rest[at..]).filter(|(_, n_bytes)| at + n_bytes == end) else {
+            continue;
+        };
+        is_glued = true;
+        if !matches!(&part, Place::File(path) if !opens(path)) {
+            return Some((at, part, n_bytes));
+        }
+    }
+    Some((0, if is_glued { Place::Glued(path) } else { whole }, end))
+}
+
 /// The place that `rest` begins with, and its length.
-pub fn place(rest: &str) -> Option<(Place, usize)> {
+fn place(rest: &str) -> Option<(Place, usize)> {
     if let Some((word, n_bytes)) = quoted(rest) {
         let word = word.trim().to_string();
         let is_place = is_url(&word) || is_file_url(&word) || has_ending(&word);
@@ -230,7 +254,7 @@ fn is_unc(rest: &str) -> bool {
     rest.strip_prefix(r"\\").is_some_and(|rest| rest.starts_with(char::is_alphanumeric))
 }
 
-fn is_url(rest: &str) -> bool {
+pub fn is_url(rest: &str) -> bool {
     has_scheme(rest, "https://") || has_scheme(rest, "http://")
 }
 

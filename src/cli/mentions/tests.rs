@@ -1,5 +1,10 @@
 use super::*;
 
+/// Where no file is.
+fn pieces(question: &str) -> Vec<Piece> {
+    super::pieces(question, &|_| false)
+}
+
 fn text(text: &str) -> Piece {
     Piece::Text(text.to_string())
 }
@@ -10,6 +15,10 @@ fn file(path: &str) -> Piece {
 
 fn loose(path: &str) -> Piece {
     Piece::Picture(Place::Loose(path.to_string()))
+}
+
+fn glued(path: &str) -> Piece {
+    Piece::Picture(Place::Glued(path.to_string()))
 }
 
 fn url(url: &str) -> Piece {
@@ -113,7 +122,7 @@ fn places_as_people_and_terminals_write_them() {
         ("'file:///a b.png'", &[file("/a b.png")]),
         // Not ASCII.
         ("/图/圆 1.png", &[loose("/图/圆 1.png")]),
-        ("图片/圆.png里有什么？", &[file("图片/圆.png"), text("里有什么？")]),
+        ("~/图片/圆.png里有什么？", &[file("~/图片/圆.png"), text("里有什么？")]),
         ("比较 /a.png和/b.png。", &[text("比较 "), file("/a.png"), text("和"), file("/b.png"), text("。")]),
         ("看看~/圆.png吧", &[text("看看"), file("~/圆.png"), text("吧")]),
         ("看看C:\\圆.png", &[text("看看"), file("C:\\圆.png")]),
@@ -136,6 +145,67 @@ fn places_as_people_and_terminals_write_them() {
     for (question, expected) in cases {
         assert_eq!(pieces(question), *expected, "{question:?}");
     }
+}
+
+/// Of the readings of a word whose script has no spaces, the longest that opens is meant; where none does, it is one place.
+#[test]
+fn words_glued_to_a_path() {
+    type Case = (&'static str, &'static [&'static str], Vec<Piece>);
+    let is = text("是什么？");
+    let cases: Vec<Case> = vec![
+        (
+            "这张图/home/me/猫.png是什么？",
+            &["/home/me/猫.png"],
+            vec![text("这张图"), file("/home/me/猫.png"), is.clone()],
+        ),
+        ("这张图/home/me/猫.png是什么？", &[], vec![glued("这张图/home/me/猫.png"), is.clone()]),
+        // a directory that is there comes first
+        ("这张图/猫.png", &["这张图/猫.png", "/猫.png", "图/猫.png"], vec![file("这张图/猫.png")]),
+        ("看这张图/猫.png", &["这张图/猫.png", "/猫.png"], vec![text("看"), file("这张图/猫.png")]),
+        ("看图片/圆.png吧", &["图片/圆.png"], vec![text("看"), file("图片/圆.png"), text("吧")]),
+        ("看pics/圆.png", &["pics/圆.png"], vec![text("看"), file("pics/圆.png")]),
+        ("图/家/猫.png", &["/家/猫.png", "/猫.png"], vec![text("图"), file("/家/猫.png")]),
+        ("图/家/猫.png", &["/猫.png"], vec![text("图/家"), file("/猫.png")]),
+        ("看图C:\\圆.png", &[], vec![text("看图"), file("C:\\圆.png")]),
+        ("看https://a.example/b.png", &[], vec![text("看"), url("https://a.example/b.png")]),
+        (
+            "看图片/a.png和图片/b.png",
+            &["图片/a.png", "图片/b.png"],
+            vec![text("看"), file("图片/a.png"), text("和"), file("图片/b.png")],
+        ),
+        // other scripts
+        ("ดูรูป/home/cat.png", &["/home/cat.png"], vec![text("ดูรูป"), file("/home/cat.png")]),
+        ("この写真/家/ネコ.png", &["/家/ネコ.png"], vec![text("この写真"), file("/家/ネコ.png")]),
+        ("사진/home/cat.png", &["/home/cat.png"], vec![text("사진"), file("/home/cat.png")]),
+        ("Café/home/cat.png", &["/home/cat.png"], vec![text("Café"), file("/home/cat.png")]),
+        ("Café/home/cat.png", &["Café/home/cat.png", "/home/cat.png"], vec![file("Café/home/cat.png")]),
+        // a name of one script goes on in letters of its own
+        ("Müller/a.png", &["ller/a.png"], vec![file("Müller/a.png")]),
+        ("pics/a.png", &["s/a.png", "/a.png"], vec![file("pics/a.png")]),
+        ("src=/home/cat.png", &["/home/cat.png"], vec![text("src="), file("/home/cat.png")]),
+        ("src=/home/cat.png", &[], vec![glued("src=/home/cat.png")]),
+        // quoted, it is one
+        ("'图/猫.png'", &["/猫.png"], vec![file("图/猫.png")]),
+    ];
+    for (question, files, expected) in cases {
+        let found = super::pieces(question, &|path| files.contains(&path));
+        assert_eq!(found, expected, "{question:?} where {files:?} are");
+    }
+}
+
+/// A sign before a path makes no words of it.
+#[test]
+fn signs_before_a_path() {
+    for sign in [
+        "🐱", "`", "*", "**", "=", "#", "@", "|", "+", "&", ",", ";", "!", "?", ")", "]", ">", "’", "\"",
+        "'", "—",
+    ] {
+        for path in ["/home/cat.png", "pics/cat.png", "~/cat.png"] {
+            let expected = [text(sign), file(path)];
+            assert_eq!(pieces(&format!("{sign}{path}")), expected, "{sign:?} {path:?}");
+        }
+    }
+    assert_eq!(pieces("/a.png,/b.png"), [file("/a.png"), text(","), file("/b.png")]);
 }
 
 #[test]
@@ -189,7 +259,7 @@ fn names_alone() {
 /// Work grows with the length, not with its square.
 #[test]
 fn long_lines_take_no_longer_than_they_must() {
-    for unit in ["x", "/ ", "~ ", "“ ", "' ", "\\ ", "图", "/a ", "http://"] {
+    for unit in ["x", "/ ", "~ ", "“ ", "' ", "\\ ", "图", "/a ", "http://", "图/", "图/a.png", "é"] {
         let long = unit.repeat(200_000 / unit.len());
         let started = std::time::Instant::now();
         assert!(!pieces(&long).is_empty());

@@ -36,8 +36,8 @@ const SETTINGS: [(&str, bool); 17] = [
     ("system", false),
 ];
 
-/// Commands whose flags may be set elsewhere, where they have them.
-const COMMANDS: [&str; 6] = ["run", "chat", "caption", "serve", "bench", "cache"];
+/// The command that says what is wrong with settings, and goes on.
+const JUDGE: &str = "doctor";
 
 /// Names another file, or is `off`.
 pub const FILE_VARIABLE: &str = "OWLET_CONFIG";
@@ -92,18 +92,20 @@ impl Settings {
             let value: &'static str = Box::leak(value.clone().into_boxed_str());
             let set =
                 |flag: Arg| if flag.get_long() == Some(*name) { flag.default_value(value) } else { flag };
-            program = program.mut_subcommands(|command| {
-                if COMMANDS.contains(&command.get_name()) { command.mut_args(set) } else { command }
-            });
+            program = program.mut_subcommands(|command| command.mut_args(set));
         }
         program
     }
 
-    /// Whether the command line names a command that settings matter to, and wants more than its help.
-    pub fn matter() -> bool {
+    /// Whether the command line names a command of `program` that has flags which may be set elsewhere, and wants more than its
+    /// help.
+    pub fn matter(program: &Command) -> bool {
         let words: Vec<OsString> = env::args_os().skip(1).collect();
         let is_help = |word: &OsString| ["-h", "--help"].iter().any(|help| word == help);
-        words.first().is_some_and(|word| COMMANDS.iter().any(|name| word == name))
+        let is_named = |command: &&Command| words.first().is_some_and(|word| word == command.get_name());
+        let named = program.get_subcommands().find(is_named);
+        let has_some = |command: &Command| names().any(|name| has_flag(command, name));
+        named.is_some_and(|command| command.get_name() != JUDGE && has_some(command))
             && !words.iter().any(is_help)
     }
 }
@@ -160,12 +162,13 @@ fn placed(value: &str, file: &Path) -> String {
     path.display().to_string()
 }
 
+fn has_flag(command: &Command, name: &str) -> bool {
+    command.get_arguments().any(|flag| flag.get_long() == Some(name))
+}
+
 /// Whether the flag takes the value, said by the flag's own words.
 fn check(program: &Command, given: &Given) -> Result<()> {
-    let has_flag =
-        |command: &&Command| command.get_arguments().any(|flag| flag.get_long() == Some(given.name));
-    let command =
-        program.get_subcommands().filter(|command| COMMANDS.contains(&command.get_name())).find(has_flag);
+    let command = program.get_subcommands().find(|command| has_flag(command, given.name));
     let Some(command) = command else {
         return Err(Error::internal(format_args!("no command has a flag --{}", given.name)));
     };
@@ -203,21 +206,28 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    /// A name that no flag has would be a setting without effect.
+    /// A name that no flag has would be a setting without effect; and what a name means to one command it means to all, since a
+    /// value is checked once.
     #[test]
-    fn every_setting_is_a_flag() {
+    fn every_setting_is_a_flag_of_one_meaning() {
         let program = super::super::Owlet::command();
         for name in names() {
-            let users: Vec<_> = program
+            let flags: Vec<_> = program
                 .get_subcommands()
-                .filter(|command| COMMANDS.contains(&command.get_name()))
-                .filter(|command| command.get_arguments().any(|flag| flag.get_long() == Some(name)))
-                .map(Command::get_name)
+                .filter_map(|command| {
+                    command
+                        .get_arguments()
+                        .find(|flag| flag.get_long() == Some(name))
+                        .map(|flag| (command.get_name(), flag))
+                })
                 .collect();
-            assert!(!users.is_empty(), "no command has --{name}");
-        }
-        for name in COMMANDS {
-            assert!(program.get_subcommands().any(|command| command.get_name() == name), "{name}");
+            assert!(!flags.is_empty(), "no command has --{name}");
+            for (command, flag) in &flags {
+                let shape = |flag: &Arg| {
+                    (flag.get_value_names().map(|names| names.to_vec()), format!("{:?}", flag.get_action()))
+                };
+                assert_eq!(shape(flag), shape(flags[0].1), "--{name} of {command} and of {}", flags[0].0);
+            }
         }
     }
 

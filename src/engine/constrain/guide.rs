@@ -51,7 +51,7 @@ impl Guide {
 
     /// How many of `ids` could come, one behind the other.
     pub fn n_possible(&mut self, ids: &[TokenId]) -> usize {
-        if self.is_complete() { 0 } else { self.matcher.validate_tokens(ids).unwrap_or(0) }
+        self.matcher.validate_tokens(ids).unwrap_or(0)
     }
 
     /// Nothing can be added to the answer.
@@ -63,5 +63,58 @@ impl Guide {
     pub fn is_met(&mut self) -> bool {
         self.matcher.stop_reason().is_ok()
             && (self.is_complete() || self.matcher.is_accepting().unwrap_or(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Constraint, Spelling};
+    use super::*;
+
+    fn ids(text: &str) -> Vec<TokenId> {
+        text.bytes().map(TokenId::from).collect()
+    }
+
+    fn guide(choices: &[&str]) -> Guide {
+        Spelling::of_bytes().unwrap().guide(&Constraint::choice(choices).unwrap()).unwrap()
+    }
+
+    /// What may come, as bytes.
+    fn next(guide: &mut Guide) -> String {
+        let allowed = guide.allowed().unwrap();
+        (0..=u8::MAX).filter(|&byte| allowed.contains(byte.into())).map(char::from).collect()
+    }
+
+    #[test]
+    fn along_an_answer() {
+        let mut guide = guide(&["abc", "abd", "ab"]);
+        assert_eq!(next(&mut guide), " a");
+        for id in ids("ab") {
+            assert!(!guide.is_met());
+            guide.took(id).unwrap();
+        }
+        assert!(guide.is_met() && !guide.is_complete(), "ab is one, and may become another");
+        assert_eq!(next(&mut guide), "cd");
+        assert!(guide.allowed().unwrap().contains(256), "the end may come, too");
+        guide.took(ids("d")[0]).unwrap();
+        assert!(guide.is_met() && guide.is_complete());
+        assert!(guide.took(ids("d")[0]).is_err(), "nothing comes behind the end");
+    }
+
+    /// A draft is cut where it leaves what may come; to ask changes nothing.
+    #[test]
+    fn how_much_of_a_draft_is_possible() {
+        let mut guide = guide(&["abc", "abd"]);
+        for (draft, n) in [("abcx", 3), ("abd", 3), (" abd", 4), ("abx", 2), ("xab", 0), ("", 0), ("  a", 1)]
+        {
+            assert_eq!(guide.n_possible(&ids(draft)), n, "{draft:?}");
+        }
+        assert_eq!(guide.n_possible(&[256]), 0, "no end before a choice");
+        guide.took(ids("a")[0]).unwrap();
+        assert_eq!((guide.n_possible(&ids("abc")), guide.n_possible(&ids("bc"))), (0, 2));
+        assert_eq!(next(&mut guide), "b");
+        ids("bc").into_iter().for_each(|id| guide.took(id).unwrap());
+        assert_eq!(guide.n_possible(&ids("abc")), 0, "nothing behind the end");
+        assert!(guide.is_met());
     }
 }

@@ -154,9 +154,10 @@ mod tests {
     fn each_byte_is_spelled_in_one_way_and_no_special_token_is() {
         let (model, words) = spelled();
         let tokenizer = &model.tokenizer;
+        let of_text: HashSet<u8> = ('\0'..=char::MAX).flat_map(|c| c.to_string().into_bytes()).collect();
         for byte in 0..=u8::MAX {
             let by = words.iter().filter(|word| word.as_slice() == [byte]).count();
-            assert_eq!(by, usize::from(is_of_utf8(byte)), "{byte:#x}");
+            assert_eq!(by, usize::from(of_text.contains(&byte)), "{byte:#x}");
         }
         let ids = |wanted: &[u8]| -> Vec<&str> {
             let ids = (0..).zip(&words).filter(|(_, word)| word.as_slice() == wanted);

@@ -8,6 +8,8 @@ mod answers;
 #[cfg(unix)]
 mod keys;
 #[cfg(unix)]
+mod recorded;
+#[cfg(unix)]
 mod shown;
 
 use crate::models::{Kind, path};
