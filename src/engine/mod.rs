@@ -7,11 +7,13 @@
 
 mod builtin;
 mod constrain;
+mod embed;
 mod encode;
 mod features;
 pub mod image_cache;
 mod loaded;
 mod loan;
+mod logprobs;
 mod part_file;
 mod request;
 mod sampler;
@@ -25,9 +27,11 @@ mod stop;
 mod store;
 
 pub use constrain::Constraint;
+pub use embed::Pooling;
 pub use features::{FeatureExtractor, FeatureShape};
 pub use image_cache::{CacheCounts, CacheOptions};
 pub use loaded::{Loaded, open_file};
+pub use logprobs::TokenLogprob;
 pub use part_file::PartFile;
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::Sampling;
@@ -39,7 +43,7 @@ pub use store::{Conversation, NamedPicture, Restored, Saved};
 
 use crate::error::{Error, Result};
 use crate::model::KvType;
-use crate::prompt::{Message, Pixels, chunks, render};
+use crate::prompt::{Message, Part, Pixels, Segment, chunks, render};
 use constrain::{Guide, Spelling};
 use ggml::Cancel;
 use image_cache::{ImageCache, ImageKey};
@@ -156,7 +160,7 @@ impl Engine {
             return Err(Error::request("max tokens: expected at least 1, found 0"));
         }
         let keys = self.keys(request.images.iter().map(Arc::as_ref))?;
-        let prompt = self.prompt(request.system.as_deref(), &request.messages, &keys)?;
+        let prompt = self.positions(request, &keys)?;
         if prompt.len() > self.options.n_ctx as usize {
             return Err(Error::limit(
                 "prompt: tokens in this context",
@@ -178,7 +182,7 @@ impl Engine {
     /// As [`Engine::submit`], but for a prompt that is too long.
     pub fn n_prompt(&self, request: &Request) -> Result<usize> {
         let keys = self.keys(request.images.iter().map(Arc::as_ref))?;
-        Ok(self.prompt(request.system.as_deref(), &request.messages, &keys)?.len())
+        Ok(self.positions(request, &keys)?.len())
     }
 
     fn guide(&self, constraint: &Constraint, request: &Request) -> Result<Guide> {
@@ -201,6 +205,20 @@ impl Engine {
             return Err(Error::unsupported("picture", "this model has no vision half"));
         }
         Ok(keys)
+    }
+
+    /// The positions of the prompt of `request`, whose pictures have the keys `keys`.
+    fn positions(&self, request: &Request, keys: &[ImageKey]) -> Result<Vec<Cell>> {
+        if !request.continues {
+            return self.prompt(request.system.as_deref(), &request.messages, keys);
+        }
+        let [Message { parts, .. }] = request.messages.as_slice() else {
+            return Err(Error::request("expected one text to go on with"));
+        };
+        let [Part::Text(text)] = parts.as_slice() else {
+            return Err(Error::request("expected a text to go on with, without pictures"));
+        };
+        session::cells(&chunks(&[Segment::Text(text.clone())], &self.loaded.tokenizer, 0)?, &[])
     }
 
     /// The positions of the prompt that asks for the answer to `messages`, whose pictures have the keys `keys`.
@@ -295,15 +313,8 @@ mod tests {
             low_memory: false,
         };
         let engine = Engine::start(loaded, options).unwrap();
-        let request = Request {
-            messages: vec![Message::user("7 ".repeat(n_ctx as usize / 3), [])],
-            images: vec![],
-            system: None,
-            sampling: Sampling::GREEDY,
-            max_tokens: 8,
-            stop: vec![],
-            constraint: None,
-        };
+        let messages = vec![Message::user("7 ".repeat(n_ctx as usize / 3), [])];
+        let request = Request { max_tokens: 8, ..Request::new(messages, vec![]) };
         let ticket = engine.submit(request).unwrap();
         let first = ticket.next_event();
         assert!(matches!(first, Event::Prefill { done, total } if done < total), "{first:?}");

@@ -165,6 +165,7 @@ impl Task {
                 };
                 match event {
                     Some(Event::Done(outcome)) => break outcome,
+                    Some(Event::Chosen(_)) => {}
                     Some(Event::Text(text)) => to.write(voice.text(choice, &text)).await?,
                     Some(Event::Encoding { image, done, total }) => {
                         // A step may come in several pieces.

@@ -133,9 +133,8 @@ impl Question {
         let max_tokens = self.settings.max_tokens(app)?;
         let sampling = self.settings.sampling(app)?;
         let stop = self.settings.stop;
-        let constraint = None;
-        let request =
-            Request { messages, images, system: self.system, sampling, max_tokens, stop, constraint };
+        let request = Request::new(messages, images);
+        let request = Request { system: self.system, sampling, max_tokens, stop, ..request };
         // Whoever streams has to hear of it before the response begins.
         let n_prompt = app.engine.check(&request).map_err(Fault::of_request)?;
         Ok(Prepared { request, n_prompt, pictures })
