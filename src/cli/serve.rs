@@ -6,6 +6,7 @@ use super::quantity::parse_bytes;
 use super::screen::note;
 use super::wrong_usage;
 use crate::error::Result;
+use crate::fetch::{Hosts, Policy};
 use crate::serve::{self, Keys, Limits, Options};
 use clap::value_parser;
 use ggml::Cancel;
@@ -35,6 +36,10 @@ pub struct Serve {
     /// Another name by which clients call this machine; may be given several times. Addresses and local names need none
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
+    /// Hosts from which pictures may be fetched by https: names, or `*.example.org` for all below one. Addresses that are not the
+    /// whole world's are refused
+    #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
+    allow_url: Vec<String>,
     /// Requests that are answered at the same time; each has a context of its own
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=64))]
     slots: u32,
@@ -84,7 +89,11 @@ impl Serve {
         let address =
             serve::address(&self.host, self.port).unwrap_or_else(|error| wrong_usage("serve", error));
         let keys = self.api_keys.as_deref().map(Keys::read).transpose()?.unwrap_or_default();
+        let hosts = Hosts::new(&self.allow_url)
+            .unwrap_or_else(|error| wrong_usage("serve", format_args!("--allow-url: {error}")));
+        let urls = (!self.allow_url.is_empty()).then(|| Policy::of(hosts));
         let mut options = Options {
+            urls,
             address,
             keys,
             is_insecure: self.insecure,

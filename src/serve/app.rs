@@ -5,7 +5,7 @@ use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::gate::Gate;
 use super::metrics::{Metrics, Now};
-use super::{Limits, Options, anthropic, entry, health, ollama, openai, time};
+use super::{Limits, Options, anthropic, document, entry, health, ollama, openai, time};
 use crate::engine::{Engine, Loaded};
 use axum::Router;
 use axum::extract::Request;
@@ -21,6 +21,9 @@ use tokio::sync::Semaphore;
 /// Requests whose pictures are decoded at the same time, each within the memory of one picture.
 pub const N_PREPARED: usize = 2;
 
+/// Requests whose pictures are fetched at the same time.
+pub const N_FETCHED: usize = 4;
+
 /// Bodies of the largest size that may be held at the same time.
 const N_BODIES: u64 = 4;
 
@@ -35,6 +38,7 @@ pub struct App {
     /// For bodies, in steps of [`BODY_STEP`].
     pub room: Arc<Semaphore>,
     pub preparing: Arc<Semaphore>,
+    pub fetching: Arc<Semaphore>,
     /// Ends every answer.
     pub stop: Cancel,
     pub started_s: u64,
@@ -56,6 +60,7 @@ impl App {
             metrics: Metrics::default(),
             room: Arc::new(Semaphore::new(n_steps as usize)),
             preparing: Arc::new(Semaphore::new(N_PREPARED)),
+            fetching: Arc::new(Semaphore::new(N_FETCHED)),
             stop: Cancel::new(),
             started_s: time::now_s(),
             is_leaving: AtomicBool::new(false),
@@ -134,9 +139,12 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(document::openapi))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*name}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(openai::complete))
+        .route("/v1/embeddings", post(openai::embed))
         .route("/v1/messages", post(anthropic::messages))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/api/chat", post(ollama::chat))

@@ -1,4 +1,21 @@
 //! Base64 to bytes (RFC 4648): the usual alphabet or that of URLs, padded or not, white space left out. Nothing else is let through.
+//! And back, in the usual alphabet, padded.
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// What `bytes` are in base64.
+pub fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let held =
+            group.iter().fold(0u32, |held, &byte| held << 8 | u32::from(byte)) << (8 * (3 - group.len()));
+        for n in 0..4 {
+            let digit = char::from(DIGITS[(held >> (18 - 6 * n)) as usize & 63]);
+            text.push(if n > group.len() { '=' } else { digit });
+        }
+    }
+    text
+}
 
 /// The bytes that `text` stands for; where it is none, the place of the first character that does not belong.
 pub fn decode(text: &str) -> Result<Vec<u8>, usize> {
@@ -40,6 +57,16 @@ pub fn decode(text: &str) -> Result<Vec<u8>, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_and_back() {
+        for (bytes, text) in
+            [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"\xfb\xff\xbf", "+/+/")]
+        {
+            assert_eq!(encode(bytes), text);
+            assert_eq!(decode(text).as_deref(), Ok(bytes));
+        }
+    }
 
     #[test]
     fn all_lengths_and_alphabets() {

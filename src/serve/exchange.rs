@@ -8,14 +8,17 @@ use super::entry::Caller;
 use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::gate::{Place, Turn};
+use super::log;
+use super::picture::{Picture, Pictures};
 use super::question::{Prepared, Question};
+use super::ready::{get_ready, leaving};
 use super::stream::{self, Left, Writer};
 use super::voice::Voice;
-use super::{body, log};
 use crate::engine::{Event, FinishReason, Outcome};
 use axum::extract::Request;
 use axum::response::Response;
 use serde_json::json;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -24,15 +27,23 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 const PING: Duration = Duration::from_secs(10);
 
 /// Finds the one who says an answer.
-pub type Casting = Box<dyn FnOnce(&Prepared) -> Box<dyn Voice> + Send>;
+pub type Casting = Box<dyn FnOnce(&[Prepared]) -> Box<dyn Voice> + Send>;
 
 /// What a dialect reads off a request.
 pub struct Asked {
-    pub question: Question,
+    /// One, but for completions.
+    pub questions: Vec<Question>,
     pub streams: bool,
+    /// Answers to each.
     pub n_choices: u32,
     /// Who says the answer, once it is known what the model gets to see.
     pub voice: Casting,
+}
+
+impl Pictures for Asked {
+    fn pictures(&mut self) -> Vec<&mut Picture> {
+        self.questions.iter_mut().flat_map(Pictures::pictures).collect()
+    }
 }
 
 /// Reads a request.
@@ -41,9 +52,9 @@ pub type Parse = fn(&App, &Caller, Fields) -> Result<Asked>;
 /// Answers `request`, which `parse` reads.
 pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Parse) -> Response {
     let answered = async {
-        let ready = get_ready(&app, request, move |app, caller, fields| {
-            let asked = parse(app, caller, fields)?;
-            let prepared = asked.question.prepare(app)?;
+        let ready = get_ready(&app, request, parse, |app, asked: Asked| {
+            let prepared = asked.questions.into_iter().map(|question| question.prepare(app));
+            let prepared = prepared.collect::<Result<Vec<_>>>()?;
             let voice = (asked.voice)(&prepared);
             Ok((prepared, voice, asked.streams, asked.n_choices))
         });
@@ -61,42 +72,13 @@ pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Pa
     answered.await.unwrap_or_else(|fault: Fault| refusal(dialect, &fault))
 }
 
-/// Reads a request, finds it a place, and lets `parse` make of it what takes memory and time.
-///
-/// # Errors
-/// What is wrong with it; `Busy`, `Leaving`.
-pub async fn get_ready<T: Send + 'static>(
-    app: &Arc<App>,
-    request: Request,
-    parse: impl FnOnce(&App, &Caller, Fields) -> Result<T> + Send + 'static,
-) -> Result<(Place, Caller, T)> {
-    if !app.is_ready() {
-        return Err(leaving());
-    }
-    let (head, body) = request.into_parts();
-    let caller = head.extensions.get::<Caller>().cloned();
-    let caller =
-        caller.ok_or_else(|| Fault::new(Kind::Internal, "internal error: a request without an id"))?;
-    let held = body::read(app, &head.headers, body).await?;
-    let place = app.gate.enter(caller.key)?;
-    let Ok(_preparing) = Arc::clone(&app.preparing).acquire_owned().await else { return Err(leaving()) };
-    let (with, by) = (Arc::clone(app), caller.clone());
-    let parsed = tokio::task::spawn_blocking(move || {
-        let fields = Fields::of_body(&held.bytes)?;
-        drop(held);
-        parse(&with, &by, fields)
-    });
-    let parsed =
-        parsed.await.map_err(|_| Fault::new(Kind::Internal, "internal error: a request was dropped"))??;
-    Ok((place, caller, parsed))
-}
-
 /// A request that is ready to be answered, as often as was asked for.
 struct Task {
     app: Arc<App>,
     caller: Caller,
     place: Place,
-    prepared: Prepared,
+    /// What is asked, as often as `n_choices` says each.
+    prepared: Vec<Prepared>,
     n_choices: u32,
     deadline: Instant,
 }
@@ -122,18 +104,19 @@ impl From<Fault> for Broken {
 impl Task {
     /// Answers one choice after the other: what one has read, the next one knows.
     async fn whole(self, voice: &mut dyn Voice) -> Result<()> {
-        for choice in 0..self.n_choices {
+        for choice in self.choices() {
             let turn = timeout_at(self.deadline, self.place.turn()).await.map_err(|_| too_late())??;
             let mut answering = self.begin(choice, turn).await?;
             let outcome = loop {
                 match answering.next().await? {
                     Event::Encoded { image, source } => voice.saw_picture(image, source),
+                    Event::Chosen(token) => voice.chose(choice, token),
                     Event::Warning(text) => self.warn(&text),
                     Event::Done(outcome) => break outcome,
                     _ => {}
                 }
             };
-            voice.end(choice, self.finished(outcome)?);
+            voice.end(choice, self.finished(choice, outcome)?);
         }
         Ok(())
     }
@@ -152,7 +135,7 @@ impl Task {
     }
 
     async fn stream(&self, voice: &mut dyn Voice, to: &Writer) -> std::result::Result<(), Broken> {
-        for choice in 0..self.n_choices {
+        for choice in self.choices() {
             let turn = self.turn(voice, to).await?;
             let mut answering = self.begin(choice, turn).await?;
             to.write(voice.begin(choice)).await?;
@@ -165,7 +148,7 @@ impl Task {
                 };
                 match event {
                     Some(Event::Done(outcome)) => break outcome,
-                    Some(Event::Chosen(_)) => {}
+                    Some(Event::Chosen(token)) => voice.chose(choice, token),
                     Some(Event::Text(text)) => to.write(voice.text(choice, &text)).await?,
                     Some(Event::Encoding { image, done, total }) => {
                         // A step may come in several pieces.
@@ -183,7 +166,7 @@ impl Task {
                     None => to.remark(voice, "at work").await?,
                 }
             };
-            to.write(voice.end(choice, self.finished(outcome)?)).await?;
+            to.write(voice.end(choice, self.finished(choice, outcome)?)).await?;
         }
         to.write(voice.last()).await?;
         Ok(())
@@ -203,21 +186,31 @@ impl Task {
         }
     }
 
-    /// Choices differ in their seeds, and each has a turn of its own, which goes to whoever follows the engine: nobody holds
+    /// Those of the first question come first.
+    fn choices(&self) -> Range<u32> {
+        0..self.n_choices * self.prepared.len() as u32
+    }
+
+    fn prepared(&self, choice: u32) -> Result<&Prepared> {
+        let prepared = self.prepared.get((choice / self.n_choices) as usize);
+        prepared.ok_or_else(|| Fault::new(Kind::Internal, "internal error: a choice without a question"))
+    }
+
+    /// Choices of a question differ in their seeds, and each has a turn of its own, which goes to whoever follows the engine: nobody holds
     /// one who may have to wait for a client.
     async fn begin(&self, choice: u32, turn: Turn) -> Result<Answering> {
-        let mut request = self.prepared.request.clone();
-        request.sampling.seed = request.sampling.seed.wrapping_add(choice.into());
+        let mut request = self.prepared(choice)?.request.clone();
+        request.sampling.seed = request.sampling.seed.wrapping_add((choice % self.n_choices).into());
         Answering::begin(&self.app, request, turn, self.deadline).await
     }
 
     /// Notes an answer, which was not cut off.
-    fn finished(&self, outcome: Outcome) -> Result<Outcome> {
+    fn finished(&self, choice: u32, outcome: Outcome) -> Result<Outcome> {
         let ms = |time: Duration| (time.as_secs_f64() * 1e3).round();
         let facts = json!({
             "id": self.caller.id,
             "key": self.caller.key,
-            "pictures": self.prepared.pictures.len(),
+            "pictures": self.prepared(choice)?.pictures.len(),
             "prompt": outcome.n_prompt,
             "reused": outcome.n_reused,
             "completion": outcome.ids.len(),
@@ -237,8 +230,4 @@ impl Task {
 
 fn too_late() -> Fault {
     Fault::new(Kind::Timeout, "the answer took longer than this server allows")
-}
-
-fn leaving() -> Fault {
-    Fault::new(Kind::Leaving, "this server is about to end")
 }

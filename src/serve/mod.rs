@@ -12,27 +12,34 @@ mod base64;
 mod body;
 mod connections;
 mod dialect;
+mod document;
 mod entry;
 mod exchange;
 mod fault;
 mod fields;
+mod format;
 mod gate;
 mod health;
 mod keys;
 mod log;
+mod looking;
 mod metrics;
 mod ollama;
 mod openai;
 mod origin;
 mod patient;
+mod picture;
 mod question;
+mod ready;
 mod receipt;
+mod spoken;
 mod stream;
 mod time;
 mod voice;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::fetch::Policy;
 use app::App;
 use ggml::Cancel;
 use std::net::{IpAddr, SocketAddr};
@@ -51,6 +58,8 @@ pub struct Options {
     pub is_insecure: bool,
     /// Names besides those of [`origin`] by which clients may call this machine.
     pub hosts: Vec<String>,
+    /// From where pictures are fetched, if they are.
+    pub urls: Option<Policy>,
     pub limits: Limits,
 }
 
@@ -105,8 +114,8 @@ pub fn serve(engine: Engine, options: Options, stop: &Cancel, tell: impl FnOnce(
     let n_slots = engine.options().n_slots;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // One follows each answer, two get requests ready.
-        .max_blocking_threads(n_slots as usize + app::N_PREPARED)
+        // One follows each answer, few get requests ready or fetch pictures.
+        .max_blocking_threads(n_slots as usize + app::N_PREPARED + app::N_FETCHED)
         .build()
         .map_err(|error| Error::Backend(format!("the server's runtime: {error}")))?;
     let app = Arc::new(App::new(engine, options));

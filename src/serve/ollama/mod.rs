@@ -3,11 +3,13 @@
 mod ask;
 mod reply;
 
+#[cfg(test)]
+pub use ask::{chat as read_chat, generate as read_generate, show as read_show};
+
 use super::app::App;
 use super::dialect::{Dialect, json_response, refusal};
-use super::exchange;
-use super::fields::Fields;
-use super::time;
+use super::ready::get_ready;
+use super::{exchange, time};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -39,12 +41,7 @@ pub async fn ps(State(app): State<Arc<App>>) -> Response {
 
 /// `POST /api/show`
 pub async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
-    let shown = exchange::get_ready(&app, request, |app, _, mut fields: Fields| {
-        // Older clients say `name`.
-        let name = fields.text("name")?;
-        let name = fields.text("model")?.or(name).unwrap_or_default();
-        app.check_model(&name)?;
-        fields.finish(&[("verbose", &[]), ("system", &[]), ("template", &[]), ("options", &[])])?;
+    let shown = get_ready(&app, request, ask::show, |app, ()| {
         let loaded = app.loaded();
         let sees = if loaded.n_image_tokens().is_some() {
             &["completion", "vision"][..]
