@@ -41,7 +41,7 @@ impl Engine {
         let (reply, received) = channel();
         let cancel = self.stop.part();
         let sight = Sight { pixels, key, cancel: cancel.clone(), reply, since: 0 };
-        self.orders.send(Order::Look(sight)).map_err(|_| stopped())?;
+        self.orders.send(Order::See(sight)).map_err(|_| stopped())?;
         Ok(Pooling { reply: received, cancel })
     }
 }

@@ -54,7 +54,7 @@ pub fn cached_positions(n_filled: u32, n_ctx: u32) -> u32 {
 pub enum Order {
     Answer(Box<Job>),
     /// A picture that is looked at for its own sake.
-    Look(Sight),
+    See(Sight),
     Loan(LoanOrder),
 }
 
@@ -142,7 +142,7 @@ impl Scheduler {
     fn take_in(&mut self, order: Order) {
         match order {
             Order::Answer(job) => self.queue.push_back(*job),
-            Order::Look(sight) => {
+            Order::See(sight) => {
                 let since = self.next_use();
                 self.sights.push(Sight { since, ..sight });
             }
