@@ -68,7 +68,7 @@ pub fn watch(
     let mut looking = None;
     loop {
         match ticket.next_event_within(TICK) {
-            None => {}
+            None | Some(Event::Chosen(_)) => {}
             Some(Event::Encoding { image, done, total }) => {
                 if looking.is_none() {
                     looking = Some(Instant::now());

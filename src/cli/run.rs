@@ -145,14 +145,14 @@ impl Run {
         constraint: Option<Constraint>,
     ) -> Result<Request> {
         let model = engine.loaded();
+        let images = pictures.iter().map(|picture| Arc::clone(&picture.pixels)).collect();
         Ok(Request {
-            messages: vec![Message::user(question, 0..pictures.len())],
-            images: pictures.iter().map(|picture| Arc::clone(&picture.pixels)).collect(),
             system: self.answer.system.clone(),
             sampling: self.answer.sampling(model)?,
             max_tokens: self.answer.max_tokens(model),
             stop: self.answer.stop.clone(),
             constraint,
+            ..Request::new(vec![Message::user(question, 0..pictures.len())], images)
         })
     }
 }

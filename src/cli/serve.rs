@@ -6,6 +6,7 @@ use super::quantity::parse_bytes;
 use super::screen::note;
 use super::wrong_usage;
 use crate::error::Result;
+use crate::fetch::{Hosts, Policy};
 use crate::serve::{self, Keys, Limits, Options, SelfTest, Source, Tls};
 use clap::value_parser;
 use ggml::Cancel;
@@ -44,6 +45,10 @@ pub struct Serve {
     /// Another name by which clients call this machine; may be given several times. Addresses and local names need none
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
+    /// Hosts from which pictures may be fetched by https: names, or `*.example.org` for all below one. Addresses that are not the
+    /// whole world's are refused
+    #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
+    allow_url: Vec<String>,
     /// Requests that are answered at the same time; each has a context of its own
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=64))]
     slots: u32,
@@ -112,7 +117,11 @@ impl Serve {
         let tls = self.tls_cert.zip(self.tls_key);
         let tls = tls.map(|(certificate, key)| Tls::read(certificate, key).map(Arc::new)).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
+        let hosts = Hosts::new(&self.allow_url)
+            .unwrap_or_else(|error| wrong_usage("serve", format_args!("--allow-url: {error}")));
+        let urls = (!self.allow_url.is_empty()).then(|| Policy::of(hosts));
         let options = Options {
+            urls,
             address,
             keys,
             is_insecure: self.insecure,

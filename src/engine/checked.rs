@@ -10,7 +10,7 @@ use super::scope::Scope;
 use super::session::{self, Cell};
 use super::slot::Job;
 use crate::error::{Error, Result};
-use crate::prompt::{Message, Pixels, chunks, render};
+use crate::prompt::{Message, Part, Pixels, Segment, chunks, render};
 use ggml::Cancel;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -84,7 +84,7 @@ impl Engine {
             return Err(Error::request("max tokens: expected at least 1, found 0"));
         }
         let keys = self.keys(scope, request.images.iter().map(Arc::as_ref))?;
-        let prompt = self.prompt(request.system.as_deref(), &request.messages, &keys)?;
+        let prompt = self.positions(&request, &keys)?;
         if prompt.is_empty() {
             return Err(Error::request("expected a prompt, found nothing"));
         }
@@ -118,6 +118,20 @@ impl Engine {
             return Err(Error::unsupported("picture", "this model has no vision half"));
         }
         Ok(keys)
+    }
+
+    /// The positions of the prompt of `request`, whose pictures have the keys `keys`.
+    fn positions(&self, request: &Request, keys: &[ImageKey]) -> Result<Vec<Cell>> {
+        if !request.continues {
+            return self.prompt(request.system.as_deref(), &request.messages, keys);
+        }
+        let [Message { parts, .. }] = request.messages.as_slice() else {
+            return Err(Error::request("expected one text to go on with"));
+        };
+        let [Part::Text(text)] = parts.as_slice() else {
+            return Err(Error::request("expected a text to go on with, without pictures"));
+        };
+        session::cells(&chunks(&[Segment::Text(text.clone())], &self.loaded.tokenizer, 0)?, &[])
     }
 
     /// The positions of the prompt that asks for the answer to `messages`, whose pictures have the keys `keys`.

@@ -4,7 +4,7 @@
 //! shows progress and other requests go on; what it made is kept by what picture and model are, not by name, so that
 //! the same picture under another path, or in another process, is not computed again. Must not know conversations.
 
-use super::image_cache::{Embedding, ImageCache, ImageKey, Layer};
+use super::image_cache::{Embedding, ImageCache, ImageKey, Layer, MemoryCache};
 use super::request::EmbeddingSource;
 use crate::error::{Error, Result};
 use crate::model::{Model, Progress, VisionEncoder};
@@ -13,6 +13,9 @@ use ggml::Cancel;
 use owlet_format::Pages;
 use std::sync::Arc;
 
+/// For the class tokens' rows of the last pictures, a few kilobytes each.
+const POOLED_BYTES: u64 = 4 << 20;
+
 /// The tower and what it made before.
 pub struct ImageEncoder {
     /// Absent where the model has no vision half.
@@ -20,6 +23,8 @@ pub struct ImageEncoder {
     /// What the tower is at.
     current: Option<ImageKey>,
     cache: ImageCache,
+    /// The class tokens' rows of the last pictures.
+    pooled: MemoryCache,
     /// Given back when the tower rests.
     pages: Option<Pages>,
     /// It has read weights since.
@@ -39,7 +44,8 @@ impl ImageEncoder {
     /// `Backend` where there is no memory for the tower's run state.
     pub fn new(model: &Model, has_vision: bool, cache: ImageCache) -> Result<ImageEncoder> {
         let tower = has_vision.then(|| VisionEncoder::new(model)).transpose()?;
-        Ok(ImageEncoder { tower, current: None, cache, pages: None, is_warm: false })
+        let pooled = MemoryCache::new(POOLED_BYTES);
+        Ok(ImageEncoder { tower, current: None, cache, pooled, pages: None, is_warm: false })
     }
 
     /// Goes on with the tower of `model`. What was begun has to begin again; what was made before stays.
@@ -79,6 +85,11 @@ impl ImageEncoder {
         })
     }
 
+    /// The class token's row of `key`, if the tower saw that picture lately.
+    pub fn pooled(&mut self, key: &ImageKey) -> Option<Embedding> {
+        self.pooled.find(key)
+    }
+
     /// Whether the tower is in the middle of `key`.
     pub fn is_at(&self, key: &ImageKey) -> bool {
         self.current == Some(*key)
@@ -110,6 +121,9 @@ impl ImageEncoder {
             return Ok(Encoded::Partly(progress));
         }
         self.current = None;
+        if let Some(row) = tower.pooled()? {
+            self.pooled.keep(*key, Arc::new(row));
+        }
         let embedding = Arc::new(tower.finish()?);
         let warning = self.cache.keep(*key, Arc::clone(&embedding));
         Ok(Encoded::Ready(embedding, warning))

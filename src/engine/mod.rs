@@ -8,11 +8,13 @@
 mod builtin;
 mod checked;
 mod constrain;
+mod embed;
 mod encode;
 mod features;
 pub mod image_cache;
 mod loaded;
 mod loan;
+mod logprobs;
 mod part_file;
 mod request;
 mod rows;
@@ -29,9 +31,11 @@ mod store;
 
 pub use checked::Checked;
 pub use constrain::{Constraint, Guide, Spelling};
+pub use embed::Pooling;
 pub use features::{FeatureExtractor, FeatureShape};
 pub use image_cache::{CacheCounts, CacheOptions};
 pub use loaded::{Loaded, open_file};
+pub use logprobs::TokenLogprob;
 pub use part_file::PartFile;
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::{Sampler, Sampling};
@@ -259,15 +263,8 @@ mod tests {
             low_memory: false,
         };
         let engine = Engine::start(loaded, options).unwrap();
-        let request = Request {
-            messages: vec![Message::user("7 ".repeat(n_ctx as usize / 3), [])],
-            images: vec![],
-            system: None,
-            sampling: Sampling::GREEDY,
-            max_tokens: 8,
-            stop: vec![],
-            constraint: None,
-        };
+        let messages = vec![Message::user("7 ".repeat(n_ctx as usize / 3), [])];
+        let request = Request { max_tokens: 8, ..Request::new(messages, vec![]) };
         let ticket = engine.submit(request).unwrap();
         let first = ticket.next_event();
         assert!(matches!(first, Event::Prefill { done, total } if done < total), "{first:?}");

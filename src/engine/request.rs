@@ -1,6 +1,7 @@
 //! The words between a door and the scheduler: what is asked, what happens meanwhile, how it ended.
 
 use super::constrain::Constraint;
+use super::logprobs::TokenLogprob;
 use super::sampler::Sampling;
 use super::stop::FinishReason;
 use crate::error::Error;
@@ -25,6 +26,27 @@ pub struct Request {
     pub stop: Vec<String>,
     /// What the answer may be; then it ends where nothing can be added, and `stop` is empty.
     pub constraint: Option<Constraint>,
+    /// The one message is a text that goes on: nothing is put around it, and white space stays.
+    pub continues: bool,
+    /// Tell how likely each token was, and so many others.
+    pub logprobs: Option<u32>,
+}
+
+impl Request {
+    /// The likeliest answer to `messages`, which may bring `images`, of any length.
+    pub fn new(messages: Vec<Message>, images: Vec<Arc<Pixels>>) -> Request {
+        Request {
+            messages,
+            images,
+            system: None,
+            sampling: Sampling::GREEDY,
+            max_tokens: u32::MAX,
+            stop: Vec::new(),
+            constraint: None,
+            continues: false,
+            logprobs: None,
+        }
+    }
 }
 
 /// What happens to a request, in this order: pictures, prompt, text; then one of the last two, and nothing after it.
@@ -49,6 +71,9 @@ pub enum Event {
     },
     /// Something is not as it should be, and the answer is right all the same.
     Warning(String),
+    /// The model chose a token which does not end the answer, where [`Request::logprobs`] asks for them. Its text comes behind
+    /// it, as soon as it can be shown.
+    Chosen(TokenLogprob),
     /// The next piece of the answer. All pieces together are [`Outcome::text`].
     Text(String),
     Done(Outcome),

@@ -7,6 +7,7 @@
 //! bits do not depend on its neighbours, each answer is what it would be alone. Must not print.
 
 use super::Options;
+use super::embed::Sight;
 use super::encode::{Encoded, ImageEncoder};
 use super::image_cache::ImageCache;
 use super::loaded::Loaded;
@@ -54,6 +55,8 @@ pub fn cached_positions(n_filled: u32, n_ctx: u32) -> u32 {
 /// What the thread that computes may be asked to do.
 pub enum Order {
     Answer(Box<Job>),
+    /// A picture that is looked at for its own sake.
+    See(Sight),
     Loan(LoanOrder),
     /// How the slots are.
     Look(Sender<Vec<SlotFacts>>),
@@ -82,6 +85,8 @@ pub struct Scheduler {
     /// How often a slot was given to somebody.
     n_uses: u64,
     queue: VecDeque<Job>,
+    /// Pictures that nobody asks about.
+    sights: Vec<Sight>,
     /// Whoever waits for a free slot to borrow.
     borrowers: VecDeque<(Wanted, Sender<Result<Lent>>)>,
     orders: Orders,
@@ -98,7 +103,7 @@ impl Scheduler {
         let n_ctx = cached_positions(0, options.n_ctx);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
-        let (pace, share, pass, logits, queue, borrowers) = Default::default();
+        let (pace, share, pass, logits, queue, sights, borrowers) = Default::default();
         Ok(Scheduler {
             loaded,
             options,
@@ -112,6 +117,7 @@ impl Scheduler {
             saw_picture: false,
             n_uses: 0,
             queue,
+            sights,
             borrowers,
             orders,
         })
@@ -122,7 +128,8 @@ impl Scheduler {
         loop {
             // A slot that has just become free may be what a borrower waits for, with nothing else to come.
             self.lend();
-            if self.queue.is_empty() && !self.slots.iter().any(Slot::is_busy) {
+            let is_idle = self.queue.is_empty() && self.sights.is_empty();
+            if is_idle && !self.slots.iter().any(Slot::is_busy) {
                 match self.orders.submitted.recv() {
                     Ok(order) => self.take_in(order),
                     Err(_) => return,
@@ -141,6 +148,10 @@ impl Scheduler {
     fn take_in(&mut self, order: Order) {
         match order {
             Order::Answer(job) => self.queue.push_back(*job),
+            Order::See(sight) => {
+                let since = self.next_use();
+                self.sights.push(Sight { since, ..sight });
+            }
             Order::Loan(LoanOrder::Lend { wanted, reply }) => self.borrowers.push_back((wanted, reply)),
             // Whoever does not wait for the reply any more has given up.
             Order::Loan(LoanOrder::Read { slot, rows, reply }) => {
@@ -285,6 +296,10 @@ impl Scheduler {
         for slot in self.slots.iter_mut().filter(|slot| slot.job().is_some_and(is_cancelled)) {
             slot.finish(FinishReason::Cancelled);
         }
+        for sight in self.sights.extract_if(.., |sight| sight.cancel.is_cancelled()) {
+            // Whoever raised it may be gone.
+            let _ = sight.reply.send(Err(Error::Cancelled));
+        }
     }
 
     /// Both halves of a round. Beside answers, only one of them does work of others.
@@ -309,22 +324,51 @@ impl Scheduler {
     /// A step of the tower, for the slot whose picture it is at, or else for the one that has waited longest; a piece of one
     /// where answers would wait. Says whether there was one to make.
     fn encode(&mut self, has_answers: bool) -> bool {
-        let waiting = self.slots.iter().enumerate().filter_map(|(at, slot)| {
+        let of_slots = self.slots.iter().enumerate().filter_map(|(at, slot)| {
             let image = slot.picture_wanted()?;
             let is_current = self.encoder.is_at(slot.job()?.keys.get(image)?);
-            Some((!is_current, slot.last_used, at, image))
+            Some((!is_current, slot.last_used, at, Some(image)))
         });
-        let Some((.., at, image)) = waiting.min() else {
+        let alone = self.sights.iter().enumerate();
+        let alone = alone.map(|(at, sight)| (!self.encoder.is_at(&sight.key), sight.since, at, None));
+        let Some((.., at, image)) = of_slots.chain(alone).min() else {
             self.encoder.rest();
             return false;
         };
         let max_operations = if has_answers { self.share.operations() } else { u64::MAX };
+        let Some(image) = image else {
+            self.look(at, max_operations);
+            return true;
+        };
         match self.step_picture(at, image, max_operations) {
             // The next round finishes it.
             Ok(()) | Err(Error::Cancelled) => {}
             Err(error) => self.slots[at].fail(error),
         }
         true
+    }
+
+    /// A step of the tower on the picture of `sights[at]`, or its end where the tower has seen it.
+    fn look(&mut self, at: usize, max_operations: u64) {
+        let recovered = self.recover();
+        let sight = &self.sights[at];
+        let ended = match (recovered, self.encoder.pooled(&sight.key)) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(row)) => Ok(row),
+            (Ok(()), None) => {
+                let started = Instant::now();
+                match self.encoder.step((&sight.key, &sight.pixels), max_operations, &sight.cancel) {
+                    Ok(Encoded::Partly(Progress { n_operations, .. })) => {
+                        return self.share.saw_piece(n_operations, started.elapsed());
+                    }
+                    // The next round finds it.
+                    Ok(Encoded::Ready(..)) | Err(Error::Cancelled) => return,
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        // Whoever does not wait any more needs no reply.
+        let _ = self.sights.swap_remove(at).reply.send(ended);
     }
 
     /// A step of the tower on the picture `image` of slot `at`, or none where its embedding is still known.

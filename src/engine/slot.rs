@@ -8,6 +8,7 @@ use super::Options;
 use super::constrain::Guide;
 use super::image_cache::{Embedding, ImageKey};
 use super::loaded::Loaded;
+use super::logprobs::TokenLogprob;
 use super::request::{EmbeddingSource, Event, Outcome, Request, Timings};
 use super::sampler::Sampler;
 use super::scope::Scope;
@@ -198,10 +199,16 @@ impl Slot {
             n_copied: std::mem::take(&mut self.n_copied),
             n_ctx: options.n_ctx as usize,
             embeddings: HashMap::new(),
-            detokenizer: model.tokenizer.detokenizer(),
+            detokenizer: match job.request.continues {
+                true => model.tokenizer.detokenizer().within_a_text(),
+                false => model.tokenizer.detokenizer(),
+            },
             stop_ids: model.prompt.stop_ids.clone(),
             speculator: Speculator::new(options.speculation, &job.prompt),
-            answer: Answer::new(job.request.stop.iter().cloned()),
+            answer: match job.request.continues {
+                true => Answer::verbatim(job.request.stop.iter().cloned()),
+                false => Answer::new(job.request.stop.iter().cloned()),
+            },
             text: String::new(),
             ids: Vec::new(),
             timings: Timings::default(),
@@ -393,6 +400,9 @@ impl Work {
                 Ok(id) => id,
                 Err(error) => return (n_kept, Err(error)),
             };
+            if let Some(n_top) = self.job.request.logprobs.filter(|_| !self.stop_ids.contains(&id)) {
+                self.job.tell(Event::Chosen(TokenLogprob::new(logits, id, n_top as usize)));
+            }
             let is_drafted = self.speculator.chose(id);
             let ended = match self.take(id) {
                 Ok(ended) => ended,

@@ -1,7 +1,7 @@
 //! Where an answer ends, and what of it may be shown already.
 //!
-//! In: text as the detokenizer yields it, in pieces that break anywhere. Out: the answer stripped of white space at both
-//! ends and cut before the first stop string, in pieces that never have to be taken back: what could still become a
+//! In: text as the detokenizer yields it, in pieces that break anywhere. Out: the answer, stripped of white space at both
+//! ends unless it goes on with a text, and cut before the first stop string, in pieces that never have to be taken back: what could still become a
 //! stop string, or white space at the end, waits.
 
 use std::fmt;
@@ -50,6 +50,8 @@ pub struct Answer {
     pending: String,
     /// Something other than white space has been shown.
     begun: bool,
+    /// White space at its ends is part of it.
+    is_verbatim: bool,
     stopped: bool,
 }
 
@@ -57,7 +59,12 @@ impl Answer {
     /// An answer that ends before the first of `stops`; empty strings among them mean nothing.
     pub fn new(stops: impl IntoIterator<Item = String>) -> Answer {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
-        Answer { stops, pending: String::new(), begun: false, stopped: false }
+        Answer { stops, pending: String::new(), begun: false, is_verbatim: false, stopped: false }
+    }
+
+    /// The same, which keeps white space at its ends.
+    pub fn verbatim(stops: impl IntoIterator<Item = String>) -> Answer {
+        Answer { begun: true, is_verbatim: true, ..Answer::new(stops) }
     }
 
     /// A stop string has appeared: nothing more will be shown.
@@ -82,7 +89,7 @@ impl Answer {
 
     /// The answer is over: yields what waited in vain, without white space at its end.
     pub fn finish(&mut self) -> String {
-        let n_free = self.pending.trim_end().len();
+        let n_free = if self.is_verbatim { self.pending.len() } else { self.pending.trim_end().len() };
         let text = self.release(n_free);
         self.pending.clear();
         text
@@ -108,7 +115,7 @@ impl Answer {
             self.begun = true;
             return self.release(n_free - n_blank);
         }
-        let n_shown = self.pending[..n_free].trim_end().len();
+        let n_shown = if self.is_verbatim { n_free } else { self.pending[..n_free].trim_end().len() };
         self.pending.drain(..n_shown).collect()
     }
 }
@@ -150,6 +157,20 @@ mod tests {
                 (expected.iter().map(|s| s.to_string()).collect(), *stopped),
                 "{stops:?} {pieces:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_goes_on_with_a_text_keeps_its_white_space() {
+        for (stops, pieces, expected) in [
+            (&[][..], &[" a ", " \n"][..], &[" a ", " \n", ""][..]),
+            (&["b"], &["  ", "a b", "c"], &["  ", "a ", "", ""]),
+            (&["\n\n"], &[" a\n", "\nb"], &[" a", "", ""]),
+        ] {
+            let mut answer = Answer::verbatim(stops.iter().map(|s| s.to_string()));
+            let mut shown: Vec<_> = pieces.iter().map(|piece| answer.push(piece)).collect();
+            shown.push(answer.finish());
+            assert_eq!(shown, expected, "{stops:?} {pieces:?}");
         }
     }
 

@@ -8,10 +8,12 @@
 
 mod addresses;
 mod fetching;
+mod hosts;
 
 use crate::error::{Error, Result};
 pub use addresses::is_global;
 pub use fetching::{Fetching, Step};
+pub use hosts::Hosts;
 use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub struct Policy {
     /// For everything, from the name to the last byte.
     pub patience: Duration,
     pub max_redirects: u32,
+    /// All where there is none.
+    pub hosts: Option<Hosts>,
     reach: Reach,
 }
 
@@ -48,12 +52,18 @@ impl Default for Policy {
             max_bytes: 10_000_000,
             patience: Duration::from_secs(10),
             max_redirects: 3,
+            hosts: None,
             reach: Reach::World,
         }
     }
 }
 
 impl Policy {
+    /// The usual limits, and these hosts alone.
+    pub fn of(hosts: Hosts) -> Policy {
+        Policy { hosts: Some(hosts), ..Policy::default() }
+    }
+
     /// The same limits for servers of tests: plain http, to this machine only.
     pub fn loopback() -> Policy {
         Policy { reach: Reach::Loopback, ..Policy::default() }
@@ -95,7 +105,7 @@ fn fetch_watched(
         .accept_encoding("identity")
         .user_agent(concat!("owlet/", env!("CARGO_PKG_VERSION")))
         .build();
-    let agent = Agent::with_parts(config, DefaultConnector::new(), Guard { reach: policy.reach });
+    let agent = Agent::with_parts(config, DefaultConnector::new(), Guard(policy.clone()));
     let mut response = agent.get(uri).call().map_err(|error| failed(url, policy, error))?;
     let body = response.body_mut();
     if let Some(found) = body.content_length().filter(|n| *n > policy.max_bytes) {
@@ -138,7 +148,9 @@ fn failed(url: &str, policy: &Policy, error: ureq::Error) -> Error {
             return Error::request(format!("{url}: redirects more than {} times", policy.max_redirects));
         }
         ureq::Error::BodyExceedsLimit(_) => return too_long(url, policy),
-        ureq::Error::Timeout(_) => format!("not there within {} s", policy.patience.as_secs_f64()),
+        ureq::Error::Timeout(_) => {
+            format!("not there within {} s", (policy.patience.as_secs_f64() * 10.0).round() / 10.0)
+        }
         ureq::Error::StatusCode(status) => format!("the server answers {status}"),
         ureq::Error::HostNotFound => "no such server, or no network".to_string(),
         error => format!("the server cannot be reached or breaks off ({error})"),
@@ -148,13 +160,11 @@ fn failed(url: &str, policy: &Policy, error: ureq::Error) -> Error {
 
 /// Looks names up and lets only such addresses through as may be connected to.
 #[derive(Debug)]
-struct Guard {
-    reach: Reach,
-}
+struct Guard(Policy);
 
 impl Guard {
     fn may_reach(&self, address: IpAddr) -> bool {
-        match self.reach {
+        match self.0.reach {
             Reach::World => is_global(address),
             Reach::Loopback => address.is_loopback(),
         }
@@ -168,6 +178,11 @@ impl Resolver for Guard {
         config: &Config,
         timeout: NextTimeout,
     ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().unwrap_or_default();
+        let refused = |why| ureq::Error::Other(Box::new(Refused { host: host.to_string(), why }));
+        if self.0.hosts.as_ref().is_some_and(|hosts| !hosts.allows(host)) {
+            return Err(refused("--allow-url does not name it"));
+        }
         let found =
             DefaultResolver::default().resolve(uri, config, timeout).map_err(|error| match error {
                 // What the system says of that is long and says no more.
@@ -181,17 +196,15 @@ impl Resolver for Guard {
             .for_each(|address| reachable.push(*address));
         match reachable.first() {
             Some(_) => Ok(reachable),
-            None => {
-                let host = uri.host().unwrap_or_default().to_string();
-                Err(ureq::Error::Other(Box::new(Refused { host })))
-            }
+            None => Err(refused("owlet fetches from public addresses only")),
         }
     }
 }
 
 /// Why nobody was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{host} is out of bounds: owlet fetches from public addresses only")]
+#[error("{host} is out of bounds: {why}")]
 struct Refused {
     host: String,
+    why: &'static str,
 }

@@ -173,9 +173,23 @@ impl VisionEncoder {
     /// # Errors
     /// Steps are left.
     pub fn features(&mut self) -> Result<Vec<f32>> {
+        let n_positions = self.model.vision()?.0.n_positions();
+        self.first_rows(n_positions)
+    }
+
+    /// The class token's row of those, `[n_embd]`; nothing where the tower has none.
+    ///
+    /// # Errors
+    /// Steps are left.
+    pub fn pooled(&mut self) -> Result<Option<Vec<f32>>> {
+        let has_class = self.model.vision()?.0.cls;
+        has_class.then(|| self.first_rows(1)).transpose()
+    }
+
+    fn first_rows(&mut self, n_rows: u32) -> Result<Vec<f32>> {
         self.expect_done()?;
         let (config, _) = self.model.vision()?;
-        let mut bytes = vec![0; config.n_embd as usize * config.n_positions() as usize * size_of::<f32>()];
+        let mut bytes = vec![0; config.n_embd as usize * n_rows as usize * size_of::<f32>()];
         self.state.read(self.hidden, 0, &mut bytes)?;
         let (values, _) = bytes.as_chunks();
         Ok(values.iter().map(|&value| f32::from_ne_bytes(value)).collect())

@@ -8,7 +8,7 @@ use super::fields::Fields;
 use super::gate::Gate;
 use super::keeper::{Condition, Keeper};
 use super::metrics::{Metrics, Now};
-use super::{Limits, Options, anthropic, entry, health, ollama, openai, page, slots, time};
+use super::{Limits, Options, anthropic, document, entry, health, ollama, openai, page, slots, time};
 use crate::engine::{Engine, Scope};
 use axum::Router;
 use axum::extract::Request;
@@ -24,6 +24,9 @@ use tokio::sync::Semaphore;
 /// Requests whose pictures are decoded at the same time, each within the memory of one picture.
 pub const N_PREPARED: usize = 2;
 
+/// Requests whose pictures are fetched at the same time.
+pub const N_FETCHED: usize = 4;
+
 /// Bodies of the largest size that may be held at the same time.
 const N_BODIES: u64 = 4;
 
@@ -38,6 +41,7 @@ pub struct App {
     /// For bodies, in steps of [`BODY_STEP`].
     pub room: Arc<Semaphore>,
     pub preparing: Arc<Semaphore>,
+    pub fetching: Arc<Semaphore>,
     /// Ends every answer.
     pub stop: Cancel,
     pub started_s: u64,
@@ -62,6 +66,7 @@ impl App {
             metrics: Metrics::default(),
             room: Arc::new(Semaphore::new(n_steps as usize)),
             preparing: Arc::new(Semaphore::new(N_PREPARED)),
+            fetching: Arc::new(Semaphore::new(N_FETCHED)),
             stop,
             started_s: time::now_s(),
             is_leaving: AtomicBool::new(false),
@@ -179,9 +184,12 @@ pub fn router(app: &Arc<App>) -> Router {
     }
     router
         .route("/", get(page::page))
+        .route("/openapi.json", get(document::openapi))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*name}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(openai::complete))
+        .route("/v1/embeddings", post(openai::embed))
         .route("/v1/messages", post(anthropic::messages))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/api/chat", post(ollama::chat))

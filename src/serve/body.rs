@@ -12,7 +12,14 @@ use tokio::time::timeout;
 /// A body, and its share of the memory of bodies.
 pub struct Held {
     pub bytes: Vec<u8>,
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// Gives the bytes up, and what they take of the memory of bodies to whoever made something of them.
+    pub fn into_room(self) -> Option<OwnedSemaphorePermit> {
+        self.room
+    }
 }
 
 /// Reads `body`, whose request has `headers`.
@@ -55,7 +62,7 @@ async fn take(app: &App, mut body: Body, max: u64) -> Result<Held> {
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(Held { bytes, _room: room })
+    Ok(Held { bytes, room })
 }
 
 fn too_large(max: u64) -> Fault {

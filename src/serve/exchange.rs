@@ -9,14 +9,18 @@ use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::gate::{Place, Turn};
 use super::keeper::Held;
+use super::log;
+use super::picture::{Picture, Pictures};
 use super::question::{Prepared, Question};
+use super::ready::{leaving, with_model};
 use super::stream::{self, Left, Writer};
 use super::voice::Voice;
-use super::{body, log};
 use crate::engine::{Event, FinishReason, Outcome};
+use crate::prompt::Tokenizer;
 use axum::extract::Request;
 use axum::response::Response;
 use serde_json::json;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -24,16 +28,24 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 /// How often a stream says that it lives, when there is nothing else to say.
 const PING: Duration = Duration::from_secs(10);
 
-/// Finds the one who says an answer.
-pub type Casting = Box<dyn FnOnce(&Prepared) -> Box<dyn Voice> + Send>;
+/// Finds the one who says an answer, of tokens of this vocabulary.
+pub type Casting = Box<dyn FnOnce(&Tokenizer, &[Prepared]) -> Box<dyn Voice> + Send>;
 
 /// What a dialect reads off a request.
 pub struct Asked {
-    pub question: Question,
+    /// One, but for completions.
+    pub questions: Vec<Question>,
     pub streams: bool,
+    /// Answers to each.
     pub n_choices: u32,
     /// Who says the answer, once it is known what the model gets to see.
     pub voice: Casting,
+}
+
+impl Pictures for Asked {
+    fn pictures(&mut self) -> Vec<&mut Picture> {
+        self.questions.iter_mut().flat_map(Pictures::pictures).collect()
+    }
 }
 
 /// Reads a request.
@@ -42,10 +54,10 @@ pub type Parse = fn(&App, &Caller, Fields) -> Result<Asked>;
 /// Answers `request`, which `parse` reads.
 pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Parse) -> Response {
     let answered = async {
-        let ready = with_model(&app, request, move |app, caller, fields| {
-            let asked = parse(app, caller, fields)?;
-            let prepared = asked.question.prepare(app, caller)?;
-            let voice = (asked.voice)(&prepared);
+        let ready = with_model(&app, request, parse, |app, caller, asked: Asked| {
+            let prepared = asked.questions.into_iter().map(|question| question.prepare(app, caller));
+            let prepared = prepared.collect::<Result<Vec<_>>>()?;
+            let voice = (asked.voice)(&app.engine()?.loaded().tokenizer, &prepared);
             Ok((prepared, voice, asked.streams, asked.n_choices))
         });
         let ((place, model), caller, (prepared, mut voice, streams, n_choices)) = ready.await?;
@@ -62,71 +74,14 @@ pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Pa
     answered.await.unwrap_or_else(|fault: Fault| refusal(dialect, &fault))
 }
 
-/// Reads a request, finds it a place, waits for the model and holds it, and lets `parse` make of the request what takes memory and
-/// time.
-///
-/// # Errors
-/// What is wrong with it; `Busy`, `NoModel`, `Leaving`.
-pub async fn with_model<T: Send + 'static>(
-    app: &Arc<App>,
-    request: Request,
-    parse: impl FnOnce(&App, &Caller, Fields) -> Result<T> + Send + 'static,
-) -> Result<((Place, Arc<Held>), Caller, T)> {
-    let (place, caller, held) = enter(app, request).await?;
-    let model = Arc::new(app.keeper.hold().await?);
-    let parsed = read(app, &caller, held, parse).await?;
-    Ok(((place, model), caller, parsed))
-}
-
-/// The same for what is known without the model.
-///
-/// # Errors
-/// As [`with_model`].
-pub async fn without_model<T: Send + 'static>(
-    app: &Arc<App>,
-    request: Request,
-    parse: impl FnOnce(&App, &Caller, Fields) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let (_place, caller, held) = enter(app, request).await?;
-    read(app, &caller, held, parse).await
-}
-
-async fn enter(app: &Arc<App>, request: Request) -> Result<(Place, Caller, body::Held)> {
-    if app.is_leaving() {
-        return Err(leaving());
-    }
-    let (head, body) = request.into_parts();
-    let caller = head.extensions.get::<Caller>().cloned();
-    let caller =
-        caller.ok_or_else(|| Fault::new(Kind::Internal, "internal error: a request without an id"))?;
-    let held = body::read(app, &head.headers, body).await?;
-    let place = app.gate.enter(caller.key)?;
-    Ok((place, caller, held))
-}
-
-async fn read<T: Send + 'static>(
-    app: &Arc<App>,
-    caller: &Caller,
-    held: body::Held,
-    parse: impl FnOnce(&App, &Caller, Fields) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let Ok(_preparing) = Arc::clone(&app.preparing).acquire_owned().await else { return Err(leaving()) };
-    let (with, by) = (Arc::clone(app), caller.clone());
-    let parsed = tokio::task::spawn_blocking(move || {
-        let fields = Fields::of_body(&held.bytes)?;
-        drop(held);
-        parse(&with, &by, fields)
-    });
-    parsed.await.map_err(|_| Fault::new(Kind::Internal, "internal error: a request was dropped"))?
-}
-
 /// A request that is ready to be answered, as often as was asked for.
 struct Task {
     app: Arc<App>,
     caller: Caller,
     place: Place,
     model: Arc<Held>,
-    prepared: Prepared,
+    /// What is asked, as often as `n_choices` says each.
+    prepared: Vec<Prepared>,
     n_choices: u32,
     deadline: Instant,
 }
@@ -152,18 +107,19 @@ impl From<Fault> for Broken {
 impl Task {
     /// Answers one choice after the other: what one has read, the next one knows.
     async fn whole(self, voice: &mut dyn Voice) -> Result<()> {
-        for choice in 0..self.n_choices {
+        for choice in self.choices() {
             let turn = timeout_at(self.deadline, self.place.turn()).await.map_err(|_| too_late())??;
             let mut answering = self.begin(choice, turn)?;
             let outcome = loop {
                 match answering.next().await? {
                     Event::Encoded { image, source } => voice.saw_picture(image, source),
+                    Event::Chosen(token) => voice.chose(choice, token),
                     Event::Warning(text) => self.warn(&text),
                     Event::Done(outcome) => break outcome,
                     _ => {}
                 }
             };
-            voice.end(choice, self.finished(outcome)?);
+            voice.end(choice, self.finished(choice, outcome)?);
         }
         Ok(())
     }
@@ -182,7 +138,7 @@ impl Task {
     }
 
     async fn stream(&self, voice: &mut dyn Voice, to: &Writer) -> std::result::Result<(), Broken> {
-        for choice in 0..self.n_choices {
+        for choice in self.choices() {
             let turn = self.turn(voice, to).await?;
             let mut answering = self.begin(choice, turn)?;
             to.write(voice.begin(choice)).await?;
@@ -195,6 +151,7 @@ impl Task {
                 };
                 match event {
                     Some(Event::Done(outcome)) => break outcome,
+                    Some(Event::Chosen(token)) => voice.chose(choice, token),
                     Some(Event::Text(text)) => to.write(voice.text(choice, &text)).await?,
                     Some(Event::Encoding { image, done, total }) => {
                         // A step may come in several pieces.
@@ -212,7 +169,7 @@ impl Task {
                     None => to.remark(voice, "at work").await?,
                 }
             };
-            to.write(voice.end(choice, self.finished(outcome)?)).await?;
+            to.write(voice.end(choice, self.finished(choice, outcome)?)).await?;
         }
         to.write(voice.last()).await?;
         Ok(())
@@ -232,22 +189,32 @@ impl Task {
         }
     }
 
-    /// Choices differ in their seeds, and each has a turn of its own, which goes to whoever follows the engine: nobody holds
+    /// Those of the first question come first.
+    fn choices(&self) -> Range<u32> {
+        0..self.n_choices * self.prepared.len() as u32
+    }
+
+    fn prepared(&self, choice: u32) -> Result<&Prepared> {
+        let prepared = self.prepared.get((choice / self.n_choices) as usize);
+        prepared.ok_or_else(|| Fault::new(Kind::Internal, "internal error: a choice without a question"))
+    }
+
+    /// Choices of a question differ in their seeds, and each has a turn of its own, which goes to whoever follows the engine: nobody holds
     /// one who may have to wait for a client.
     fn begin(&self, choice: u32, turn: Turn) -> Result<Answering> {
-        let request = self.prepared.request.clone();
-        let seed = request.request().sampling.seed.wrapping_add(choice.into());
+        let request = self.prepared(choice)?.request.clone();
+        let seed = request.request().sampling.seed.wrapping_add((choice % self.n_choices).into());
         let request = request.with_seed(seed).map_err(Fault::of_request)?;
         Answering::begin(&self.app, request, (turn, Arc::clone(&self.model)), self.deadline)
     }
 
     /// Notes an answer, which was not cut off.
-    fn finished(&self, outcome: Outcome) -> Result<Outcome> {
+    fn finished(&self, choice: u32, outcome: Outcome) -> Result<Outcome> {
         let ms = |time: Duration| (time.as_secs_f64() * 1e3).round();
         let facts = json!({
             "id": self.caller.id,
             "key": self.caller.key,
-            "pictures": self.prepared.pictures.len(),
+            "pictures": self.prepared(choice)?.pictures.len(),
             "prompt": outcome.n_prompt,
             "reused": outcome.n_reused,
             "completion": outcome.ids.len(),
@@ -267,8 +234,4 @@ impl Task {
 
 fn too_late() -> Fault {
     Fault::new(Kind::Timeout, "the answer took longer than this server allows")
-}
-
-fn leaving() -> Fault {
-    Fault::new(Kind::Leaving, "this server is about to end")
 }

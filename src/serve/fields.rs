@@ -45,6 +45,8 @@ impl Fields {
 
     /// A field; `null` is none.
     pub fn take(&mut self, name: &str) -> Option<Value> {
+        #[cfg(test)]
+        known::note(&self.place(name));
         self.fields.remove(name).filter(|value| !value.is_null())
     }
 
@@ -75,7 +77,7 @@ impl Fields {
     /// A whole number from `min` to `max`.
     pub fn count(&mut self, name: &str, min: u64, max: u64) -> Result<Option<u64>> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        match value.as_u64().filter(|n| (min..=max).contains(n)) {
+        match whole(&value).filter(|n| (min..=max).contains(n)) {
             Some(n) => Ok(Some(n)),
             None => Err(wrong(&self.place(name), &format!("a whole number from {min} to {max}"), &value)),
         }
@@ -84,7 +86,7 @@ impl Fields {
     /// Any whole number, as the bits of one without a sign.
     pub fn seed(&mut self, name: &str) -> Result<Option<u64>> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        match value.as_u64().or(value.as_i64().map(|n| n as u64)) {
+        match whole(&value).or(value.as_i64().map(|n| n as u64)) {
             Some(seed) => Ok(Some(seed)),
             None => Err(wrong(&self.place(name), "a whole number", &value)),
         }
@@ -122,6 +124,8 @@ impl Fields {
     /// # Errors
     /// `Request`, naming the field.
     pub fn finish(self, neutral: Neutral) -> Result<()> {
+        #[cfg(test)]
+        neutral.iter().for_each(|(name, _)| known::note(&self.place(name)));
         for (name, value) in &self.fields {
             let place = self.place(name);
             let Some((_, values)) = neutral.iter().find(|(known, _)| known == name) else {
@@ -143,9 +147,38 @@ impl Fields {
     }
 }
 
+/// Which fields of requests somebody takes, for the test that holds them against what is published about them.
+#[cfg(test)]
+pub mod known {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static PLACES: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    /// The number of an item does not count.
+    pub fn note(place: &str) {
+        let place = place.replace(|c: char| c.is_ascii_digit(), "");
+        PLACES.with_borrow_mut(|places| places.insert(place));
+    }
+
+    /// Since the last call on this thread.
+    pub fn take() -> BTreeSet<String> {
+        PLACES.take()
+    }
+}
+
 /// What is wrong with the value at `place`.
 pub fn wrong(place: &str, expected: &str, found: &Value) -> Fault {
     Fault::of(place, format_args!("expected {expected}, found {}", kind(found)))
+}
+
+/// 7.0 is a whole number, too.
+fn whole(value: &Value) -> Option<u64> {
+    let of_float =
+        |number: f64| (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(of_float))
 }
 
 /// 0 and 0.0 are the same.

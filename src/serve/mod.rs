@@ -12,25 +12,31 @@ mod base64;
 mod body;
 mod connections;
 mod dialect;
+mod document;
 mod entry;
 mod exchange;
 mod facts;
 mod fault;
 mod fields;
+mod format;
 mod gate;
 mod health;
 mod keeper;
 mod keys;
 mod log;
+mod looking;
 mod metrics;
 mod ollama;
 mod openai;
 mod origin;
 mod page;
 mod patient;
+mod picture;
 mod question;
+mod ready;
 mod receipt;
 mod slots;
+mod spoken;
 mod stream;
 mod time;
 mod tls;
@@ -38,6 +44,7 @@ mod validity;
 mod voice;
 
 use crate::error::{Error, Result};
+use crate::fetch::Policy;
 use app::App;
 use ggml::Cancel;
 use std::net::{IpAddr, SocketAddr};
@@ -61,6 +68,8 @@ pub struct Options {
     pub is_insecure: bool,
     /// Names besides those of [`origin`] by which clients may call this machine.
     pub hosts: Vec<String>,
+    /// From where pictures are fetched, if they are.
+    pub urls: Option<Policy>,
     pub limits: Limits,
     /// Who the server is by TLS; without it nothing is encrypted.
     pub tls: Option<Arc<Tls>>,
@@ -134,8 +143,8 @@ pub fn serve(
     let keeper = Keeper::open(source, options.idle_unload, end.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // One follows each answer, two get requests ready, one sees to the model.
-        .max_blocking_threads(keeper.facts().n_slots as usize + app::N_PREPARED + 1)
+        // One follows each answer, few get requests ready or fetch pictures, one sees to the model.
+        .max_blocking_threads(keeper.facts().n_slots as usize + app::N_PREPARED + app::N_FETCHED + 1)
         .build()
         .map_err(|error| Error::Backend(format!("the server's runtime: {error}")))?;
     let app = Arc::new(App::new(keeper, options, end));

@@ -1,14 +1,15 @@
 //! What every dialect tells beside its own fields, as `owlet`: what the model got to see, and where the time went.
 
-use super::question::{Prepared, Seen};
+use super::picture::Seen;
+use super::question::Prepared;
 use crate::engine::{EmbeddingSource, Outcome};
 use serde_json::{Value, json};
 
 pub struct Receipt(Vec<(Seen, Option<EmbeddingSource>)>);
 
 impl Receipt {
-    pub fn new(prepared: &Prepared) -> Receipt {
-        Receipt(prepared.pictures.iter().map(|seen| (*seen, None)).collect())
+    pub fn new(prepared: &[Prepared]) -> Receipt {
+        Receipt(prepared.iter().flat_map(|prepared| &prepared.pictures).map(|seen| (*seen, None)).collect())
     }
 
     /// The picture `image` is ready. What is said first counts: later choices find it.

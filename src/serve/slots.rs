@@ -4,11 +4,12 @@
 use super::app::App;
 use super::dialect::{Dialect, json_response, refusal};
 use super::entry::Caller;
-use super::exchange;
 use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::keeper::Condition;
 use super::log;
+use super::picture::Pictures;
+use super::ready::with_model;
 use crate::engine::{Doing, Engine, Scope, SlotFacts};
 use crate::error::Error;
 use axum::extract::{Path, RawQuery, Request, State};
@@ -55,19 +56,17 @@ pub async fn act(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
-    let acted = exchange::with_model(&app, request, move |app, caller, fields| {
-        let id = id.parse().map_err(|_| Fault::of("slot", "expected a number"))?;
-        let action = query.as_deref().and_then(|query| query.strip_prefix("action="));
+    let parse = move |_: &App, _: &Caller, fields: Fields| Deed::read(&id, query.as_deref(), fields);
+    let acted = with_model(&app, request, parse, |app, caller, Deed { id, action }| {
         let (engine, scope) = (app.engine()?, app.scope(caller));
         let started = Instant::now();
-        let mut facts = match action {
-            Some("erase") => {
-                fields.finish(&[("model", &[])])?;
-                json!({"n_erased": engine.erase_slot(id, scope).map_err(Fault::of_engine)?})
+        let (mut facts, action) = match action {
+            Action::Erase => {
+                let n_erased = engine.erase_slot(id, scope).map_err(Fault::of_engine)?;
+                (json!({"n_erased": n_erased}), "erase")
             }
-            Some("save") => save(app, &engine, (id, scope), fields)?,
-            Some("restore") => restore(app, &engine, (id, scope), fields)?,
-            _ => return Err(Fault::of("action", "expected save, restore or erase, as ?action=save")),
+            Action::Save(name) => (save(app, &engine, (id, scope), &name)?, "save"),
+            Action::Restore(name) => (restore(app, &engine, (id, scope), &name)?, "restore"),
         };
         let ms = (started.elapsed().as_secs_f64() * 1e3).round();
         log::write("slot", json!({"id": caller.id, "slot": id, "action": action, "ms": ms}));
@@ -78,30 +77,67 @@ pub async fn act(
     answer(acted.await.map(|(_, _, facts)| facts))
 }
 
-fn save(app: &App, engine: &Engine, (id, scope): (u32, Scope), fields: Fields) -> Result<Value> {
-    let (name, path) = place(app, scope, fields)?;
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(|cause| unwritten(&name, &Error::io(dir, cause)))?;
+/// What is to be done with a slot.
+pub struct Deed {
+    id: u32,
+    action: Action,
+}
+
+enum Action {
+    /// To the file of this name.
+    Save(String),
+    Restore(String),
+    Erase,
+}
+
+impl Pictures for Deed {}
+
+impl Deed {
+    /// Reads what `query` asks to be done with the slot `id`.
+    ///
+    /// # Errors
+    /// `Request`, naming the field.
+    pub fn read(id: &str, query: Option<&str>, mut fields: Fields) -> Result<Deed> {
+        let id = id.parse().map_err(|_| Fault::of("slot", "expected a number"))?;
+        let action = match query.and_then(|query| query.strip_prefix("action=")) {
+            Some("erase") => Action::Erase,
+            Some("save") => Action::Save(name(&mut fields)?),
+            Some("restore") => Action::Restore(name(&mut fields)?),
+            _ => return Err(Fault::of("action", "expected save, restore or erase, as ?action=save")),
+        };
+        fields.finish(&[("model", &[])])?;
+        Ok(Deed { id, action })
     }
-    let saved = engine.save_slot(id, scope, &path, &app.stop).map_err(|error| unwritten(&name, &error))?;
+}
+
+fn save(app: &App, engine: &Engine, (id, scope): (u32, Scope), name: &str) -> Result<Value> {
+    let path = place(app, scope, name)?;
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(|cause| unwritten(name, &Error::io(dir, cause)))?;
+    }
+    let saved = engine.save_slot(id, scope, &path, &app.stop).map_err(|error| unwritten(name, &error))?;
     Ok(json!({"filename": name, "n_saved": saved.n_positions, "n_written": saved.n_bytes}))
 }
 
-fn restore(app: &App, engine: &Engine, (id, scope): (u32, Scope), fields: Fields) -> Result<Value> {
-    let (name, path) = place(app, scope, fields)?;
+fn restore(app: &App, engine: &Engine, (id, scope): (u32, Scope), name: &str) -> Result<Value> {
+    let path = place(app, scope, name)?;
     let n_read = fs::metadata(&path).map(|metadata| metadata.len()).unwrap_or(0);
-    let restored = engine.restore_slot(id, scope, &path, &app.stop).map_err(|error| unread(&name, error))?;
+    let restored = engine.restore_slot(id, scope, &path, &app.stop).map_err(|error| unread(name, error))?;
     let n_pictures = restored.conversation.pictures.len();
     Ok(
         json!({"filename": name, "n_restored": restored.n_positions, "n_pictures": n_pictures, "n_read": n_read}),
     )
 }
 
-/// Takes the field `filename`: a name in the directory for files of `scope`, and its path.
-fn place(app: &App, scope: Scope, mut fields: Fields) -> Result<(String, PathBuf)> {
+/// Takes the field `filename`.
+fn name(fields: &mut Fields) -> Result<String> {
     let name = fields.text("filename")?.unwrap_or_default();
-    fields.finish(&[("model", &[])])?;
     check_name(&name)?;
+    Ok(name)
+}
+
+/// The path of the file `name` in the directory for files of `scope`.
+fn place(app: &App, scope: Scope, name: &str) -> Result<PathBuf> {
     let Some(dir) = &app.options.slot_dir else {
         return Err(Fault::new(Kind::NotFound, "this server saves no slots"));
     };
@@ -109,11 +145,11 @@ fn place(app: &App, scope: Scope, mut fields: Fields) -> Result<(String, PathBuf
         None => dir.clone(),
         Some(digest) => dir.join(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
     };
-    let path = dir.join(&name);
+    let path = dir.join(name);
     if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(Fault::of("filename", format_args!("{name} is no file")));
     }
-    Ok((name, path))
+    Ok(path)
 }
 
 /// Whether `name` names a file in a directory and cannot mean anything else, on any system.

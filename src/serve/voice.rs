@@ -2,7 +2,7 @@
 //! clients read.
 
 use super::fault::Fault;
-use crate::engine::{EmbeddingSource, Outcome};
+use crate::engine::{EmbeddingSource, Outcome, TokenLogprob};
 use serde_json::Value;
 
 /// Says an answer, whole or in pieces. Pieces are text as it goes over the wire.
@@ -15,6 +15,9 @@ pub trait Voice: Send + Sync {
 
     /// Choice `n` goes on.
     fn text(&mut self, n: u32, text: &str) -> String;
+
+    /// Choice `n` goes on with a token, whose text comes later.
+    fn chose(&mut self, _n: u32, _token: TokenLogprob) {}
 
     /// The picture `image` is ready.
     fn saw_picture(&mut self, _image: usize, _source: EmbeddingSource) {}

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use owlet::engine::{CacheOptions, Engine, Event, Loaded, Options, Request, Sampling, Speculation};
+use owlet::engine::{CacheOptions, Engine, Event, Loaded, Options, Request, Speculation};
 use owlet::model::KvType;
 use owlet::prompt::{Limits, Message, Pixels, decode, preprocess};
 use serde::Deserialize;
@@ -70,17 +70,8 @@ impl Set {
 
     fn answer(&self, engine: &Engine, question: &Question) -> String {
         let pixels = Arc::new(question.pixels(&self.dir, engine.loaded()));
-        let ticket = engine
-            .submit(Request {
-                messages: vec![Message::user(&question.question, [0])],
-                images: vec![pixels],
-                system: None,
-                sampling: Sampling::GREEDY,
-                max_tokens: 32,
-                stop: Vec::new(),
-                constraint: None,
-            })
-            .unwrap();
+        let asked = Request::new(vec![Message::user(&question.question, [0])], vec![pixels]);
+        let ticket = engine.submit(Request { max_tokens: 32, ..asked }).unwrap();
         loop {
             match ticket.next_event() {
                 Event::Done(outcome) => return outcome.text,

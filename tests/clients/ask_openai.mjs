@@ -19,4 +19,28 @@ for await (const chunk of await client.chat.completions.create({ ...asked, strea
 assert.equal(said, "red");
 console.log("node, stream:", said);
 
-await assert.rejects(client.chat.completions.create({ ...asked, logprobs: true }), OpenAI.BadRequestError);
+const schema = {
+  type: "object",
+  properties: { colour: { enum: ["blue", "green", "red"] }, n: { enum: [1, 2, 3] } },
+  required: ["colour", "n"],
+  additionalProperties: false,
+};
+const format = { type: "json_schema", json_schema: { name: "shape", strict: true, schema } };
+const parsed = await client.chat.completions.parse({ ...asked, response_format: format });
+assert.equal(JSON.parse(parsed.choices[0].message.content).colour, "red");
+console.log("node, schema:", parsed.choices[0].message.content);
+
+const told = await client.chat.completions.create({ ...asked, logprobs: true, top_logprobs: 2 });
+const tokens = told.choices[0].logprobs.content;
+assert.equal(Buffer.from(tokens.flatMap((token) => token.bytes)).toString().trim(), "red");
+assert(tokens.every((token) => token.top_logprobs.length === 2));
+
+const completed = await client.completions.create({ model: "default", prompt: "The circle is", max_tokens: 4, n: 2 });
+assert.equal(completed.choices.length, 2);
+const { data } = await client.embeddings.create({ model: "default", input: url });
+assert(data[0].embedding.length > 0 && data[0].embedding.every(Number.isFinite));
+console.log("node, embedding:", data[0].embedding.length, "values");
+
+const elsewhere = [{ type: "image_url", image_url: { url: "https://pictures.invalid/a.png" } }];
+for (const wrong of [{ top_logprobs: 2 }, { tools: [{ type: "function", function: { name: "f" } }] }, { messages: [{ role: "user", content: elsewhere }] }])
+  await assert.rejects(client.chat.completions.create({ ...asked, ...wrong }), OpenAI.BadRequestError);

@@ -3,23 +3,10 @@
 # Installs the packages of OpenAI, Ollama and Anthropic for Python, and where there is npm that of OpenAI for Node, into a new
 # directory, which needs a network and python3 with venv.
 set -eu
-cd "$(dirname "$0")/../.."
 owlet=${1:-}
-[ -n "$owlet" ] || { cargo build --release && owlet=target/release/owlet; }
-
-dir=$(mktemp -d)
-server=
-trap 'kill $server 2>/dev/null || true; rm -rf "$dir"' EXIT
-python3 -m venv "$dir/venv"
+set --
+. "$(dirname "$0")/start.sh"
 "$dir/venv/bin/pip" --quiet install openai ollama anthropic
-
-"$owlet" serve --port 0 2>"$dir/log" &
-server=$!
-for _ in $(seq 100); do
-    address=$(sed -n 's|.* answers at \(http.*\)/v1$|\1|p' "$dir/log")
-    [ -z "$address" ] || break
-    sleep 0.1
-done
 for client in openai ollama anthropic; do
     "$dir/venv/bin/python" "tests/clients/ask_$client.py" "$address"
 done

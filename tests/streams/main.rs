@@ -177,15 +177,9 @@ fn first_word(engine: &Engine, seed: u32) -> Duration {
 
 fn request(question: &str, picture: Option<u32>, max_tokens: u32, seed: u32) -> Request {
     let images: Vec<_> = picture.into_iter().map(pixels).collect();
-    Request {
-        messages: vec![Message::user(format!("{seed} {question}"), 0..images.len())],
-        images,
-        system: None,
-        sampling: Sampling { temperature: 1.0, seed: seed.into(), ..Sampling::GREEDY },
-        max_tokens,
-        stop: Vec::new(),
-        constraint: None,
-    }
+    let messages = vec![Message::user(format!("{seed} {question}"), 0..images.len())];
+    let sampling = Sampling { temperature: 1.0, seed: seed.into(), ..Sampling::GREEDY };
+    Request { sampling, max_tokens, ..Request::new(messages, images) }
 }
 
 /// A picture of noise that nobody has seen.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use owlet::engine::{
-    CacheOptions, EmbeddingSource, Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Sampling,
-    Scope, Speculation, Ticket,
+    CacheOptions, EmbeddingSource, Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Scope,
+    Speculation, Ticket,
 };
 use owlet::model::KvType;
 use owlet::prompt::{Message, Pixels};
@@ -43,15 +43,7 @@ pub fn pixels(size_px: usize, seed: u8) -> Arc<Pixels> {
 }
 
 pub fn request(messages: Vec<Message>, images: Vec<Arc<Pixels>>) -> Request {
-    Request {
-        messages,
-        images,
-        system: None,
-        sampling: Sampling::GREEDY,
-        max_tokens: 12,
-        stop: Vec::new(),
-        constraint: None,
-    }
+    Request { max_tokens: 12, ..Request::new(messages, images) }
 }
 
 fn asked(question: &str, seed: u8) -> Request {
@@ -67,6 +59,7 @@ pub fn finish(ticket: &Ticket) -> (Outcome, String, Vec<EmbeddingSource>) {
             Event::Encoded { source, .. } => sources.push(source),
             Event::Encoding { done, total, .. } => assert!(done < total),
             Event::Prefill { done, total } => assert!(done <= total),
+            Event::Chosen(token) => panic!("{token:?}"),
             Event::Warning(text) => panic!("{text}"),
             Event::Done(outcome) => return (outcome, text, sources),
             Event::Failed(error) => panic!("{error}"),

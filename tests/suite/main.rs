@@ -22,6 +22,7 @@ mod hub;
 mod imatrix;
 mod inspect;
 mod interchange;
+mod logprobs;
 mod low_memory;
 mod models;
 mod parity;

@@ -84,6 +84,9 @@ fn write_config(config: &ModelConfig, kind: Kind, path: &Path) {
     fs::write(path, encoder.finish().unwrap().into_inner()).unwrap();
 }
 
+/// Tokens of all of them.
+pub const N_VOCAB: usize = 3 + 256 + 11 + 4;
+
 fn pieces() -> Vec<String> {
     let mut pieces: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).into();
     pieces.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
@@ -102,6 +105,7 @@ fn config(kind: Kind) -> ModelConfig {
     let (image_px, n_layer) = if kind == Kind::Slow { (896, 60) } else { (112, 2) };
     let pieces = pieces();
     let n_vocab = pieces.len();
+    assert_eq!(n_vocab, N_VOCAB);
     let kinds = (0..n_vocab).map(|id| match id {
         0 => TokenKind::Unknown,
         1 | 2 => TokenKind::Control,

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ggml::{DType, quantize};
-use owlet::engine::{CacheOptions, Engine, Event, Loaded, Options, Outcome, Request, Sampling, Speculation};
+use owlet::engine::{CacheOptions, Engine, Event, Loaded, Options, Outcome, Request, Speculation};
 use owlet::measure::shape;
 use owlet::model::KvType;
 use owlet::prompt::Message;
@@ -96,17 +96,8 @@ fn start(path: &Path, speculation: Speculation) -> Engine {
 }
 
 fn ask(engine: &Engine, question: &str) -> Outcome {
-    let ticket = engine
-        .submit(Request {
-            messages: vec![Message::user(question, [])],
-            images: Vec::new(),
-            system: None,
-            sampling: Sampling::GREEDY,
-            max_tokens: N_SCRIPT as u32,
-            stop: Vec::new(),
-            constraint: None,
-        })
-        .unwrap();
+    let asked = Request::new(vec![Message::user(question, [])], Vec::new());
+    let ticket = engine.submit(Request { max_tokens: N_SCRIPT as u32, ..asked }).unwrap();
     loop {
         match ticket.next_event() {
             Event::Done(outcome) => return outcome,

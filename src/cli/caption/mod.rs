@@ -92,13 +92,12 @@ impl Caption {
             return Err(Error::unsupported(&loaded.config.name, "this model has no vision half"));
         };
         let request = Request {
-            messages: vec![Message::user(&self.prompt, [0])],
-            images: Vec::new(),
             system: self.answer.system.clone(),
             sampling: self.answer.sampling(loaded)?,
             max_tokens: self.answer.max_tokens(loaded),
             stop: self.answer.stop.clone(),
             constraint,
+            ..Request::new(vec![Message::user(&self.prompt, [0])], Vec::new())
         };
         let setup = self.setup(&engine, &request)?;
         lines.begin(&setup, &loaded.config.name, self.constraint.is_json())?;

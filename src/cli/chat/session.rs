@@ -189,14 +189,13 @@ impl Session<'_> {
 
     fn request(&self) -> Request {
         let asked = &self.talk.pictures()[..self.talk.n_asked()];
+        let images = asked.iter().map(|picture| Arc::clone(&picture.pixels));
         Request {
-            messages: self.talk.messages().to_vec(),
-            images: asked.iter().map(|picture| Arc::clone(&picture.pixels)).collect(),
             system: self.talk.system.clone(),
             sampling: self.settings.sampling,
             max_tokens: self.settings.max_tokens,
             stop: self.stop.clone(),
-            constraint: None,
+            ..Request::new(self.talk.messages().to_vec(), images.collect())
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod guide;
 mod limits;
+mod part;
 mod spelling;
 
 pub use guide::Guide;
@@ -14,7 +15,7 @@ pub use spelling::Spelling;
 
 use crate::error::{Error, Result};
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
 /// Longest schema, and the most that all choices may have.
@@ -80,9 +81,26 @@ impl Constraint {
         }
         let schema: Value = serde_json::from_str(text).map_err(|error| Error::format(place, error))?;
         limits::check(&schema, place)?;
-        let Value::Object(mut schema) = schema else {
-            return Err(Error::format(place, "expected a JSON Schema, which is an object"));
+        let of_part = |part: &Value, place: &str| {
+            let Value::Object(words) = part.clone() else {
+                return Err(Error::format(place, "expected a JSON Schema, which is an object"));
+            };
+            Constraint::of_schema(words, place)
         };
+        of_part(&schema, place).map_err(|error| {
+            let Error::Unsupported { problem, .. } = &error else { return error };
+            let refuse = |part: &Value| match of_part(part, "") {
+                Err(Error::Unsupported { problem, .. }) => Some(problem),
+                _ => None,
+            };
+            match part::find(&schema, problem, refuse).as_str() {
+                "" => error,
+                pointer => Error::unsupported(format_args!("{place}#{pointer:.200}"), problem),
+            }
+        })
+    }
+
+    fn of_schema(mut schema: Map<String, Value>, place: &str) -> Result<Constraint> {
         // White space of any length would be a way to never come to an end.
         let layout = json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
         schema.insert("x-guidance".to_string(), layout);
@@ -156,6 +174,31 @@ mod tests {
             let error = error.unwrap_or_else(|| panic!("{schema} is taken"));
             println!("{schema}\n  {error}");
             assert!(error.starts_with(text) && error.lines().count() == 1, "{schema}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_part_that_cannot_be_kept_to_is_named() {
+        for (schema, place) in [
+            (r#"{"not": {}}"#, "s: "),
+            (
+                r#"{"properties": {"a": {"type": "string"}, "b/c": {"type": "objekt"}}}"#,
+                "s#/properties/b~1c: Invalid type",
+            ),
+            (
+                r#"{"items": {"anyOf": [{"type": "null"}, {"properties": {"x": {"format": "zodiac", "type": "string"}}}]}}"#,
+                "s#/items/anyOf/1/properties/x: Unknown format: zodiac",
+            ),
+            (
+                r##"{"$ref": "#/$defs/a", "$defs": {"a": {"items": {"if": {}}}}}"##,
+                "s#/$defs/a/items: Unimplemented keys",
+            ),
+            (r##"{"items": {"$ref": "#/$defs/a"}, "$defs": {"b": {}}}"##, "s#/items: Reference segment 'a'"),
+            // Neither alone is wrong.
+            (r#"{"allOf": [{"type": "integer", "minimum": 5}, {"maximum": 4}]}"#, "s: "),
+        ] {
+            let error = Constraint::json_schema(schema, "s").unwrap_err().to_string();
+            assert!(error.starts_with(place), "{schema}: {error}");
         }
     }
 

@@ -18,7 +18,7 @@ pub use entry::{Flaw, Shape};
 pub use key::ImageKey;
 pub use place::{CACHE_VARIABLE, default_dir};
 
-use memory::MemoryCache;
+pub(super) use memory::MemoryCache;
 
 /// Behind the key in the name of an entry's file.
 const ENTRY_SUFFIX: &str = ".owlet-image";

@@ -24,6 +24,11 @@ impl Detokenizer {
         Detokenizer { vocab, pending: Vec::new(), at_start: true }
     }
 
+    /// Something stands before what comes: the space of the first piece is part of the text.
+    pub fn within_a_text(self) -> Detokenizer {
+        Detokenizer { at_start: false, ..self }
+    }
+
     /// The text that `id` completes; may be empty. The one space that the first piece brings along from the space prefix
     /// is left out. An id outside the vocabulary has no text.
     pub fn push(&mut self, id: TokenId) -> String {

@@ -1,12 +1,15 @@
 //! Requests of Anthropic's clients, read.
 
 use super::reply::Reply;
+use crate::engine::Constraint;
 use crate::prompt::Role;
 use crate::serve::app::App;
 use crate::serve::entry::Caller;
 use crate::serve::exchange::Asked;
 use crate::serve::fault::{Fault, Result};
 use crate::serve::fields::{Fields, Neutral, wrong};
+use crate::serve::format::take_schema;
+use crate::serve::picture::Picture;
 use crate::serve::question::{Piece, Question, Settings, Turn};
 use serde_json::Value;
 
@@ -38,7 +41,9 @@ pub fn messages(app: &App, caller: &Caller, mut fields: Fields) -> Result<Asked>
     let Some(max_tokens) = fields.count("max_tokens", 1, max)? else {
         return Err(Fault::of("max_tokens", "expected a whole number, found none"));
     };
+    let constraint = output(&mut fields)?;
     let settings = Settings {
+        constraint,
         temperature: fields.number("temperature")?,
         top_k: fields.count("top_k", 0, max)?.map(|n| n as u32),
         top_p: fields.number("top_p")?,
@@ -51,10 +56,10 @@ pub fn messages(app: &App, caller: &Caller, mut fields: Fields) -> Result<Asked>
     fields.finish(NEUTRAL)?;
     let id = caller.id.clone();
     Ok(Asked {
-        question: Question { system, turns, settings },
+        questions: vec![Question::new(system, turns, settings)],
         streams,
         n_choices: 1,
-        voice: Box::new(move |prepared| Box::new(Reply::new(&id, model, stops, prepared))),
+        voice: Box::new(move |_, prepared| Box::new(Reply::new(&id, model, stops, prepared))),
     })
 }
 
@@ -62,11 +67,35 @@ pub fn messages(app: &App, caller: &Caller, mut fields: Fields) -> Result<Asked>
 ///
 /// # Errors
 /// As [`messages`].
-pub fn to_count(app: &App, mut fields: Fields) -> Result<Question> {
+pub fn to_count(app: &App, _: &Caller, mut fields: Fields) -> Result<Question> {
     app.take_model(&mut fields)?;
+    // It is no part of the prompt.
+    output(&mut fields)?;
     let (system, turns) = conversation(&mut fields)?;
     fields.finish(NEUTRAL)?;
-    Ok(Question { system, turns, settings: Settings::default() })
+    Ok(Question::new(system, turns, Settings::default()))
+}
+
+/// What the answer has to be: as the API says it, or as it did before.
+fn output(fields: &mut Fields) -> Result<Option<Constraint>> {
+    let before = fields.take("output_format").map(|format| schema("output_format", format)).transpose()?;
+    let Some(config) = fields.take("output_config") else { return Ok(before) };
+    let mut config = Fields::of("output_config", config)?;
+    let place = config.place("format");
+    let now = config.take("format").map(|format| schema(&place, format)).transpose()?;
+    // What an answer costs is settled by how long it is.
+    config.finish(&[("effort", &["\"high\""])])?;
+    Ok(now.or(before))
+}
+
+fn schema(place: &str, format: Value) -> Result<Constraint> {
+    let mut format = Fields::of(place, format)?;
+    if format.text("type")?.as_deref() != Some("json_schema") {
+        return Err(Fault::of(&format.place("type"), "expected json_schema"));
+    }
+    let constraint = take_schema(&mut format)?;
+    format.finish(&[])?;
+    Ok(constraint)
 }
 
 fn conversation(fields: &mut Fields) -> Result<(Option<String>, Vec<Turn>)> {
@@ -112,10 +141,10 @@ fn block(place: &str, value: Value) -> Result<Piece> {
             let kind = source.text("type")?.unwrap_or_default();
             let piece = match kind.as_str() {
                 // What a picture is stands in its bytes.
-                "base64" => Piece::Picture {
-                    place: source.place("data"),
-                    base64: source.text("data")?.unwrap_or_default(),
-                },
+                "base64" => Piece::Picture(Picture::of_base64(
+                    source.place("data"),
+                    source.text("data")?.unwrap_or_default(),
+                )),
                 "url" => Piece::picture(source.place("url"), source.text("url")?.unwrap_or_default())?,
                 _ => return Err(Fault::of(&source.place("type"), "expected base64 or url")),
             };
@@ -132,7 +161,7 @@ fn block(place: &str, value: Value) -> Result<Piece> {
 fn text_of(place: &str, pieces: Vec<Piece>) -> Result<String> {
     let text = |piece| match piece {
         Piece::Text(text) => Ok(text),
-        Piece::Picture { .. } => Err(Fault::of(place, "only questions may bring pictures")),
+        Piece::Picture(_) => Err(Fault::of(place, "only questions may bring pictures")),
     };
     pieces.into_iter().map(text).collect()
 }

@@ -3,9 +3,13 @@
 mod ask;
 mod reply;
 
+#[cfg(test)]
+pub use ask::{messages as read_messages, to_count as read_count};
+
 use super::app::App;
 use super::dialect::{Dialect, json_response, refusal};
 use super::exchange;
+use super::ready::with_model;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::json;
@@ -18,8 +22,8 @@ pub async fn messages(State(app): State<Arc<App>>, request: Request) -> Response
 
 /// `POST /v1/messages/count_tokens`: positions of the prompt, pictures included.
 pub async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Response {
-    let counted = exchange::with_model(&app, request, |app, caller, fields| {
-        Ok(ask::to_count(app, fields)?.prepare(app, caller)?.request.n_prompt())
+    let counted = with_model(&app, request, ask::to_count, |app, caller, question| {
+        Ok(question.prepare(app, caller)?.request.n_prompt())
     });
     match counted.await {
         Ok((.., n)) => json_response(&json!({"input_tokens": n})),

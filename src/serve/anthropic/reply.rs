@@ -17,7 +17,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn new(id: &str, model: String, stops: Vec<String>, prepared: &Prepared) -> Reply {
+    pub fn new(id: &str, model: String, stops: Vec<String>, prepared: &[Prepared]) -> Reply {
         let (id, receipt) = (format!("msg_{id}"), Receipt::new(prepared));
         Reply { id, model, stops, receipt, outcome: None }
     }

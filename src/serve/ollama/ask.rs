@@ -7,7 +7,9 @@ use crate::serve::entry::Caller;
 use crate::serve::exchange::Asked;
 use crate::serve::fault::{Fault, Result};
 use crate::serve::fields::{Fields, Neutral, wrong};
+use crate::serve::format::{json_object, json_schema};
 use crate::serve::question::{Piece, Question, Settings, Turn};
+use crate::serve::spoken::{self, Spoken};
 use serde_json::Value;
 
 const MAX_STOPS: usize = 16;
@@ -16,14 +18,10 @@ const MAX_STOPS: usize = 16;
 const NEUTRAL: Neutral = &[
     ("keep_alive", &[]),
     ("context", &["[]"]),
-    ("format", &["\"\""]),
-    ("logprobs", &["false"]),
-    ("raw", &["false"]),
     ("suffix", &["\"\""]),
     ("template", &["\"\""]),
     ("think", &["false"]),
     ("tools", &["[]"]),
-    ("top_logprobs", &["0"]),
 ];
 
 /// The same of `options`: what only says how a machine is used changes no answer.
@@ -49,69 +47,100 @@ const NEUTRAL_OPTIONS: Neutral = &[
 ///
 /// # Errors
 /// `Request`, naming the field; `NotFound` where it names another model.
-pub fn chat(app: &App, _: &Caller, mut fields: Fields) -> Result<Asked> {
-    let model = app.take_model(&mut fields)?;
-    let (mut system, mut turns) = (None, Vec::new());
-    for (n, message) in fields.list("messages")?.unwrap_or_default().into_iter().enumerate() {
-        let place = format!("messages[{n}]");
-        let mut message = Fields::of(&place, message)?;
-        let role = message.text("role")?.unwrap_or_default();
-        let text = message.text("content")?.unwrap_or_default();
-        let pictures = pictures(&mut message)?;
-        match role.as_str() {
-            "system" if n == 0 && pictures.is_empty() => system = Some(text),
-            "user" => turns.push(question(text, pictures)),
-            "assistant" if pictures.is_empty() => {
-                turns.push(Turn { role: Role::Bot, pieces: vec![Piece::Text(text)] });
+pub fn chat(app: &App, _: &Caller, fields: Fields) -> Result<Asked> {
+    asked(app, fields, Form::Chat, |fields| {
+        let (mut system, mut turns) = (None, Vec::new());
+        for (n, message) in fields.list("messages")?.unwrap_or_default().into_iter().enumerate() {
+            let place = format!("messages[{n}]");
+            let mut message = Fields::of(&place, message)?;
+            let role = message.text("role")?.unwrap_or_default();
+            let text = message.text("content")?.unwrap_or_default();
+            let pictures = pictures(&mut message)?;
+            match role.as_str() {
+                "system" if n == 0 && pictures.is_empty() => system = Some(text),
+                "user" => turns.push(question(text, pictures)),
+                "assistant" if pictures.is_empty() => {
+                    turns.push(Turn { role: Role::Bot, pieces: vec![Piece::Text(text)] });
+                }
+                "system" if n > 0 => {
+                    return Err(Fault::of(
+                        &format!("{place}.role"),
+                        "only the first message may be the system's",
+                    ));
+                }
+                "system" | "assistant" => {
+                    return Err(Fault::of(&format!("{place}.images"), "only questions may bring pictures"));
+                }
+                _ => return Err(Fault::of(&format!("{place}.role"), "expected system, user or assistant")),
             }
-            "system" if n > 0 => {
-                return Err(Fault::of(
-                    &format!("{place}.role"),
-                    "only the first message may be the system's",
-                ));
-            }
-            "system" | "assistant" => {
-                return Err(Fault::of(&format!("{place}.images"), "only questions may bring pictures"));
-            }
-            _ => return Err(Fault::of(&format!("{place}.role"), "expected system, user or assistant")),
+            message.finish(&[("thinking", &["\"\""]), ("tool_calls", &["[]"]), ("tool_name", &["\"\""])])?;
         }
-        message.finish(&[("thinking", &["\"\""]), ("tool_calls", &["[]"]), ("tool_name", &["\"\""])])?;
-    }
-    asked(app, fields, model, Form::Chat, |settings| Question { system, turns, settings })
+        Ok(Question::new(system, turns, Settings::default()))
+    })
 }
 
 /// Reads `POST /api/generate`.
 ///
 /// # Errors
 /// As [`chat`].
-pub fn generate(app: &App, _: &Caller, mut fields: Fields) -> Result<Asked> {
-    let model = app.take_model(&mut fields)?;
-    let text = fields.text("prompt")?.unwrap_or_default();
-    let system = fields.text("system")?.filter(|system| !system.is_empty());
-    let turns = vec![question(text, pictures(&mut fields)?)];
-    asked(app, fields, model, Form::Generate, |settings| Question { system, turns, settings })
+pub fn generate(app: &App, _: &Caller, fields: Fields) -> Result<Asked> {
+    asked(app, fields, Form::Generate, |fields| {
+        let text = fields.text("prompt")?.unwrap_or_default();
+        let system = fields.text("system")?.filter(|system| !system.is_empty());
+        // No template, which is also where a system's text would stand.
+        let continues = fields.flag("raw")?;
+        if continues && system.is_some() {
+            return Err(Fault::of("system", "expected none beside raw"));
+        }
+        let turns = vec![question(text, pictures(fields)?)];
+        Ok(Question { continues, ..Question::new(system, turns, Settings::default()) })
+    })
 }
 
-/// Reads the rest, which both have.
+/// Reads a request whose question `read` takes, and the rest, which both have.
 fn asked(
     app: &App,
     mut fields: Fields,
-    model: String,
     form: Form,
-    question: impl FnOnce(Settings) -> Question,
+    read: impl FnOnce(&mut Fields) -> Result<Question>,
 ) -> Result<Asked> {
+    let model = app.take_model(&mut fields)?;
+    let question = read(&mut fields)?;
     let streams = fields.take("stream").is_none_or(|stream| stream != Value::Bool(false));
+    let constraint = match fields.take("format") {
+        None => None,
+        Some(Value::String(text)) if text.is_empty() => None,
+        Some(Value::String(text)) if text == "json" => Some(json_object("format")?),
+        Some(schema @ Value::Object(_)) => Some(json_schema("format", &schema)?),
+        Some(_) => return Err(Fault::of("format", "expected \"json\" or a JSON Schema")),
+    };
+    let logprobs = spoken::asked(&mut fields)?;
     let settings = match fields.take("options") {
         None => Settings::default(),
         Some(options) => settings(app, Fields::of("options", options)?)?,
     };
     fields.finish(NEUTRAL)?;
     Ok(Asked {
-        question: question(settings),
+        questions: vec![Question { settings: Settings { constraint, logprobs, ..settings }, ..question }],
         streams,
         n_choices: 1,
-        voice: Box::new(move |prepared| Box::new(Reply::new(model, form, prepared))),
+        voice: Box::new(move |tokenizer, prepared| {
+            let spoken = logprobs.map(|_| Spoken::new(tokenizer.clone()));
+            Box::new(Reply::new(model, form, spoken, prepared))
+        }),
     })
+}
+
+/// Reads `POST /api/show`.
+///
+/// # Errors
+/// As [`chat`].
+pub fn show(app: &App, _: &Caller, mut fields: Fields) -> Result<()> {
+    // Older clients say `name`.
+    let name = fields.text("name")?;
+    let name = fields.text("model")?.or(name).unwrap_or_default();
+    app.check_model(&name)?;
+    fields.finish(&[("verbose", &[]), ("system", &[]), ("template", &[]), ("options", &[])])
 }
 
 fn settings(app: &App, mut options: Fields) -> Result<Settings> {
@@ -138,6 +167,7 @@ fn settings(app: &App, mut options: Fields) -> Result<Settings> {
         seed: options.seed("seed")?,
         max_tokens,
         stop: options.texts("stop", MAX_STOPS)?,
+        ..Settings::default()
     };
     options.finish(NEUTRAL_OPTIONS)?;
     Ok(settings)

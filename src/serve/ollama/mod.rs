@@ -3,12 +3,13 @@
 mod ask;
 mod reply;
 
+#[cfg(test)]
+pub use ask::{chat as read_chat, generate as read_generate, show as read_show};
+
 use super::app::App;
 use super::dialect::{Dialect, json_response, refusal};
-use super::exchange;
-use super::fields::Fields;
 use super::keeper::Condition;
-use super::time;
+use super::{exchange, ready, time};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -48,23 +49,18 @@ pub async fn ps(State(app): State<Arc<App>>) -> Response {
 
 /// `POST /api/show`
 pub async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
-    let shown = exchange::without_model(&app, request, |app, _, mut fields: Fields| {
-        // Older clients say `name`.
-        let name = fields.text("name")?;
-        let name = fields.text("model")?.or(name).unwrap_or_default();
-        app.check_model(&name)?;
-        fields.finish(&[("verbose", &[]), ("system", &[]), ("template", &[]), ("options", &[])])?;
+    let shown = ready::read(&app, request, ask::show).await.map(|_| {
         let loaded = app.facts();
         let sees = if loaded.n_image_tokens().is_some() {
             &["completion", "vision"][..]
         } else {
             &["completion"][..]
         };
-        Ok(json!({
+        json!({
             "modelfile": "",
             "parameters": "",
             "template": "",
-            "details": details(app),
+            "details": details(&app),
             "model_info": {
                 "general.architecture": "owlet",
                 "general.name": loaded.config.name,
@@ -74,9 +70,9 @@ pub async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
                 "owlet.block_count": loaded.text.n_layer,
             },
             "capabilities": sees,
-        }))
+        })
     });
-    shown.await.map_or_else(|fault| refusal(Dialect::Ollama, &fault), |shown| json_response(&shown))
+    shown.map_or_else(|fault| refusal(Dialect::Ollama, &fault), |shown| json_response(&shown))
 }
 
 /// `GET /api/version`

@@ -1,10 +1,11 @@
 //! An answer as Ollama's clients read it: a JSON object, or one a line.
 
-use crate::engine::{EmbeddingSource, FinishReason, Outcome};
+use crate::engine::{EmbeddingSource, FinishReason, Outcome, TokenLogprob};
 use crate::serve::dialect::Dialect;
 use crate::serve::fault::Fault;
 use crate::serve::question::Prepared;
 use crate::serve::receipt::Receipt;
+use crate::serve::spoken::Spoken;
 use crate::serve::time;
 use crate::serve::voice::Voice;
 use serde_json::{Value, json};
@@ -24,13 +25,15 @@ pub struct Reply {
     form: Form,
     started: Instant,
     receipt: Receipt,
+    /// Tokens that were not told yet, where they were asked for.
+    spoken: Option<Spoken>,
     outcome: Option<Outcome>,
 }
 
 impl Reply {
-    pub fn new(model: String, form: Form, prepared: &Prepared) -> Reply {
+    pub fn new(model: String, form: Form, spoken: Option<Spoken>, prepared: &[Prepared]) -> Reply {
         let receipt = Receipt::new(prepared);
-        Reply { model, form, started: Instant::now(), receipt, outcome: None }
+        Reply { model, form, started: Instant::now(), receipt, spoken, outcome: None }
     }
 
     fn piece(&self, text: &str, is_done: bool) -> Value {
@@ -39,6 +42,9 @@ impl Reply {
         match self.form {
             Form::Chat => piece["message"] = json!({"role": "assistant", "content": text}),
             Form::Generate => piece["response"] = json!(text),
+        }
+        if let Some(spoken) = self.spoken.as_ref().filter(|spoken| !spoken.is_empty()) {
+            piece["logprobs"] = json!(spoken.list());
         }
         piece
     }
@@ -74,7 +80,15 @@ impl Voice for Reply {
     }
 
     fn text(&mut self, _: u32, text: &str) -> String {
-        line(&self.piece(text, false))
+        let piece = self.piece(text, false);
+        self.spoken.as_mut().map(Spoken::take);
+        line(&piece)
+    }
+
+    fn chose(&mut self, _: u32, token: TokenLogprob) {
+        if let Some(spoken) = &mut self.spoken {
+            spoken.push(token);
+        }
     }
 
     fn saw_picture(&mut self, image: usize, source: EmbeddingSource) {

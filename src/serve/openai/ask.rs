@@ -1,18 +1,22 @@
 //! A request for a chat completion, read.
 
 use super::reply::Reply;
+use super::settings::{MAX_CHOICES, settings, tokens, wants_usage};
+use crate::engine::Constraint;
 use crate::prompt::Role;
 use crate::serve::app::App;
 use crate::serve::entry::Caller;
 use crate::serve::exchange::Asked;
 use crate::serve::fault::{Fault, Result};
 use crate::serve::fields::{Fields, Neutral, wrong};
+use crate::serve::format::{json_object, take_schema};
+use crate::serve::picture::Picture;
 use crate::serve::question::{Piece, Question, Settings, Turn};
+use crate::serve::spoken::{self, Spoken};
 use serde_json::Value;
 
-/// Answers to one question.
-const MAX_CHOICES: u64 = 8;
-const MAX_STOPS: usize = 16;
+/// Of what a client calls a schema.
+const MAX_NAME_BYTES: usize = 64;
 
 /// Fields that change no answer here, and under which values; docs/server.md lists them.
 const NEUTRAL: Neutral = &[
@@ -28,15 +32,12 @@ const NEUTRAL: Neutral = &[
     ("function_call", &["\"none\"", "\"auto\""]),
     ("functions", &["[]"]),
     ("logit_bias", &["{}"]),
-    ("logprobs", &["false"]),
     ("modalities", &["[\"text\"]"]),
     ("parallel_tool_calls", &["true", "false"]),
     ("prediction", &["null"]),
     ("presence_penalty", &["0"]),
-    ("response_format", &["{\"type\":\"text\"}"]),
     ("tool_choice", &["\"none\"", "\"auto\""]),
     ("tools", &["[]"]),
-    ("top_logprobs", &["0"]),
 ];
 
 /// Reads a request.
@@ -46,42 +47,54 @@ const NEUTRAL: Neutral = &[
 pub fn parse(app: &App, caller: &Caller, mut fields: Fields) -> Result<Asked> {
     let model = app.take_model(&mut fields)?;
     let streams = fields.flag("stream")?;
-    let wants_usage = stream_options(&mut fields)?;
+    let wants_usage = wants_usage(&mut fields)?;
     let n_choices = fields.count("n", 1, MAX_CHOICES)?.unwrap_or(1) as u32;
     let (system, turns) = messages(&mut fields)?;
-    let settings = settings(&mut fields)?;
+    let constraint = response_format(&mut fields)?;
+    let logprobs = spoken::asked(&mut fields)?;
+    let (newer, older) = (tokens(&mut fields, "max_completion_tokens")?, tokens(&mut fields, "max_tokens")?);
+    let settings = Settings { max_tokens: newer.or(older), constraint, logprobs, ..settings(&mut fields)? };
     fields.finish(NEUTRAL)?;
     let id = caller.id.clone();
     Ok(Asked {
-        question: Question { system, turns, settings },
+        questions: vec![Question::new(system, turns, settings)],
         streams,
         n_choices,
-        voice: Box::new(move |prepared| Box::new(Reply::new(&id, model, wants_usage, prepared))),
+        voice: Box::new(move |tokenizer, prepared| {
+            let spoken = logprobs.map(|_| Spoken::new(tokenizer.clone()));
+            Box::new(Reply::new(&id, model, wants_usage, spoken, prepared))
+        }),
     })
 }
 
-fn settings(fields: &mut Fields) -> Result<Settings> {
-    let max = u64::from(u32::MAX);
-    let newer = fields.count("max_completion_tokens", 1, max)?;
-    let older = fields.count("max_tokens", 1, max)?;
-    Ok(Settings {
-        temperature: fields.number("temperature")?,
-        top_k: fields.count("top_k", 0, max)?.map(|n| n as u32),
-        top_p: fields.number("top_p")?,
-        min_p: fields.number("min_p")?,
-        repeat_penalty: fields.number("repetition_penalty")?,
-        seed: fields.seed("seed")?,
-        max_tokens: newer.or(older).map(|n| n as u32),
-        stop: fields.texts("stop", MAX_STOPS)?,
-    })
-}
-
-fn stream_options(fields: &mut Fields) -> Result<bool> {
-    let Some(options) = fields.take("stream_options") else { return Ok(false) };
-    let mut options = Fields::of("stream_options", options)?;
-    let wants_usage = options.flag("include_usage")?;
-    options.finish(&[("include_obfuscation", &[])])?;
-    Ok(wants_usage)
+/// What the answer has to be.
+fn response_format(fields: &mut Fields) -> Result<Option<Constraint>> {
+    let place = fields.place("response_format");
+    let Some(value) = fields.take("response_format") else { return Ok(None) };
+    let mut format = Fields::of(&place, value)?;
+    let kind = format.place("type");
+    let constraint = match format.text("type")?.as_deref() {
+        Some("text") => None,
+        Some("json_object") => Some(json_object(&place)?),
+        Some("json_schema") => {
+            let place = format.place("json_schema");
+            let mut described = Fields::of(&place, format.take("json_schema").unwrap_or_default())?;
+            let (place, name) = (described.place("name"), described.text("name")?.unwrap_or_default());
+            let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(is_word) {
+                let expected = "expected up to 64 letters, digits, _ and -";
+                return Err(Fault::of(&place, expected));
+            }
+            // An answer is what the schema says, whether or not that is asked for strictly.
+            described.flag("strict")?;
+            let constraint = take_schema(&mut described)?;
+            described.finish(&[("description", &[])])?;
+            Some(constraint)
+        }
+        _ => return Err(Fault::of(&kind, "expected text, json_object or json_schema")),
+    };
+    format.finish(&[])?;
+    Ok(constraint)
 }
 
 /// System text, if there is some, and turns.
@@ -142,18 +155,8 @@ fn piece(place: &str, value: Value) -> Result<Piece> {
         "text" => Piece::Text(piece.text("text")?.unwrap_or_default()),
         "image_url" => {
             let place = piece.place("image_url");
-            let url = match piece.take("image_url") {
-                Some(Value::String(url)) => url,
-                Some(value) => {
-                    let mut image = Fields::of(&place, value)?;
-                    let url = image.text("url")?;
-                    // The model sees one square of one size.
-                    image.finish(&[("detail", &[])])?;
-                    url.unwrap_or_default()
-                }
-                None => String::new(),
-            };
-            Piece::picture(place, url)?
+            let value = piece.take("image_url").unwrap_or_else(|| Value::String(String::new()));
+            Piece::Picture(Picture::of_image_url(place, value)?)
         }
         _ => return Err(Fault::of(&format!("{place}.type"), "expected text or image_url")),
     };
@@ -172,8 +175,8 @@ fn text(message: &mut Fields) -> Result<String> {
     for (n, value) in pieces.into_iter().enumerate() {
         match piece(&format!("{place}[{n}]"), value)? {
             Piece::Text(text) => all += &text,
-            Piece::Picture { place, .. } => {
-                return Err(Fault::of(&place, "only questions may bring pictures"));
+            Piece::Picture(picture) => {
+                return Err(Fault::of(&picture.place, "only questions may bring pictures"));
             }
         }
     }

@@ -1,11 +1,12 @@
 //! An answer as OpenAI's clients read it, whole or in chunks. Beside their fields stands `owlet`: what the model got to see, and where
 //! the time went.
 
-use crate::engine::{EmbeddingSource, FinishReason, Outcome};
+use crate::engine::{EmbeddingSource, FinishReason, Outcome, TokenLogprob};
 use crate::serve::dialect::Dialect;
 use crate::serve::fault::Fault;
 use crate::serve::question::Prepared;
 use crate::serve::receipt::Receipt;
+use crate::serve::spoken::Spoken;
 use crate::serve::time;
 use crate::serve::voice::{self, Voice};
 use serde_json::{Value, json};
@@ -16,18 +17,28 @@ pub struct Reply {
     created_s: u64,
     wants_usage: bool,
     receipt: Receipt,
-    outcomes: Vec<Outcome>,
+    /// Of the choice that is written, where that was asked for.
+    spoken: Option<Spoken>,
+    /// Those that are done.
+    choices: Vec<(Outcome, Value)>,
 }
 
 impl Reply {
-    pub fn new(id: &str, model: String, wants_usage: bool, prepared: &Prepared) -> Reply {
+    pub fn new(
+        id: &str,
+        model: String,
+        wants_usage: bool,
+        spoken: Option<Spoken>,
+        prepared: &[Prepared],
+    ) -> Reply {
         Reply {
             id: format!("chatcmpl-{id}"),
             model,
             created_s: time::now_s(),
             wants_usage,
             receipt: Receipt::new(prepared),
-            outcomes: Vec::new(),
+            spoken,
+            choices: Vec::new(),
         }
     }
 
@@ -46,15 +57,16 @@ impl Reply {
     }
 
     fn usage(&self) -> Value {
-        let n_prompt = self.outcomes.first().map_or(0, |outcome| outcome.n_prompt);
-        let n_reused = self.outcomes.first().map_or(0, |outcome| outcome.n_reused);
-        let n_completion: usize = self.outcomes.iter().map(|outcome| outcome.ids.len()).sum();
-        json!({
-            "prompt_tokens": n_prompt,
-            "completion_tokens": n_completion,
-            "total_tokens": n_prompt + n_completion,
-            "prompt_tokens_details": {"cached_tokens": n_reused},
-        })
+        let outcomes: Vec<_> = self.choices.iter().map(|(outcome, _)| outcome).collect();
+        usage(&outcomes, outcomes.len())
+    }
+
+    /// The tokens that were not told yet.
+    fn logprobs(&mut self) -> Value {
+        match self.spoken.as_mut().map(Spoken::take) {
+            Some(spoken) => json!({"content": spoken.list(), "refusal": null}),
+            None => Value::Null,
+        }
     }
 }
 
@@ -70,7 +82,14 @@ impl Voice for Reply {
 
     fn text(&mut self, n: u32, text: &str) -> String {
         let delta = json!({"content": text});
-        data(&self.chunk(json!([{"index": n, "delta": delta, "logprobs": null, "finish_reason": null}])))
+        let choice = json!({"index": n, "delta": delta, "logprobs": self.logprobs(), "finish_reason": null});
+        data(&self.chunk(json!([choice])))
+    }
+
+    fn chose(&mut self, _: u32, token: TokenLogprob) {
+        if let Some(spoken) = &mut self.spoken {
+            spoken.push(token);
+        }
     }
 
     fn saw_picture(&mut self, image: usize, source: EmbeddingSource) {
@@ -78,11 +97,11 @@ impl Voice for Reply {
     }
 
     fn end(&mut self, n: u32, outcome: Outcome) -> String {
-        let reason = word(outcome.finish_reason);
-        let choice = json!({"index": n, "delta": {}, "logprobs": null, "finish_reason": reason});
+        let (reason, logprobs) = (word(outcome.finish_reason), self.logprobs());
+        let choice = json!({"index": n, "delta": {}, "logprobs": logprobs, "finish_reason": reason});
         let mut chunk = self.chunk(json!([choice]));
         chunk["owlet"] = self.receipt.of(&outcome);
-        self.outcomes.push(outcome);
+        self.choices.push((outcome, logprobs));
         data(&chunk)
     }
 
@@ -105,11 +124,11 @@ impl Voice for Reply {
     }
 
     fn whole(&self) -> Value {
-        let choice = |(n, outcome): (usize, &Outcome)| {
+        let choice = |(n, (outcome, logprobs)): (usize, &(Outcome, Value))| {
             json!({
                 "index": n,
                 "message": {"role": "assistant", "content": outcome.text, "refusal": null},
-                "logprobs": null,
+                "logprobs": logprobs,
                 "finish_reason": word(outcome.finish_reason),
             })
         };
@@ -118,18 +137,32 @@ impl Voice for Reply {
             "object": "chat.completion",
             "created": self.created_s,
             "model": self.model,
-            "choices": self.outcomes.iter().enumerate().map(choice).collect::<Vec<_>>(),
+            "choices": self.choices.iter().enumerate().map(choice).collect::<Vec<_>>(),
             "usage": self.usage(),
-            "owlet": self.outcomes.first().map(|outcome| self.receipt.of(outcome)),
+            "owlet": self.choices.first().map(|(outcome, _)| self.receipt.of(outcome)),
         })
     }
 }
 
-fn data(value: &Value) -> String {
+/// What all `outcomes` took, of which `n_choices` have a prompt in common.
+pub fn usage(outcomes: &[&Outcome], n_choices: usize) -> Value {
+    let firsts = || outcomes.iter().step_by(n_choices.max(1));
+    let n_prompt: usize = firsts().map(|outcome| outcome.n_prompt).sum();
+    let n_reused: usize = firsts().map(|outcome| outcome.n_reused).sum();
+    let n_completion: usize = outcomes.iter().map(|outcome| outcome.ids.len()).sum();
+    json!({
+        "prompt_tokens": n_prompt,
+        "completion_tokens": n_completion,
+        "total_tokens": n_prompt + n_completion,
+        "prompt_tokens_details": {"cached_tokens": n_reused},
+    })
+}
+
+pub fn data(value: &Value) -> String {
     format!("data: {value}\n\n")
 }
 
-fn word(reason: FinishReason) -> &'static str {
+pub fn word(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Eos | FinishReason::Complete | FinishReason::Stop => "stop",
         FinishReason::Length | FinishReason::Context | FinishReason::Cancelled => "length",

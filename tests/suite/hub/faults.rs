@@ -28,7 +28,7 @@ fn what_passes_is_borne() {
         ("busy", |asked| first_times(2, asked, Act::Refuse(503, ""))),
         ("busy, and says for how long", |asked| {
             let busy = "HTTP/1.1 429 Slow\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n";
-            first_times(5, asked, Act::Say(busy.into()))
+            first_times(4, asked, Act::Say(busy.into()))
         }),
         ("the API is busy", |asked| match (asked.file(), asked.n_before) {
             (None, 0..2) => Act::Refuse(502, ""),

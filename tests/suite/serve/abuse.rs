@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Reply, Server, data_uri, head, post};
+use super::{Reply, Server, head, post};
 use crate::models::{Kind, STORY};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -85,72 +85,5 @@ fn too_much_is_refused_before_it_is_read() {
     let many: Vec<String> = (0..500).map(|n| format!("x{n}: y")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert!(matches!(server.get("/livez", &many).status, 431 | 400 | 0));
-    asks(&server);
-}
-
-/// Good requests with bytes changed, left out, doubled, or numbers made extreme.
-#[test]
-fn mutated_requests_are_answered_or_refused() {
-    const N_REQUESTS: usize = 1500;
-    let server =
-        Server::start(Kind::Story, &["--max-pixels", "100000", "--max-body", "1MB", "--peer-timeout", "1"]);
-    let picture = json!({"type": "image_url", "image_url": {"url": data_uri(12, 9, 5), "detail": "auto"}});
-    let good = [
-        json!({"model": "default", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [picture, {"type": "text", "text": "What is it? 圆"}]}], "max_tokens": 4}),
-        json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}], "temperature": 1.5, "top_p": 0.9, "seed": 12, "stop": ["x"], "max_tokens": 3, "stream": true, "stream_options": {"include_usage": true}, "n": 2}),
-    ];
-    let extremes = [
-        "-1",
-        "0",
-        "1e308",
-        "18446744073709551616",
-        "-9223372036854775809",
-        "1.5",
-        "null",
-        "\"\"",
-        "[]",
-        "{}",
-        "true",
-        "NaN",
-    ];
-    let mut state = 20u64;
-    let mut below = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
-    let mut by_class = [0; 6];
-    for n in 0..N_REQUESTS {
-        let mut body = good[below(good.len())].to_string().into_bytes();
-        for _ in 0..=below(3) {
-            let at = below(body.len());
-            match below(6) {
-                0 => body[at] = below(256) as u8,
-                1 => drop(body.drain(at..(at + 1 + below(9)).min(body.len() - 1).max(at))),
-                2 => body.truncate(at.max(1)),
-                3 => body = [&body[..at], &b"[".repeat(1 + below(400))[..], &body[at..]].concat(),
-                4 => body = [&body[..at], &body[at / 2..at], &body[at..]].concat(),
-                _ => {
-                    // The value of some field.
-                    let colon = body[at..].iter().position(|&b| b == b':').map_or(at, |p| at + p + 1);
-                    let end = body[colon..]
-                        .iter()
-                        .position(|&b| b == b',' || b == b'}')
-                        .map_or(body.len(), |p| colon + p);
-                    let value = extremes[below(extremes.len())].as_bytes();
-                    body = [&body[..colon], value, &body[end..]].concat();
-                }
-            }
-        }
-        let mut bytes = [head("POST", CHAT, &[], Some(body.len())), body.clone()].concat();
-        if below(8) == 0 {
-            let at = below(bytes.len().min(120));
-            bytes[at] = below(256) as u8;
-        }
-        let reply = server.exchange(&bytes);
-        assert!(reply.status < 500, "request {n}: {reply:?} for {}", String::from_utf8_lossy(&body));
-        by_class[usize::from(reply.status / 100)] += 1;
-    }
-    assert!(by_class[2] > 20 && by_class[4] > 500, "{by_class:?}");
-    assert!(!server.log().contains("panicked"), "{}", server.log());
     asks(&server);
 }

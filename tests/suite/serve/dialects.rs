@@ -57,9 +57,9 @@ fn ollama() {
         "A red"
     );
     for (more, text) in [
-        (json!({"format": "json"}), "format: "),
+        (json!({"format": "xml"}), "format: "),
         (json!({"think": true}), "think: "),
-        (json!({"raw": true}), "raw: "),
+        (json!({"context": [1]}), "context: "),
         (json!({"options": {"mirostat": 1}}), "options.mirostat: "),
         (json!({"options": {"num_ctx": 1 << 20}}), "options.num_ctx: "),
         (json!({"options": {"other": 1}}), "options.other: "),

@@ -125,6 +125,11 @@ fn logs_and_metrics() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
+    // What it wrote is read a moment later.
+    let written = |log: &String| log.contains("\"event\":\"answer\"") && log.contains("/v1/chat/completions");
+    while !written(&server.log()) && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let log = server.log();
     assert!(!log.contains("secret") && !log.contains("circle"), "{log}");
     let events: Vec<serde_json::Value> =

@@ -69,6 +69,65 @@ fn two_hundred_clients_get_answers_or_429() {
     }
 }
 
+/// Two hundred at once: some listen, some do not, some close one side or both, some never finish what they send. All who listen get
+/// an answer or 429, and nothing is left of the others.
+#[cfg(target_os = "linux")]
+#[test]
+fn two_hundred_of_all_kinds_leave_nothing_behind() {
+    let flags = ["--slots", "2", "--queue", "4", "--peer-timeout", "2"];
+    let server = Arc::new(Server::start(Kind::Endless, &flags));
+    let answered = |server: &Server| {
+        let body = json!({"messages": [{"role": "user", "content": "Sing!"}], "max_tokens": 3});
+        let reply = server.post("/v1/chat/completions", &body);
+        reply.status == 200 && reply.json()["choices"][0]["message"]["content"] == "la li lo"
+    };
+    assert!(answered(&server));
+    let n_before = server.n_files();
+    let asking: Vec<_> = (0..200)
+        .map(|n| {
+            let server = Arc::clone(&server);
+            std::thread::spawn(move || {
+                let mut body = song(100);
+                body["stream"] = json!(n % 2 == 0);
+                let bytes = post("/v1/chat/completions", &body.to_string(), &[]);
+                let mut stream = server.connect();
+                match n % 5 {
+                    // Listens.
+                    0 | 1 => {
+                        stream.write_all(&bytes).unwrap();
+                        return Some(Reply::read(&mut stream).status);
+                    }
+                    // Does not, and stays for a while.
+                    2 => {
+                        stream.write_all(&bytes).unwrap();
+                        std::thread::sleep(Duration::from_secs(3));
+                    }
+                    // Has nothing more to say, or is gone.
+                    3 => {
+                        stream.write_all(&bytes).unwrap();
+                        stream.shutdown(if n % 2 == 0 { Shutdown::Write } else { Shutdown::Both }).unwrap();
+                    }
+                    // Never comes to an end.
+                    _ => {
+                        stream.write_all(&bytes[..bytes.len() - 5]).unwrap();
+                        assert!(matches!(Reply::read(&mut stream).status, 408 | 429));
+                    }
+                }
+                None
+            })
+        })
+        .collect();
+    let statuses: Vec<u16> = asking.into_iter().filter_map(|asking| asking.join().unwrap()).collect();
+    let n_with = |status: u16| statuses.iter().filter(|found| **found == status).count();
+    assert!(n_with(200) > 0 && n_with(200) + n_with(429) == 80, "{statuses:?}");
+    let begun = Instant::now();
+    while !answered(&server) || server.n_files() > n_before {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} files, {n_before} before", server.n_files());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
 /// With one slot, what somebody began and left must not keep the next one waiting: the whole song would take minutes.
 #[test]
 fn who_leaves_is_not_sung_to() {

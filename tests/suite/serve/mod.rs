@@ -1,14 +1,19 @@
 //! `owlet serve` over real sockets, as clients meet it: the program in a process of its own, HTTP by hand.
 
 mod abuse;
+mod completions;
 mod dialects;
 mod entry;
+mod formats;
+mod logprobs;
 mod many;
 mod model;
+mod mutations;
 mod openai;
 mod page;
 mod slots;
 mod tls;
+mod urls;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -103,6 +108,12 @@ impl Server {
         let mut stream = self.connect();
         stream.write_all(&post("/v1/chat/completions", &body.to_string(), &[])).unwrap();
         BufReader::new(stream).lines().map_while(Result::ok)
+    }
+
+    /// Files and sockets that the program has open.
+    #[cfg(target_os = "linux")]
+    pub fn n_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     #[cfg(unix)]
@@ -238,6 +249,15 @@ pub fn head(method: &str, path: &str, headers: &[&str], n_bytes: Option<usize>) 
 
 pub fn post(path: &str, body: &str, headers: &[&str]) -> Vec<u8> {
     [head("POST", path, headers, Some(body.len())), body.into()].concat()
+}
+
+/// `body` with the fields of `more`.
+pub fn with(body: &Value, more: Value) -> Value {
+    let mut body = body.clone();
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
 }
 
 /// The usual alphabet, padded.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use ggml::Cancel;
 use owlet::engine::{
-    CacheOptions, Conversation, Engine, Event, Loaded, NamedPicture, Options, Request, Sampling, Speculation,
+    CacheOptions, Conversation, Engine, Event, Loaded, NamedPicture, Options, Request, Speculation,
 };
 use owlet::model::KvType;
 use owlet::prompt::{Message, Pixels};
@@ -66,15 +66,8 @@ fn talk(engine: &Engine) -> owlet::Result<Conversation> {
         talk.pictures.push(NamedPicture { name: "grey.png".into(), pixels });
     }
     talk.messages.push(Message::user("What?", 0..talk.pictures.len()));
-    let request = Request {
-        messages: talk.messages.clone(),
-        images: talk.pictures.iter().map(|picture| picture.pixels.clone()).collect(),
-        system: None,
-        sampling: Sampling::GREEDY,
-        max_tokens: 4,
-        stop: Vec::new(),
-        constraint: None,
-    };
+    let images = talk.pictures.iter().map(|picture| picture.pixels.clone()).collect();
+    let request = Request { max_tokens: 4, ..Request::new(talk.messages.clone(), images) };
     let ticket = engine.submit(request)?;
     loop {
         match ticket.next_event() {
