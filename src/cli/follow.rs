@@ -34,6 +34,12 @@ struct Waiting {
     total: u64,
 }
 
+impl Waiting {
+    fn reading(done: usize, total: usize) -> Waiting {
+        Waiting { what: "reading the question".to_string(), done: done as u64, total: total as u64 }
+    }
+}
+
 /// Waits for the end of the request behind `ticket`; `on_text` gets the answer piece by piece. Ctrl-C ends the answer, not the program.
 ///
 /// # Errors
@@ -62,7 +68,7 @@ pub fn watch(
 ) -> Result<Followed> {
     let _interruptible = Interruptible::by(ticket.cancel());
     let mut progress = Progress::new(Unit::Steps, is_quiet);
-    let mut waiting = Waiting { what: "reading the question".to_string(), done: 0, total: 1 };
+    let mut waiting = Some(Waiting::reading(0, 1));
     let mut sources = vec![None; n_images];
     let mut looked = vec![Duration::ZERO; n_images];
     let mut looking = None;
@@ -76,25 +82,21 @@ pub fn watch(
                 }
                 let which =
                     if n_images > 1 { format!(" {} of {n_images}", image + 1) } else { String::new() };
-                waiting = Waiting {
+                waiting = Some(Waiting {
                     what: format!("looking at the picture{which}"),
                     done: done.into(),
                     total: total.into(),
-                };
+                });
             }
             Some(Event::Encoded { image, source }) => {
                 if let (Some(slot), Some(took)) = (sources.get_mut(image), looked.get_mut(image)) {
                     *slot = Some(source);
                     *took = looking.take().map_or(Duration::ZERO, |since: Instant| since.elapsed());
                 }
-                waiting = Waiting { what: "reading the question".to_string(), done: 0, total: 1 };
+                waiting = Some(Waiting::reading(0, 1));
             }
             Some(Event::Prefill { done, total }) => {
-                waiting = Waiting {
-                    what: "reading the question".to_string(),
-                    done: done as u64,
-                    total: total as u64,
-                };
+                waiting = Some(Waiting::reading(done, total));
             }
             Some(Event::Warning(text)) => {
                 progress.clear();
@@ -105,11 +107,14 @@ pub fn watch(
             Some(Event::Text(text)) => {
                 progress.clear();
                 on(Happening::Text(&text))?;
-                continue;
+                // However long the next word takes, a line of progress would stand amid the answer.
+                waiting = None;
             }
             Some(Event::Done(outcome)) => return Ok(Followed { outcome, sources, looked }),
             Some(Event::Failed(error)) => return Err(error),
         }
-        progress.show(&waiting.what, waiting.done, waiting.total);
+        if let Some(Waiting { what, done, total }) = &waiting {
+            progress.show(what, *done, *total);
+        }
     }
 }

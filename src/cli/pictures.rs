@@ -1,6 +1,6 @@
 //! Pictures from where the user has them: files by path, or standard input as `-`.
 
-use super::mentions::Place;
+use super::mentions::{self, Place};
 use crate::engine::Loaded;
 use crate::error::{Error, Result};
 use crate::prompt::{Limits, Picture, Pixels, decode, preprocess, read_limited};
@@ -100,6 +100,17 @@ pub fn matching(place: Place) -> Result<Vec<Place>> {
     let files = found.flatten().filter(|path| path.is_file());
     let files: Vec<_> = files.map(|path| Place::File(path.display().to_string())).collect();
     if files.is_empty() { Err(Error::request(format!("{typed}: no file fits"))) } else { Ok(files) }
+}
+
+/// Whether a path that somebody typed is a file's.
+pub fn is_there(typed: &str) -> bool {
+    local(typed).is_file()
+}
+
+/// Names of pictures among the words of `text` that somebody may have meant as pictures, since there are such files here.
+pub fn named_in(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| c.is_whitespace() || ",;?!()".contains(c));
+    words.filter(|word| mentions::is_bare_name(word) && is_there(word))
 }
 
 /// A path as people type it: `~` is the home directory.

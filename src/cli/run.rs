@@ -3,7 +3,8 @@
 use super::constraint::ConstraintFlags;
 use super::flags::{AnswerFlags, ModelFlags};
 use super::follow::{Followed, follow};
-use super::pictures::Attached;
+use super::mentions::{self, Piece};
+use super::pictures::{self, Attached};
 use super::screen::{Screen, note};
 use super::web::UrlFlags;
 use super::{IN_PART, INTERRUPTED, json, receipt, wrong_usage};
@@ -28,7 +29,7 @@ const MAX_QUESTION_BYTES: u64 = 1 << 20;
 /// was ended before it was complete, by -n or the context.
 #[derive(clap::Args)]
 pub struct Run {
-    /// The question, `-` for standard input
+    /// The question, `-` for standard input; a picture's path in it attaches the picture, as in the chat
     #[arg(value_parser = not_blank, required_unless_present = "file", conflicts_with = "file")]
     question: Option<String>,
     /// Read the question from a file
@@ -65,11 +66,18 @@ impl Run {
             _ => wrong_usage("run", "- may be given once: there is one standard input"),
         }
         let question = self.question()?;
+        let pieces = match self.question_file() {
+            // What a script passes on may be about paths.
+            Some(_) => vec![Piece::Text(question)],
+            None => mentions::pieces(&question, &pictures::is_there),
+        };
         let constraint = self.constraint.constraint()?;
         let is_constrained = constraint.is_some();
         // Pictures come first: a wrong path is said at once, not after a model was opened.
-        let found =
-            self.images.iter().map(|path| self.urls.find(path, self.quiet)).collect::<Result<Vec<_>>>()?;
+        let given = self.images.iter().map(|path| self.urls.find(path, self.quiet));
+        let mentioned = mentions::places(&pieces).map(|place| self.urls.find_at(place, self.quiet));
+        let found = given.chain(mentioned).collect::<Result<Vec<_>>>()?;
+        let question = self.words(&pieces, found.len())?;
         let started = Instant::now();
         let engine = self.model.start(self.quiet)?;
         let load_s = started.elapsed().as_secs_f64();
@@ -135,6 +143,26 @@ impl Run {
         let text = String::from_utf8(bytes)
             .map_err(|_| Error::format(&place, "expected a question in UTF-8, found other bytes"))?;
         not_blank(text.trim_end_matches(['\n', '\r'])).map_err(|problem| Error::format(place, problem))
+    }
+
+    /// The question without the paths of its pictures, which are the last of `n_pictures`.
+    fn words(&self, pieces: &[Piece], n_pictures: usize) -> Result<String> {
+        if let [Piece::Text(text)] = pieces {
+            if self.question_file().is_none() && !self.quiet {
+                let hint = |name| {
+                    note(&format!("{name} is sent as a word; ./{name} or --image attaches the picture"))
+                };
+                pictures::named_in(text).for_each(hint);
+            }
+            return Ok(text.clone());
+        }
+        let numbers: Vec<_> = (self.images.len() + 1..=n_pictures).collect();
+        match mentions::words(pieces, &numbers) {
+            words if words.is_empty() => {
+                Err(Error::request("expected a question about the picture, found its path alone"))
+            }
+            words => Ok(words),
+        }
     }
 
     fn request(

@@ -1,5 +1,4 @@
 //! Base64 to bytes (RFC 4648): the usual alphabet or that of URLs, padded or not, white space left out. Nothing else is let through.
-//! And back, in the usual alphabet, padded.
 
 /// The bytes that `text` stands for; where it is none, the place of the first character that does not belong.
 pub fn decode(text: &str) -> Result<Vec<u8>, usize> {

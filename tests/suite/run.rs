@@ -309,3 +309,55 @@ fn ctrl_c_keeps_what_was_said() {
     assert_eq!(report["finish_reason"], "cancelled");
     assert!(report["text"].as_str().unwrap().starts_with("la li lo"), "{report}");
 }
+
+/// A path that is typed into the question is a picture, or an error; never words about a picture that the model did not get.
+#[test]
+fn pictures_named_in_the_question() {
+    let white = picture("named in a question.png", 40, 30, [255; 4]);
+    let black = picture("named-too.png", 20, 10, [0, 0, 0, 255]);
+    let (white, black) = (white.to_str().unwrap(), black.to_str().unwrap());
+    let model = path(Kind::Random);
+    let ask = |question: &str, more: &[&str]| {
+        owlet(&[&["run", "-m", model.to_str().unwrap(), "-n", "8", "--json", question], more].concat())
+    };
+    let sources = |report: &Value| {
+        let images = report["images"].as_array().unwrap();
+        images.iter().map(|image| image["source"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let told = |question: &str, more: &[&str]| {
+        let report = report(ask(question, more));
+        (sources(&report), report["text"].clone())
+    };
+    let (images, by_flag) = told("What is in Image-1?", &["-i", black]);
+    assert_eq!((images, told("What is in Image-1?", &[]).0), (vec![black.to_string()], vec![]));
+    assert_eq!(told(&format!("What is in {black}?"), &[]), (vec![black.to_string()], by_flag.clone()));
+    assert_eq!(told(&format!("{black} What is in Image-1?"), &[]).1, by_flag);
+    // flags come first
+    let (images, both) = told(&format!("Is '{white}' larger?"), &["-i", black]);
+    assert_eq!(images, [black, white]);
+    assert_eq!(told("Is Image-2 larger?", &["-i", black, "-i", white]).1, both);
+    // as text
+    assert_eq!(told(&format!("What is in \\{black}?"), &[]).0, Vec::<String>::new());
+    let file = picture("a file of words.png", 1, 1, [0; 4]).with_extension("txt");
+    std::fs::write(&file, format!("What is in {black}?")).unwrap();
+    let file = file.to_str().unwrap();
+    let args = ["run", "-m", model.to_str().unwrap(), "-n", "8", "--json", "-f", file];
+    assert_eq!(sources(&report(owlet(&args))), Vec::<String>::new());
+
+    let text = "a backslash before it makes it text";
+    for (question, problem) in [
+        ("What is in ./no-such.png?", format!("./no-such.png: no such file; {text}")),
+        (black, "expected a question about the picture, found its path alone".to_string()),
+        ("https://owlet.example/a.png?", "https://owlet.example/a.png: not fetched from the network; start owlet with --allow-url, or save the picture and give its path".to_string()),
+    ] {
+        let ran = ask(question, &[]);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err), (Some(1), "", format!("owlet: {problem}\n")));
+    }
+    // A name alone is a word, but somebody may have meant the picture.
+    let dir = std::path::Path::new(black).parent().unwrap();
+    let mut named = command(&["run", "-m", model.to_str().unwrap(), "-n", "8", "What is in named-too.png?"]);
+    named.current_dir(dir);
+    let ran = crate::program::run(named, b"");
+    let hint = "named-too.png is sent as a word; ./named-too.png or --image attaches the picture\n";
+    assert!(ran.code == Some(0) && ran.err.starts_with(hint), "{ran:?}");
+}

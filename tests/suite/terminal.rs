@@ -151,6 +151,17 @@ impl Terminal {
         Some((cell.fgcolor(), cell.bgcolor()))
     }
 
+    /// Holds the program up for so long, as a busy machine does.
+    pub fn pause(&self, long: Duration) {
+        for signal in ["-STOP", "-CONT"] {
+            let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+            assert!(sent.unwrap().success());
+            if signal == "-STOP" {
+                thread::sleep(long);
+            }
+        }
+    }
+
     pub fn resize(&mut self, rows: u16, columns: u16) {
         self.shown.0.lock().unwrap().parser.screen_mut().set_size(size(rows), size(columns));
         self.pty.resize(Size::new(rows, columns)).unwrap();

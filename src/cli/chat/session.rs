@@ -14,7 +14,6 @@ use crate::cli::web::UrlFlags;
 use crate::engine::{Checked, EmbeddingSource, Engine, FinishReason, Outcome, Request};
 use crate::error::{Error, Result};
 use crate::measure::Expected;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,7 +121,7 @@ impl Session<'_> {
     /// What is wrong with a picture, or what the engine fails with. A question that brought no answer is not kept, its
     /// pictures are.
     pub fn ask(&mut self, question: &str) -> Result<()> {
-        let pieces = mentions::pieces(question, &|path| pictures::local(path).is_file());
+        let pieces = mentions::pieces(question, &pictures::is_there);
         let found = mentions::places(&pieces).map(|place| self.find(place)).collect::<Result<Vec<_>>>();
         let found = found.map_err(|error| stopped(error, "the question is not sent"))?;
         let numbers = found.into_iter().map(|found| self.attach_once(found)).collect::<Result<Vec<_>>>()?;
@@ -182,6 +181,9 @@ impl Session<'_> {
         })?;
         if says_something(&followed.outcome) {
             self.screen.say("\n")?;
+        }
+        if followed.outcome.text.is_empty() && followed.outcome.finish_reason == FinishReason::Eos {
+            self.tell("the model ended its answer without a word");
         }
         self.account(&followed);
         Ok(followed.outcome)
@@ -266,8 +268,7 @@ impl Session<'_> {
 
     /// A picture's name without a path is text; somebody may have meant the picture.
     fn hint_at_names(&self, text: &str) {
-        let words = text.split(|c: char| c.is_whitespace() || ",;?!()".contains(c));
-        for name in words.filter(|word| mentions::is_bare_name(word) && Path::new(word).is_file()) {
+        for name in pictures::named_in(text) {
             self.tell(&format!("{name} is sent as a word; ./{name} attaches the picture"));
         }
     }

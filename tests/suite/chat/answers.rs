@@ -6,6 +6,7 @@ use crate::program::{command, picture, run};
 use crate::terminal::Terminal;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 /// The song is in the next prompt, and the cache still has it.
 #[test]
@@ -31,6 +32,25 @@ fn ctrl_c_stops_an_answer_and_keeps_it() {
     assert!(terminal.sent().matches("stopped; what was said is kept").count() == 2, "{}", terminal.screen());
     terminal.keys("\u{3}");
     terminal.sees("Ctrl-D or /quit leaves");
+    terminal.leaves();
+}
+
+/// However long a word takes.
+#[test]
+fn no_progress_is_drawn_amid_an_answer() {
+    let mut terminal = terminal(Kind::Endless, &["-n", "100000"]);
+    terminal.prompt();
+    terminal.line("Sing!");
+    terminal.sees("la li lo la li lo");
+    for _ in 0..5 {
+        terminal.pause(Duration::from_millis(1300));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    terminal.keys("\u{3}");
+    terminal.sees("stopped; what was said is kept");
+    let sent = terminal.sent();
+    let answer = sent.split_once("la li lo").unwrap().1;
+    assert!(!answer.contains("reading the question"), "{answer:?}");
     terminal.leaves();
 }
 
