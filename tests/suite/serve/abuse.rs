@@ -43,7 +43,9 @@ fn who_does_not_read_holds_nothing() {
     let server = Server::start(Kind::Endless, &["--peer-timeout", "100", "--slots", "1"]);
     let song = |n: u32, n_tokens: u32| {
         let messages = json!([{"role": "user", "content": "Sing!"}]);
-        json!({"messages": messages, "max_tokens": n_tokens, "n": n, "stream": n > 1})
+        // With so much beside each token that no buffer holds it.
+        let n_top = if n > 1 { 20 } else { 0 };
+        json!({"messages": messages, "max_tokens": n_tokens, "n": n, "stream": n > 1, "logprobs": true, "top_logprobs": n_top})
     };
     let deaf: Vec<_> = (0..3)
         .map(|_| {
