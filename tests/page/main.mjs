@@ -137,6 +137,7 @@ const tests = {
       await page.locator("#send").click();
       await answer(page);
       await page.reload();
+      await page.locator("#list .name").nth(1).waitFor();
       assert.deepEqual(await page.locator("#list .name").allTextContents(), ["Good day", QUESTION]);
       await page.getByRole("button", { name: QUESTION, exact: true }).click();
       assert.equal(await answer(page), "red");
@@ -149,6 +150,7 @@ const tests = {
       await page.getByRole("button", { name: `Remove the conversation ${QUESTION}` }).click();
       await page.getByRole("button", { name: "Remove", exact: true }).click();
       await page.reload();
+      await page.locator("#list .name").first().waitFor();
       assert.deepEqual(await page.locator("#list .name").allTextContents(), ["Good day"]);
     });
   },
