@@ -146,12 +146,13 @@ fn about_the_same(engine: &Engine, seed: u32) -> (Duration, Duration) {
     (first_word.unwrap(), while_busy.into_iter().max().unwrap_or_default())
 }
 
-/// The times between the stream's pieces, until `is_enough` of them.
+/// The times between the stream's tokens, until `is_enough` of them. Not between its pieces of text: half a letter, or white space that
+/// may be the last, waits for the next token.
 fn gaps(stream: &Ticket, mut is_enough: impl FnMut(&[Duration]) -> bool) -> Vec<Duration> {
     let (mut gaps, mut before) = (Vec::new(), Instant::now());
     while !is_enough(&gaps) {
         match stream.next_event() {
-            Event::Text(_) => {
+            Event::Chosen(_) => {
                 gaps.push(before.elapsed());
                 before = Instant::now();
             }
@@ -179,7 +180,7 @@ fn request(question: &str, picture: Option<u32>, max_tokens: u32, seed: u32) -> 
     let images: Vec<_> = picture.into_iter().map(pixels).collect();
     let messages = vec![Message::user(format!("{seed} {question}"), 0..images.len())];
     let sampling = Sampling { temperature: 1.0, seed: seed.into(), ..Sampling::GREEDY };
-    Request { sampling, max_tokens, ..Request::new(messages, images) }
+    Request { sampling, max_tokens, logprobs: Some(0), ..Request::new(messages, images) }
 }
 
 /// A picture of noise that nobody has seen.
