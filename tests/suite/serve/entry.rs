@@ -1,12 +1,12 @@
 //! Who may come in, and what is told of what goes on.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Server, head, post};
+use super::{PATIENCE, Server, head, post};
 use crate::models::{Kind, path};
 use crate::program::owlet;
 
@@ -67,6 +67,34 @@ fn keys() {
         "{}",
         ran.err
     );
+}
+
+/// Who fills the places of one key is sent away, and nobody else is.
+#[test]
+fn a_key_has_so_many_requests_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys");
+    fs::write(&file, "phone-0123456789\nlaptop-0123456789\n").unwrap();
+    let server = Server::start(Kind::Slow, &["--api-keys", file.to_str().unwrap(), "--max-per-key", "1"]);
+    let [phone, laptop] = ["x-api-key: phone-0123456789", "x-api-key: laptop-0123456789"];
+    let sing = |n: u32, streams: bool, key: &str| {
+        let messages = json!([{"role": "user", "content": "Sing!"}]);
+        let body = json!({"messages": messages, "max_tokens": n, "stream": streams});
+        post("/v1/chat/completions", &body.to_string(), &[key])
+    };
+    let mut stream = server.connect();
+    stream.write_all(&sing(1500, true, phone)).unwrap();
+    stream.read_exact(&mut [0; 300]).unwrap();
+    let ask = |key: &str| server.exchange(&sing(3, false, key));
+    let text = "this key has as many requests under way as it may; try again later";
+    assert_eq!(ask(phone).refusal(), (429, text.into()));
+    assert_eq!(ask(laptop).status, 200);
+    drop(stream);
+    let begun = Instant::now();
+    while ask(phone).status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "who left still counts");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
