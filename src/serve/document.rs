@@ -62,7 +62,9 @@ mod tests {
             ("/api/chat", |app, by, fields| read(ollama::read_chat(app, by, fields))),
             ("/api/generate", |app, by, fields| read(ollama::read_generate(app, by, fields))),
             ("/api/show", |app, by, fields| read(ollama::read_show(app, by, fields))),
-            ("/slots/{id}", |_, _, fields| read(slots::Deed::read("0", Some("action=save"), fields))),
+            ("/slots/{id}", |app, _, fields| {
+                read(slots::Deed::read(app, ("0", Some("action=save")), fields))
+            }),
         ];
         let with_bodies =
             document["paths"].as_object().unwrap().iter().filter(|(_, path)| path["post"].is_object());

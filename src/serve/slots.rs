@@ -56,7 +56,7 @@ pub async fn act(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
-    let parse = move |_: &App, _: &Caller, fields: Fields| Deed::read(&id, query.as_deref(), fields);
+    let parse = move |app: &App, _: &Caller, fields: Fields| Deed::read(app, (&id, query.as_deref()), fields);
     let acted = with_model(&app, request, parse, |app, caller, Deed { id, action }| {
         let (engine, scope) = (app.engine()?, app.scope(caller));
         let started = Instant::now();
@@ -96,8 +96,9 @@ impl Deed {
     /// Reads what `query` asks to be done with the slot `id`.
     ///
     /// # Errors
-    /// `Request`, naming the field.
-    pub fn read(id: &str, query: Option<&str>, mut fields: Fields) -> Result<Deed> {
+    /// `Request`, naming the field; `NotFound` where it names another model.
+    pub fn read(app: &App, (id, query): (&str, Option<&str>), mut fields: Fields) -> Result<Deed> {
+        app.take_model(&mut fields)?;
         let id = id.parse().map_err(|_| Fault::of("slot", "expected a number"))?;
         let action = match query.and_then(|query| query.strip_prefix("action=")) {
             Some("erase") => Action::Erase,
@@ -105,7 +106,7 @@ impl Deed {
             Some("restore") => Action::Restore(name(&mut fields)?),
             _ => return Err(Fault::of("action", "expected save, restore or erase, as ?action=save")),
         };
-        fields.finish(&[("model", &[])])?;
+        fields.finish(&[])?;
         Ok(Deed { id, action })
     }
 }

@@ -141,6 +141,8 @@ fn only_files_of_its_directory_are_named() {
     ] {
         assert_eq!(server.post(path, &json!({})).refusal(), (400, text.into()), "{path}");
     }
+    let other = server.post("/slots/0?action=erase", &json!({"model": "other"}));
+    assert_eq!(other.refusal().0, 404, "the model of another server is not spoken of");
     // Without a directory there is no such path.
     let server = Server::start(Kind::Story, &[]);
     assert_eq!((server.get("/slots", &[]).status, act(&server, 0, "erase", "").status), (404, 404));
