@@ -20,7 +20,7 @@ mod tests {
     use crate::serve::entry::Caller;
     use crate::serve::fields::{Fields, known};
     use crate::serve::keeper::{Keeper, Source};
-    use crate::serve::{Keys, Limits, Options, anthropic, ollama, openai, slots};
+    use crate::serve::{Limits, Options, anthropic, ollama, openai, slots};
     use ggml::Cancel;
     use serde_json::Value;
     use std::collections::BTreeSet;
@@ -131,19 +131,7 @@ mod tests {
             peer: Duration::from_secs(60),
             drain: Duration::from_secs(60),
         };
-        let server = Options {
-            address: ([127, 0, 0, 1], 0).into(),
-            keys: Keys::default(),
-            is_insecure: false,
-            hosts: Vec::new(),
-            urls: None,
-            limits,
-            tls: None,
-            is_scoped: false,
-            slot_dir: None,
-            idle_unload: None,
-            metrics: None,
-        };
+        let server = Options::new(([127, 0, 0, 1], 0).into(), limits);
         let open = move || Engine::start(Loaded::open(None, 1)?, options.clone());
         let source = Source { open: Box::new(open), self_test: None };
         let keeper = Keeper::open(source, None, Cancel::new()).unwrap();

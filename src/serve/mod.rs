@@ -108,6 +108,23 @@ pub struct Limits {
 }
 
 impl Options {
+    /// For everybody on this machine who asks at `address`, in the plainest way.
+    pub fn new(address: SocketAddr, limits: Limits) -> Options {
+        Options {
+            address,
+            keys: Keys::default(),
+            is_insecure: false,
+            hosts: Vec::new(),
+            urls: None,
+            limits,
+            tls: None,
+            is_scoped: false,
+            slot_dir: None,
+            idle_unload: None,
+            metrics: None,
+        }
+    }
+
     /// # Errors
     /// `Request` where other machines could ask and nobody would check who they are, or keys are to be told apart and there are none.
     pub fn check(&self) -> Result<()> {

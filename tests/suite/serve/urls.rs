@@ -10,7 +10,7 @@ use ggml::Cancel;
 use owlet::engine::{CacheOptions, Engine, Loaded, Options as EngineOptions, Speculation};
 use owlet::fetch::{Hosts, Policy};
 use owlet::model::KvType;
-use owlet::serve::{Keys, Limits, Options, Source, serve};
+use owlet::serve::{Limits, Options, Source, serve};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -49,19 +49,7 @@ impl Inner {
             peer: Duration::from_secs(30),
             drain: Duration::from_secs(5),
         };
-        let options = Options {
-            address: ([127, 0, 0, 1], 0).into(),
-            keys: Keys::default(),
-            is_insecure: false,
-            hosts: Vec::new(),
-            urls: Some(policy),
-            limits,
-            tls: None,
-            is_scoped: false,
-            slot_dir: None,
-            idle_unload: None,
-            metrics: None,
-        };
+        let options = Options { urls: Some(policy), ..Options::new(([127, 0, 0, 1], 0).into(), limits) };
         let (stop, (tell, told)) = (Cancel::new(), channel());
         let end = stop.clone();
         let thread = std::thread::spawn(move || {
