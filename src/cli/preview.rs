@@ -5,6 +5,8 @@
 
 use super::terminal::{is_of_dumb, may_colour};
 use crate::prompt::{Pixels, resize};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use std::fmt::Write as _;
 
 /// How a terminal draws.
@@ -78,7 +80,7 @@ fn scaled(pixels: &Pixels, side: usize) -> (Vec<u8>, usize) {
 
 fn kitty(pixels: &Pixels) -> String {
     let (rgb, side) = scaled(pixels, MAX_SIDE_PX);
-    let data = base64(&rgb);
+    let data = BASE64_STANDARD.encode(&rgb);
     let mut out = String::new();
     let mut pieces = data.as_bytes().chunks(KITTY_PIECE).peekable();
     let mut keys = format!("a=T,f=24,s={side},v={side},c={N_COLUMNS},r={N_ROWS},q=2,");
@@ -94,7 +96,7 @@ fn iterm(pixels: &Pixels) -> String {
     let (rgb, side) = scaled(pixels, MAX_SIDE_PX);
     let Some(png) = png(&rgb, side) else { return String::new() };
     let size = png.len();
-    let data = base64(&png);
+    let data = BASE64_STANDARD.encode(&png);
     format!(
         "\x1b]1337;File=inline=1;size={size};width={N_COLUMNS};height={N_ROWS};preserveAspectRatio=0:{data}\x07\n"
     )
@@ -150,21 +152,6 @@ fn nearest_of_256(rgb: [u8; 3]) -> u8 {
     } else {
         16 + 36 * nearest[0] + 6 * nearest[1] + nearest[2]
     }
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * at) & 63) as usize];
-            out.push(if at > three.len() { '=' } else { letter as char });
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -284,8 +271,8 @@ mod tests {
             ("fooba", "Zm9vYmE="),
             ("foobar", "Zm9vYmFy"),
         ] {
-            assert_eq!(base64(bytes.as_bytes()), expected);
+            assert_eq!(BASE64_STANDARD.encode(bytes), expected);
         }
-        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+        assert_eq!(BASE64_STANDARD.encode([0xfb, 0xff]), "+/8=");
     }
 }

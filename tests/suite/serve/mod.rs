@@ -23,6 +23,8 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::models::{Kind, path};
@@ -262,17 +264,7 @@ pub fn with(body: &Value, more: Value) -> Value {
 
 /// The usual alphabet, padded.
 pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for part in bytes.chunks(3) {
-        let held =
-            part.iter().fold(0u32, |held, &byte| held << 8 | u32::from(byte)) << (8 * (3 - part.len()));
-        for n in 0..4 {
-            let digit = DIGITS[(held >> (18 - 6 * n)) as usize & 63];
-            text.push(if n > part.len() { '=' } else { char::from(digit) });
-        }
-    }
-    text
+    BASE64_STANDARD.encode(bytes)
 }
 
 /// A picture of one colour as a data URI.

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::Server;
+use super::{Server, base64};
 use crate::models::Kind;
 
 /// What stands between `from` and `to`, which occur once.
@@ -32,7 +30,7 @@ fn one_file_that_runs_its_own_script_alone() {
         let name = element.split(' ').next().unwrap();
         let inside = between(page, &format!("<{element}>"), &format!("</{name}>"));
         assert!(inside.len() > 1000, "{element} is there: {}", inside.len());
-        let digest = BASE64_STANDARD.encode(Sha256::digest(inside));
+        let digest = base64(&Sha256::digest(inside));
         assert!(policy.contains(&format!("{directive} 'sha256-{digest}';")), "{directive}: {policy}");
     }
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
