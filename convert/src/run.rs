@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use ggml::quantize::quantize_rows;
 use ggml::{Cancel, DType};
-use owlet_format::{Gguf, Layout, Limits, Metadata, ModelConfig, SelfTest, Strings};
+use owlet_format::{Gguf, Layout, Limits, Metadata, ModelConfig, SelfTest, Strings, hex};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use crate::checkpoint::Sha256;
 use crate::checkpoint::file::SourceFile;
-use crate::checkpoint::{Sha256, hex};
 use crate::error::{Error, Result};
 use crate::job::{Chunk, Job, Stored, total_source_bytes};
 use crate::outline::{Outline, part_sizes};

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ggml::DType;
-use owlet_format::{Gguf, Importance, ModelConfig, Role, TensorSpec};
+use owlet_format::{Gguf, Importance, ModelConfig, Role, TensorSpec, hex};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::hex;
 use crate::error::{Error, Result};
 use crate::fold::{self, Fold};
 
@@ -71,7 +70,7 @@ impl Weighting {
             weighted.note = Some(format!("{} has no sums for {}", self.label, unknown.join(", ")));
         }
         let n_chunks = self.importance.n_chunks;
-        let (sum, datasets) = (hex(&sum.finalize().into()), self.importance.datasets.join(", "));
+        let (sum, datasets) = (hex(&sum.finalize()), self.importance.datasets.join(", "));
         weighted.line = Some(format!("importance = {sum}, {n_chunks} inputs of {datasets}"));
         Ok(weighted)
     }

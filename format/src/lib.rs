@@ -13,7 +13,7 @@ mod schema;
 
 pub use container::{
     Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Encoder, Gguf, Layout, Limits, MAX_FILES, Metadata, Pages, Shape,
-    Strings, TensorInfo, TensorPlan, Value, ValueType, Writer, Written, mark_split, split_path,
+    Strings, TensorInfo, TensorPlan, Value, ValueType, Writer, Written, hex, mark_split, split_path,
 };
 pub use error::{Error, Result};
 pub use importance::Importance;

@@ -14,6 +14,7 @@ use crate::engine::{Doing, Engine, Scope, SlotFacts};
 use crate::error::Error;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
+use owlet_format::hex;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::ErrorKind;
@@ -144,7 +145,7 @@ fn place(app: &App, scope: Scope, name: &str) -> Result<PathBuf> {
     };
     let dir = match scope.digest() {
         None => dir.clone(),
-        Some(digest) => dir.join(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        Some(digest) => dir.join(hex(&digest[..8])),
     };
     let path = dir.join(name);
     if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {

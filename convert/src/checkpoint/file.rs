@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::file_hash::FileHash;
-use super::sha256::{Sha256, hex};
+use super::sha256::Sha256;
 use crate::error::{Error, Result};
 use crate::positioned::Positioned;
+use owlet_format::hex;
 
 /// What is read at once where only the hash wants it.
 const HASH_BYTES: usize = 1 << 20;

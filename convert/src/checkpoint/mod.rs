@@ -22,7 +22,7 @@ pub use dtype::SourceType;
 use file::{Known, SourceFile};
 pub use joined::BESIDE;
 use joined::Beside;
-pub use sha256::{SAVED_BYTES, Sha256, hex};
+pub use sha256::{SAVED_BYTES, Sha256};
 
 use crate::error::{Error, Result};
 

@@ -101,11 +101,6 @@ fn compress(state: &mut [u32; 8], block: &[u8; BLOCK]) {
     compress256(state, std::slice::from_ref(GenericArray::from_slice(block)));
 }
 
-/// As sha256sum prints it.
-pub fn hex(sum: &[u8; 32]) -> String {
-    sum.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use owlet_format::hex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -38,7 +39,7 @@ impl Sum {
             Sum::Sha256(sum) => sum,
             Sum::Git(sum) => sum,
         };
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(bytes)
     }
 
     /// As messages call it.

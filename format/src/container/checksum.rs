@@ -47,6 +47,7 @@ impl Gguf {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two digits a byte, as sha256sum prints a sum.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

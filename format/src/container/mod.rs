@@ -26,7 +26,7 @@ mod tensor;
 mod value;
 mod write;
 
-pub use checksum::{CHECKSUM_BYTES, CHECKSUMS_KEY};
+pub use checksum::{CHECKSUM_BYTES, CHECKSUMS_KEY, hex};
 pub use encode::{Encoder, TensorPlan};
 pub use gguf::{Gguf, Limits};
 pub(crate) use in_place::InPlace;

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::prompt::{Limits, Message, decode, preprocess, read_limited};
 use ggml::Cancel;
 use lines::{Answer, Line, Lines, Size};
+use owlet_format::hex;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -132,7 +133,7 @@ impl Caption {
                 self.constraint.words()?,
             )
         );
-        Ok(Sha256::digest(parts)[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&Sha256::digest(parts)[..8]))
     }
 }
 
@@ -200,7 +201,7 @@ impl Work {
         let source = path.display().to_string();
         let file = File::open(path).map_err(|cause| Error::io(path, cause))?;
         let bytes = read_limited(file, &source, &limits)?;
-        let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&Sha256::digest(&bytes));
         if let Some(line) = self.lines.same(&sha256, path) {
             return Ok(line);
         }

@@ -7,6 +7,7 @@ use crate::engine::session::Cell;
 use crate::error::{Error, Result};
 use crate::prompt::{self, Message, Role};
 use crate::token::TokenId;
+use owlet_format::hex;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -248,10 +249,6 @@ pub fn runs(cells: &[Cell], keys: &[ImageKey]) -> Vec<Run> {
         }
     }
     runs
-}
-
-pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Characters of a file's words that a message shows.

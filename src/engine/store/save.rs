@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::kv_row_bytes;
 use crate::prompt::Role;
 use ggml::Cancel;
+use owlet_format::hex;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read};
 use std::path::{Path, PathBuf};
@@ -133,7 +134,7 @@ impl Engine {
     fn head(&self, conversation: &Conversation, positions: Vec<head::Run>) -> Result<Head> {
         let head = Head {
             written_by: concat!("owlet ", env!("CARGO_PKG_VERSION")).to_string(),
-            model: ModelId { name: self.loaded.config.name.clone(), sha256: head::hex(&self.loaded.digest) },
+            model: ModelId { name: self.loaded.config.name.clone(), sha256: hex(&self.loaded.digest) },
             kv_type: self.options.kv_type.dtype().name().to_string(),
             exact: self.loaded.model.is_exact(),
             system: conversation.system.clone(),

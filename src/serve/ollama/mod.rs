@@ -12,6 +12,7 @@ use super::keeper::Condition;
 use super::{exchange, ready, time};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use owlet_format::hex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -88,7 +89,7 @@ fn description(app: &App) -> Value {
         "model": name,
         "modified_at": time::rfc3339(app.started_s),
         "size": loaded.n_file_bytes,
-        "digest": loaded.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "digest": hex(&loaded.digest),
         "details": details(app),
     })
 }
