@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Work of others in a round, in usual rounds: what an answer waits for longer than usual. The rest up to twice the gap is for what
 /// is mistaken.
-const OTHERS: f64 = 1.0;
+const OTHERS: f64 = 0.7;
 
 /// How much the newest measurement counts.
 const NEWEST: f64 = 0.25;
