@@ -97,6 +97,8 @@ fn main() {
         let mut build = compiler(&source, &out, cxx);
         // The quantizers live here. Fused multiply-adds would make files depend on the machine that made them.
         build.flag_if_supported("-ffp-contract=off");
+        // ggml_abort() lies in C, and what c/fatal.cpp throws goes through it.
+        build.flag_if_supported("-fexceptions");
         build
     };
     let for_cpu = |cxx| {
@@ -126,7 +128,7 @@ fn main() {
     for name in gpu::backends() {
         shim.define(&format!("OWLET_{}", name.to_uppercase()), None);
     }
-    source.add(&mut shim, BASE_CXX).files(["c/shim.cpp", "c/devices.cpp", "c/stand_in.cpp"]);
+    source.add(&mut shim, BASE_CXX).files(["c/shim.cpp", "c/devices.cpp", "c/fatal.cpp", "c/stand_in.cpp"]);
     if cfg!(feature = "vulkan") {
         shim.file("c/vulkan_loader.cpp");
     }

@@ -16,25 +16,7 @@
 #include "vulkan_loader.h"
 #endif
 
-#include <exception>
-#include <string>
 #include <vector>
-
-static thread_local std::string problem;
-
-void note_problem() noexcept {
-    try {
-        throw;
-    } catch (const std::exception & error) {
-        problem = error.what();
-    } catch (...) {
-        problem = "no more is known";
-    }
-}
-
-const char * owlet_problem(void) {
-    return problem.c_str();
-}
 
 // A backend whose driver is missing has no registry, or one without devices.
 static const std::vector<ggml_backend_dev_t> & devices() {
@@ -74,19 +56,27 @@ ggml_backend_dev_t owlet_device(size_t i) {
 }
 
 ggml_backend_t owlet_backend_new(ggml_backend_dev_t device) {
-    problem.clear();
+    owlet_forget_problem();
     ggml_backend_t backend = nullptr;
     guarded([&] { backend = ggml_backend_dev_init(device, nullptr); });
     return backend;
 }
 
-void owlet_backend_free(ggml_backend_t backend) {
-    guarded([&] { ggml_backend_free(backend); });
-}
-
 bool owlet_device_memory(ggml_backend_dev_t device, size_t * free, size_t * total) {
     *free = *total = 0;
     return guarded([&] { ggml_backend_dev_memory(device, free, total); });
+}
+
+// Whether what lies there can be freed. CUDA's backend frees in destructors, out of which nothing can be thrown.
+static bool answers(ggml_backend_dev_t device) {
+    size_t free, total;
+    return owlet_device_memory(device, &free, &total);
+}
+
+void owlet_backend_free(ggml_backend_t backend) {
+    if (answers(ggml_backend_get_device(backend))) {
+        guarded([&] { ggml_backend_free(backend); });
+    }
 }
 
 bool owlet_supports_op(ggml_backend_t backend, const ggml_tensor * op) {
@@ -104,7 +94,10 @@ ggml_backend_buffer_t owlet_buffer_new(ggml_backend_t backend, size_t n_bytes) {
 }
 
 void owlet_buffer_free(ggml_backend_buffer_t buffer) {
-    guarded([&] { ggml_backend_buffer_free(buffer); });
+    ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(buffer));
+    if (!device || answers(device)) {
+        guarded([&] { ggml_backend_buffer_free(buffer); });
+    }
 }
 
 bool owlet_buffer_clear(ggml_backend_buffer_t buffer) {

@@ -106,7 +106,7 @@ ggml_backend_t owlet_rpc_cpu(int n_threads) {
         device.iface.get_memory    = cpu_memory;
         return device;
     }();
-    ggml_backend_t backend = ggml_backend_cpu_init();
+    ggml_backend_t backend = owlet_cpu_new();
     if (backend) {
         // The threads live as long as the process: without a pool ggml would start them for every graph.
         ggml_backend_cpu_set_n_threads(backend, n_threads);

@@ -51,17 +51,13 @@ ggml_threadpool * owlet_threadpool_new(int n_threads) {
 
 ggml_backend_sched_t owlet_sched_new(
     const ggml_backend_t * devices, size_t n_devices, ggml_backend_t cpu, size_t n_tensors) {
-    try {
+    ggml_backend_sched_t sched = nullptr;
+    guarded([&] {
         std::vector<ggml_backend_t> backends(devices, devices + n_devices);
         backends.push_back(cpu);
-        return ggml_backend_sched_new(backends.data(), nullptr, backends.size(), n_tensors, false, false);
-    } catch (...) {
-        return nullptr;
-    }
-}
-
-void owlet_sched_free(ggml_backend_sched_t sched) {
-    guarded([&] { ggml_backend_sched_free(sched); });
+        sched = ggml_backend_sched_new(backends.data(), nullptr, backends.size(), n_tensors, false, false);
+    });
+    return sched;
 }
 
 // The CPU is the last one.
@@ -71,6 +67,20 @@ static int n_devices(ggml_backend_sched_t sched) {
 
 static bool has_device(ggml_backend_sched_t sched) {
     return n_devices(sched) > 0;
+}
+
+// Throws where one of its devices is lost. To free what such a device has would end the process.
+static void meet(ggml_backend_sched_t sched) {
+    for (int i = 0; i < n_devices(sched); i++) {
+        ggml_backend_synchronize(ggml_backend_sched_get_backend(sched, i));
+    }
+}
+
+void owlet_sched_free(ggml_backend_sched_t sched) {
+    guarded([&] {
+        meet(sched);
+        ggml_backend_sched_free(sched);
+    });
 }
 
 static bool is_allocated(const ggml_tensor * tensor) {
@@ -145,33 +155,35 @@ class Sources {
     std::vector<std::pair<ggml_tensor *, std::array<ggml_tensor *, GGML_MAX_SRC>>> nodes;
 };
 
-int owlet_sched_alloc(ggml_backend_sched_t sched, owlet_graph placed, const ggml_tensor ** refused) {
-    try {
-        place(sched, placed);
-        if (has_device(sched) && (*refused = misplaced(sched, placed.graph))) {
-            return OWLET_REFUSED;
-        }
-        // The allocator keeps its plan when the next graph has as many nodes of no larger sizes, even if they
-        // live longer than those of the graph that the plan was made for. Reserving makes a new plan; buffers
-        // only grow.
-        if (!has_device(sched)) {
-            if (!ggml_backend_sched_reserve(sched, placed.graph)) {
-                return OWLET_NO_MEMORY;
-            }
-            return ggml_backend_sched_alloc_graph(sched, placed.graph) ? OWLET_OK : OWLET_NO_MEMORY;
-        }
-        const Sources sources(placed.graph);
-        const bool has_room = ggml_backend_sched_reserve(sched, placed.graph);
-        sources.restore();
-        if (!has_room) {
+static int alloc(ggml_backend_sched_t sched, owlet_graph placed, const ggml_tensor ** refused) {
+    meet(sched);
+    place(sched, placed);
+    if (has_device(sched) && (*refused = misplaced(sched, placed.graph))) {
+        return OWLET_REFUSED;
+    }
+    // The allocator keeps its plan when the next graph has as many nodes of no larger sizes, even if they
+    // live longer than those of the graph that the plan was made for. Reserving makes a new plan; buffers
+    // only grow.
+    if (!has_device(sched)) {
+        if (!ggml_backend_sched_reserve(sched, placed.graph)) {
             return OWLET_NO_MEMORY;
         }
-        place(sched, placed);
         return ggml_backend_sched_alloc_graph(sched, placed.graph) ? OWLET_OK : OWLET_NO_MEMORY;
-    } catch (...) {
-        note_problem();
-        return OWLET_FAILED;
     }
+    const Sources sources(placed.graph);
+    const bool has_room = ggml_backend_sched_reserve(sched, placed.graph);
+    sources.restore();
+    if (!has_room) {
+        return OWLET_NO_MEMORY;
+    }
+    place(sched, placed);
+    return ggml_backend_sched_alloc_graph(sched, placed.graph) ? OWLET_OK : OWLET_NO_MEMORY;
+}
+
+int owlet_sched_alloc(ggml_backend_sched_t sched, owlet_graph placed, const ggml_tensor ** refused) {
+    int status = OWLET_FAILED;
+    guarded([&] { status = alloc(sched, placed, refused); });
+    return status;
 }
 
 void owlet_sched_bytes(ggml_backend_sched_t sched, owlet_graph placed, size_t * sizes) {
@@ -208,16 +220,17 @@ void owlet_sched_bytes(ggml_backend_sched_t sched, owlet_graph placed, size_t * 
     });
 }
 
-int owlet_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph) {
-    try {
-        switch (ggml_backend_sched_graph_compute(sched, graph)) {
-            case GGML_STATUS_SUCCESS: return OWLET_OK;
-            case GGML_STATUS_ABORTED: return OWLET_ABORTED;
-            case GGML_STATUS_ALLOC_FAILED: return OWLET_NO_MEMORY;
-            default: return OWLET_FAILED;
-        }
-    } catch (...) {
-        note_problem();
-        return OWLET_FAILED;
+static int outcome(ggml_status status) {
+    switch (status) {
+        case GGML_STATUS_SUCCESS: return OWLET_OK;
+        case GGML_STATUS_ABORTED: return OWLET_ABORTED;
+        case GGML_STATUS_ALLOC_FAILED: return OWLET_NO_MEMORY;
+        default: return OWLET_FAILED;
     }
+}
+
+int owlet_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph) {
+    int status = OWLET_FAILED;
+    guarded([&] { status = outcome(ggml_backend_sched_graph_compute(sched, graph)); });
+    return status;
 }

@@ -26,6 +26,12 @@ void owlet_tensor_facts(struct ggml_tensor * tensor, struct owlet_tensor * facts
 // Where the i-th source of a node lies: the scheduler may have put a copy in its place.
 const void * owlet_tensor_source_data(const struct ggml_tensor * tensor, int i);
 
+// From now on ggml's last words are one line, and its log is kept for them.
+void owlet_install_callbacks(void);
+
+// ggml's CPU backend; NULL where there is no memory for it.
+ggml_backend_t owlet_cpu_new(void);
+
 int owlet_graph_n_leafs(struct ggml_cgraph * graph);
 // Bytes that the CPU backend will ask for, beyond tensors, to compute `graph`.
 size_t owlet_graph_work_bytes(struct ggml_cgraph * graph, int n_threads, struct ggml_threadpool * threadpool);
@@ -37,12 +43,16 @@ size_t owlet_n_devices(void);
 ggml_backend_dev_t owlet_device(size_t i);
 // CPUs that behave as devices do: memory of their own, ggml's operations only. NULL beyond the last one.
 ggml_backend_dev_t owlet_stand_in(size_t i);
-// From now on the last one fails as a device that was lost does, or works again.
-void owlet_pull_out_stand_in(bool is_out);
+// From now on the last one works, or fails as a device that was lost does: with exceptions, as Vulkan's backend, or with
+// ggml_abort(), also where it frees memory, as CUDA's.
+enum owlet_stand_in_state { OWLET_WORKS, OWLET_THROWS, OWLET_ABORTS };
+void owlet_set_stand_in(enum owlet_stand_in_state state);
 
-// What follows may reach a device, whose driver may have lost it. ggml tells that by exceptions, which end here; those that
-// say false then leave a line behind, which owlet_problem() tells the same thread.
+// What follows may reach a device, whose driver may have lost it. ggml tells that by exceptions or ggml_abort(), which end
+// here; those that say false then leave a line behind, which owlet_problem() tells the same thread. What a lost device had
+// is never freed.
 const char * owlet_problem(void);
+void owlet_forget_problem(void);
 ggml_backend_t owlet_backend_new(ggml_backend_dev_t device);
 void owlet_backend_free(ggml_backend_t backend);
 bool owlet_device_memory(ggml_backend_dev_t device, size_t * free, size_t * total);

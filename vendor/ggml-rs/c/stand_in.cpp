@@ -6,6 +6,7 @@
 
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
+#include "ggml-impl.h"
 
 #include <array>
 #include <atomic>
@@ -28,6 +29,21 @@ const char * name(ggml_backend_dev_t device) {
     return names[index(device)];
 }
 
+// How the last stand-in is.
+std::atomic<owlet_stand_in_state> state;
+
+bool is(ggml_backend_dev_t device, owlet_stand_in_state lost) {
+    return index(device) == n_stand_ins - 1 && state == lost;
+}
+
+void abort_where_lost(ggml_backend_dev_t device) {
+    if (is(device, OWLET_ABORTS)) {
+        GGML_LOG_ERROR("stand-in error: it was torn out\n");
+        GGML_LOG_ERROR("  current device: 2\n");
+        GGML_ABORT("stand-in error");
+    }
+}
+
 const char * name_of_type(ggml_backend_buffer_type_t type) {
     return name(type->device);
 }
@@ -36,10 +52,20 @@ size_t alignment(ggml_backend_buffer_type_t) {
     return ggml_backend_buft_get_alignment(ggml_backend_cpu_buffer_type());
 }
 
+std::atomic<decltype(ggml_backend_buffer_i::free_buffer)> cpu_free;
+
+// As a destructor is.
+void free_buffer(ggml_backend_buffer_t buffer) noexcept {
+    abort_where_lost(buffer->buft->device);
+    cpu_free.load()(buffer);
+}
+
 ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
     ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
     if (buffer) {
-        buffer->buft = type;
+        cpu_free                  = buffer->iface.free_buffer;
+        buffer->iface.free_buffer = free_buffer;
+        buffer->buft              = type;
         std::memset(ggml_backend_buffer_get_base(buffer), 0xff, size);
     }
     return buffer;
@@ -49,7 +75,8 @@ const char * description(ggml_backend_dev_t) {
     return "the CPU in the place of a device";
 }
 
-void memory(ggml_backend_dev_t, size_t * free, size_t * total) {
+void memory(ggml_backend_dev_t device, size_t * free, size_t * total) {
+    abort_where_lost(device);
     ggml_backend_dev_memory(cpu(), free, total);
 }
 
@@ -71,23 +98,26 @@ ggml_guid_t guid() {
 
 std::atomic<decltype(ggml_backend_i::graph_compute)> cpu_compute;
 
-// Whether the last stand-in is gone, as a device whose driver lost it is.
-std::atomic<bool> is_pulled_out;
-
 ggml_status compute(ggml_backend_t backend, ggml_cgraph * graph) {
-    if (is_pulled_out && index(backend->device) == n_stand_ins - 1) {
+    if (is(backend->device, OWLET_THROWS)) {
         throw std::runtime_error("it was pulled out");
     }
+    abort_where_lost(backend->device);
     return cpu_compute.load()(backend, graph);
 }
 
+void synchronize(ggml_backend_t backend) {
+    abort_where_lost(backend->device);
+}
+
 ggml_backend_t init_backend(ggml_backend_dev_t device, const char *) {
-    ggml_backend_t backend = ggml_backend_cpu_init();
+    ggml_backend_t backend = owlet_cpu_new();
     if (backend) {
         // Two threads, of its own: the CPU's wait meanwhile.
         ggml_backend_cpu_set_n_threads(backend, 2);
         cpu_compute                  = backend->iface.graph_compute;
         backend->iface.graph_compute = compute;
+        backend->iface.synchronize   = synchronize;
         backend->guid   = guid();
         backend->device = device;
     }
@@ -141,6 +171,6 @@ ggml_backend_dev_t owlet_stand_in(size_t i) {
     return i < n_stand_ins ? &stand_ins()[i] : nullptr;
 }
 
-void owlet_pull_out_stand_in(bool is_out) {
-    is_pulled_out = is_out;
+void owlet_set_stand_in(owlet_stand_in_state now) {
+    state = now;
 }

@@ -1,8 +1,7 @@
 //! The processors that graphs run on: ggml's CPU backend with one pool of threads that lives as long as it, and the
 //! devices beside it that were chosen.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::io::Write;
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
@@ -78,7 +77,7 @@ impl Backend {
         try_threads(n_threads - 1).map_err(|source| Error::Threads { n_threads, source })?;
         let memory = || Error::Memory { what: "the cpu backend".into(), bytes: 1 << 16 };
         // SAFETY: no arguments; the CPU was checked.
-        let raw = NonNull::new(unsafe { sys::ggml_backend_cpu_init() }).ok_or_else(memory)?;
+        let raw = NonNull::new(unsafe { sys::owlet_cpu_new() }).ok_or_else(memory)?;
         // SAFETY: n_threads is in 1..=512.
         let Some(threadpool) = NonNull::new(unsafe { sys::owlet_threadpool_new(n_threads as c_int) }) else {
             // SAFETY: made above, used by no one.
@@ -338,23 +337,9 @@ pub fn exit_at_once(status: u8) -> ! {
 
 pub(crate) fn install_callbacks() {
     static ONCE: Once = Once::new();
-    // SAFETY: both functions live forever and do not unwind.
-    ONCE.call_once(|| unsafe {
-        sys::ggml_set_abort_callback(Some(on_fatal));
-        sys::ggml_log_set(Some(on_log), null_mut());
-    });
+    // SAFETY: both functions live forever.
+    ONCE.call_once(|| unsafe { sys::owlet_install_callbacks() });
 }
-
-/// ggml's last words, in one line; it ends the process afterwards.
-unsafe extern "C" fn on_fatal(message: *const c_char) {
-    // SAFETY: ggml passes a string that ends with 0.
-    let message = unsafe { CStr::from_ptr(message) };
-    // Nobody is left to tell that stderr is gone.
-    let _ = writeln!(std::io::stderr(), "ggml: {}", message.to_string_lossy().trim_end());
-}
-
-/// What ggml logs (allocations that failed, mostly) comes back as an error and is not printed twice.
-unsafe extern "C" fn on_log(_level: c_int, _text: *const c_char, _data: *mut c_void) {}
 
 unsafe extern "C" fn must_stop(stop: *mut c_void) -> bool {
     // SAFETY: `Backend::compute` passes what outlives the call.

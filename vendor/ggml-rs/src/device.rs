@@ -1,6 +1,6 @@
 //! Devices beside the CPU, with memory of their own: what there is, and one at work.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::fmt;
 use std::ptr::NonNull;
 
@@ -44,6 +44,16 @@ impl Eq for Device {}
 unsafe impl Send for Device {}
 // SAFETY: as above.
 unsafe impl Sync for Device {}
+
+/// How a stand-in is: the shim's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandIn {
+    Works = 0,
+    /// It is lost, and whatever reaches it throws, as in Vulkan's backend.
+    Throws = 1,
+    /// It is lost, and ggml aborts, also where memory is freed, as in CUDA's.
+    Aborts = 2,
+}
 
 /// Bytes of a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,10 +108,10 @@ impl Device {
         })
     }
 
-    /// The last of the [stand-ins](Device::stand_ins) fails from now on as a lost device does, or works again. For proofs.
-    pub fn pull_out_last_stand_in(is_out: bool) {
-        // SAFETY: it sets a flag.
-        unsafe { sys::owlet_pull_out_stand_in(is_out) }
+    /// How the last of the [stand-ins](Device::stand_ins) is from now on. For proofs.
+    pub fn set_last_stand_in(state: StandIn) {
+        // SAFETY: it sets a number, which C knows.
+        unsafe { sys::owlet_set_stand_in(state as c_int) }
     }
 
     /// Short, for example `CUDA0`.

@@ -34,7 +34,7 @@ pub use builder::{Graph, GraphBuilder};
 pub use cancel::Cancel;
 pub use cpu::{BuildInfo, build_info, check_cpu};
 pub use custom::{Arg, CustomOp, Tile, TileShape};
-pub use device::{Device, DeviceMemory, Place};
+pub use device::{Device, DeviceMemory, Place, StandIn};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use executor::{Executor, PlacedBytes};

@@ -93,9 +93,7 @@ pub struct PlacedGraph {
 }
 
 pub type AbortCallback = unsafe extern "C" fn(*mut c_void) -> bool;
-pub type FatalCallback = unsafe extern "C" fn(*const c_char);
 pub type CustomCallback = unsafe extern "C" fn(*mut ggml_tensor, c_int, c_int, *mut c_void);
-pub type LogCallback = unsafe extern "C" fn(c_int, *const c_char, *mut c_void);
 
 unsafe extern "C" {
     // the C library: process
@@ -103,8 +101,7 @@ unsafe extern "C" {
 
     // ggml.h: process
     pub fn ggml_version() -> *const c_char;
-    pub fn ggml_set_abort_callback(callback: Option<FatalCallback>) -> Option<FatalCallback>;
-    pub fn ggml_log_set(callback: Option<LogCallback>, user_data: *mut c_void);
+    pub fn owlet_install_callbacks();
 
     // ggml.h: contexts, tensors, graphs
     pub fn ggml_init(params: ggml_init_params) -> *mut ggml_context;
@@ -269,7 +266,7 @@ unsafe extern "C" {
     ) -> usize;
 
     // ggml-cpu.h
-    pub fn ggml_backend_cpu_init() -> *mut ggml_backend;
+    pub fn owlet_cpu_new() -> *mut ggml_backend;
     pub fn ggml_backend_cpu_set_n_threads(backend: *mut ggml_backend, n_threads: c_int);
     pub fn ggml_backend_cpu_set_threadpool(backend: *mut ggml_backend, threadpool: *mut ggml_threadpool);
     pub fn ggml_backend_cpu_set_abort_callback(
@@ -293,7 +290,7 @@ unsafe extern "C" {
     pub fn owlet_n_devices() -> usize;
     pub fn owlet_device(i: usize) -> *mut ggml_backend_device;
     pub fn owlet_stand_in(i: usize) -> *mut ggml_backend_device;
-    pub fn owlet_pull_out_stand_in(is_out: bool);
+    pub fn owlet_set_stand_in(state: c_int);
     pub fn owlet_problem() -> *const c_char;
     pub fn owlet_backend_new(device: *mut ggml_backend_device) -> *mut ggml_backend;
     pub fn owlet_backend_free(backend: *mut ggml_backend);

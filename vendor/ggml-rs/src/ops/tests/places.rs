@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::misuse::panic_of;
 use super::ne;
 use crate::{
-    Arg, Backend, Cancel, CustomOp, DType, Device, Executor, GraphBuilder, Memory, Place, Tensor, TensorSpec,
-    Tile, TileShape, Weights,
+    Arg, Backend, Cancel, CustomOp, DType, Device, Executor, GraphBuilder, Memory, Place, StandIn, Tensor,
+    TensorSpec, Tile, TileShape, Weights,
 };
 
 fn backend() -> Backend {
@@ -237,38 +237,50 @@ fn a_device_says_what_it_is() {
     assert!(backend().device_has_flash_attn(0, 32, [4, 2], DType::F16));
 }
 
-/// What ggml throws is one error, again and again, and the same weights serve once the device is back.
+/// What ggml throws, and what it cannot go on with, is one error, again and again; the same weights serve once the device is
+/// back.
 #[test]
 fn a_device_that_is_lost_is_an_error() {
-    let [_, _, device] = Device::stand_ins();
-    let backend = Backend::with_devices(2, &[device]).unwrap();
-    let weights = matrices(&backend);
-    let specs = [("sum", DType::F32, ne(&[4, 2]), Place::Device(0))];
-    let memory = Memory::placed(&backend, &specs).unwrap();
-    let run = |backend: &Backend, weights: &Weights, memory: &Memory| {
-        let mut executor = Executor::new(backend, 32).unwrap();
-        let (graph, [input, last]) = there_and_back(backend, weights, memory);
-        executor.load(graph.build())?;
-        executor.set_f32(input, &[1.0, 2.0, 3.0, 4.0, -1.0, 0.5, 2.0, 0.0]);
-        executor.compute(&Cancel::new())?;
-        let mut found = [0.0; 8];
-        executor.read_f32(last, &mut found).map(|()| found)
-    };
-    let expected = run(&backend, &weights, &memory).unwrap();
-    Device::pull_out_last_stand_in(true);
-    let text = "stand-in 3: lost, with all that is on it: it was pulled out";
-    for _ in 0..2 {
-        assert_eq!(run(&backend, &weights, &memory).unwrap_err().to_string(), text);
-    }
-    // What was computed there may be wrong, whatever can still be read.
-    let sum = memory.tensor("sum").unwrap();
-    assert_eq!(memory.read(sum, 0, &mut [0; 32]).unwrap_err().to_string(), text);
-    assert_eq!(backend.check().unwrap_err().to_string(), text);
+    for (state, why) in [
+        (StandIn::Throws, "it was pulled out"),
+        // What the backend logged says more than its last words.
+        (StandIn::Aborts, "stand-in error: it was torn out"),
+    ] {
+        let [_, _, device] = Device::stand_ins();
+        let backend = Backend::with_devices(2, &[device]).unwrap();
+        let weights = matrices(&backend);
+        let specs = [("sum", DType::F32, ne(&[4, 2]), Place::Device(0))];
+        let memory = Memory::placed(&backend, &specs).unwrap();
+        let run = |backend: &Backend, weights: &Weights, memory: &Memory| {
+            let mut executor = Executor::new(backend, 32).unwrap();
+            let (graph, [input, last]) = there_and_back(backend, weights, memory);
+            executor.load(graph.build())?;
+            executor.set_f32(input, &[1.0, 2.0, 3.0, 4.0, -1.0, 0.5, 2.0, 0.0]);
+            executor.compute(&Cancel::new())?;
+            let mut found = [0.0; 8];
+            executor.read_f32(last, &mut found).map(|()| found)
+        };
+        let expected = run(&backend, &weights, &memory).unwrap();
+        let mut loaded = Executor::new(&backend, 32).unwrap();
+        loaded.load(there_and_back(&backend, &weights, &memory).0.build()).unwrap();
+        Device::set_last_stand_in(state);
+        // Nothing that it has is freed now: with CUDA's backend that would end the process.
+        drop(loaded);
+        drop(Memory::placed(&backend, &specs));
+        let text = format!("stand-in 3: lost, with all that is on it: {why}");
+        for _ in 0..2 {
+            assert_eq!(run(&backend, &weights, &memory).unwrap_err().to_string(), text);
+        }
+        // What was computed there may be wrong, whatever can still be read.
+        let sum = memory.tensor("sum").unwrap();
+        assert_eq!(memory.read(sum, 0, &mut [0; 32]).unwrap_err().to_string(), text);
+        assert_eq!(backend.check().unwrap_err().to_string(), text);
 
-    Device::pull_out_last_stand_in(false);
-    let again = backend.again().unwrap();
-    let weights = weights.again(&again).unwrap();
-    memory.release();
-    let memory = Memory::placed(&again, &specs).unwrap();
-    assert_eq!(run(&again, &weights, &memory).unwrap(), expected);
+        Device::set_last_stand_in(StandIn::Works);
+        let again = backend.again().unwrap();
+        let weights = weights.again(&again).unwrap();
+        memory.release();
+        let memory = Memory::placed(&again, &specs).unwrap();
+        assert_eq!(run(&again, &weights, &memory).unwrap(), expected);
+    }
 }
