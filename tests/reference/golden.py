@@ -12,6 +12,9 @@ import numpy as np
 import formula
 
 
+N_TRAP_SAMPLES = 128
+
+
 class Golden:
     def __init__(self, folder: Path, name: str):
         self.path, self.samples, self.facts = folder / name, [], {"case": name}
@@ -32,10 +35,26 @@ class Golden:
         self.samples.append(flat[positions])
         return entry
 
+    def trap(self, name: str, about: str, node: str, right: np.ndarray, wrong: np.ndarray) -> dict:
+        """Samples the wrong variant of a node, with its distance from the right one in the tests' measure."""
+        entry = self.node(node, wrong, N_TRAP_SAMPLES)
+        at = formula.sample_positions(node, right.size, N_TRAP_SAMPLES)
+        gap = np.abs(right.reshape(-1)[at] - wrong.reshape(-1)[at]).max()
+        distance = float(gap / np.sqrt(np.mean(right.astype(np.float64) ** 2)))
+        return {"name": name, "about": about, "distance": distance, "node": entry}
+
     def write(self):
         self.path.with_suffix(".json").write_text(dumps(self.facts) + "\n", encoding="utf-8")
         if self.samples:
             np.concatenate(self.samples).astype("<f4").tofile(self.path.with_suffix(".f32"))
+
+
+def listed(tensors: dict) -> list:
+    """A checkpoint's tensors as goldens name them."""
+    return [
+        {"name": name, "shape": list(values.shape), "fnv1a64": f"{formula.fnv1a64(values.tobytes()):016x}"}
+        for name, values in tensors.items()
+    ]
 
 
 def dumps(value, indent: str = "") -> str:

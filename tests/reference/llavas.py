@@ -20,6 +20,7 @@ from PIL import Image
 import cases
 import formula
 import traps as chat_traps
+from nodes import chosen, first_input, reading
 from traps import output_changed, patched
 
 IMAGE_ID = 2**32 - 1  # what stands in the recorded ids where a picture's rows go; the authors' -200 is no u32
@@ -196,21 +197,11 @@ class Oracle:
         """A picture's place as often as it takes positions."""
         return [one for i in ids for one in ([IMAGE_ID] * self.n_image_tokens if i == -200 else [i])]
 
+    def written(self, prompt: str) -> str:
+        return prompt
+
     def nodes(self, ids: list[int], pixels) -> dict[str, np.ndarray]:
-        seen = {}
-        with contextlib.ExitStack() as stack:
-
-            def hook(name, module, pick=lambda inputs, output: output):
-                def keep(_, inputs, output):
-                    value = pick(inputs, output)
-                    value = value[0] if isinstance(value, tuple) else value
-                    seen[name] = value.detach().squeeze(0).numpy().copy()
-
-                stack.callback(module.register_forward_hook(keep).remove)
-
-            def first_input(inputs, _):
-                return inputs[0]
-
+        with reading() as (seen, hook):
             llama = self.model.model
             order = self.hook_tower(hook)
             hook("v.out", self.vision)
@@ -242,11 +233,7 @@ class Oracle:
             return_dict_in_generate=True,
             output_scores=True,
         )
-        margins = []
-        for scores in out.scores:
-            top = scores[0].topk(2).values
-            margins.append(float((top[0] - top[1]) / scores[0].pow(2).mean().sqrt()))
-        return out.sequences[0].tolist()[-len(margins) :], margins
+        return chosen(out)
 
     def answer(self, new: list[int]) -> str:
         return self.tokenizer.batch_decode([new], skip_special_tokens=True)[0].strip()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import formula
+from nodes import chosen, first_input, reading
 
 NOT_NEEDED = ("cv2", "decord", "imageio")  # imported by InternVL's dataset.py, not used by what we call
 
@@ -85,22 +86,16 @@ class Oracle:
     def ids(self, prompt: str) -> list[int]:
         return self.tokenizer(prompt)["input_ids"]
 
+    def shown(self, ids: list[int]) -> list[int]:
+        return ids
+
+    def written(self, prompt: str) -> str:
+        """A picture's place once."""
+        return prompt.replace("<IMG_CONTEXT>" * self.model.num_image_token, "<IMG_CONTEXT>*")
+
     def nodes(self, ids: list[int], pixels) -> dict[str, np.ndarray]:
         """One forward pass over the whole prompt; every node with ggml's innermost axis last."""
-        seen = {}
-        with contextlib.ExitStack() as stack:
-
-            def hook(name, module, pick=lambda inputs, output: output):
-                def keep(_, inputs, output):
-                    value = pick(inputs, output)
-                    value = value[0] if isinstance(value, tuple) else value
-                    seen[name] = value.detach().squeeze(0).numpy().copy()
-
-                stack.callback(module.register_forward_hook(keep).remove)
-
-            def first_input(inputs, _):
-                return inputs[0]
-
+        with reading() as (seen, hook):
             tower, llama = self.model.vision_model, self.model.language_model
             n_run = self.n_blocks_run
             hook("patch_embd", tower.embeddings.patch_embedding, lambda _, out: out.flatten(2).transpose(1, 2))
@@ -144,7 +139,7 @@ class Oracle:
         return select if select >= 0 else n_layer + 1 + select
 
     def greedy(self, ids: list[int], pixels, n_steps: int) -> tuple[list[int], list[float]]:
-        """The model's own `generate`: the new tokens, and every step's top-1 to top-2 margin over the logits' rms."""
+        """By the model's own `generate`."""
         tokens = torch.tensor([ids])
         out = self.model.generate(
             pixel_values=pixels,
@@ -158,11 +153,7 @@ class Oracle:
             return_dict_in_generate=True,
             output_scores=True,
         )
-        margins = []
-        for scores in out.scores:
-            top = scores[0].topk(2).values
-            margins.append(float((top[0] - top[1]) / scores[0].pow(2).mean().sqrt()))
-        return out.sequences[0].tolist()[-len(margins) :], margins  # generate puts a BOS in front
+        return chosen(out)
 
     def answer(self, new: list[int]) -> str:
         """What `chat` makes of new tokens."""

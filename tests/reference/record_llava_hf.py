@@ -5,7 +5,6 @@ transformers' own LlavaForConditionalGeneration makes of the same numbers under 
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ import torch
 import cases
 import formula
 import llavas
-from golden import Golden
-from record_parity import GOLDEN, N_TRAP_SAMPLES, with_next
+from golden import N_TRAP_SAMPLES, Golden
+from nodes import first_input, reading, with_next
+from record_llava import loaded
+from record_parity import GOLDEN
 
 # A piece that the prompt doesn't have: where it stands, transformers puts the picture's rows.
 IMAGE_ID = cases.N_PIECES - 1
@@ -39,29 +40,20 @@ class Transformers:
         assert all(name.endswith(("position_ids", "inv_freq")) for name in missing), missing
 
     def nodes(self, ids: list[int], pixels) -> dict[str, np.ndarray]:
-        seen = {}
-
-        def hook(name, module, pick=lambda inputs, output: output):
-            def keep(_, inputs, output):
-                value = pick(inputs, output)
-                value = value[0] if isinstance(value, tuple) else value
-                seen[name] = value.detach().squeeze(0).numpy().copy()
-
-            module.register_forward_hook(keep)
-
-        clip, llama = self.model.vision_tower.vision_model, self.model.language_model
-        hook("pre_ln", clip.pre_layrnorm)
-        for il, block in enumerate(clip.encoder.layers[:-1]):
-            hook(f"v.blk.{il}.out", block)
-        hook("v.out", self.model.multi_modal_projector, lambda inputs, _: inputs[0])
-        hook("mm.out", self.model.multi_modal_projector)
-        hook("inp_embd", llama.model.layers[0], lambda inputs, _: inputs[0])
-        for il, layer in enumerate(llama.model.layers):
-            hook(f"blk.{il}.out", layer)
-        hook("output_norm", llama.model.norm)
-        hook("logits", llama.lm_head)
-        tokens = torch.tensor([[IMAGE_ID if i == -200 else i for i in ids]])
-        self.model(input_ids=tokens, pixel_values=pixels, attention_mask=torch.ones_like(tokens))
+        with reading() as (seen, hook):
+            clip, llama = self.model.vision_tower.vision_model, self.model.language_model
+            hook("pre_ln", clip.pre_layrnorm)
+            for il, block in enumerate(clip.encoder.layers[:-1]):
+                hook(f"v.blk.{il}.out", block)
+            hook("v.out", self.model.multi_modal_projector, first_input)
+            hook("mm.out", self.model.multi_modal_projector)
+            hook("inp_embd", llama.model.layers[0], first_input)
+            for il, layer in enumerate(llama.model.layers):
+                hook(f"blk.{il}.out", layer)
+            hook("output_norm", llama.model.norm)
+            hook("logits", llama.lm_head)
+            tokens = torch.tensor([[IMAGE_ID if i == -200 else i for i in ids]])
+            self.model(input_ids=tokens, pixel_values=pixels, attention_mask=torch.ones_like(tokens))
         return with_next(seen)
 
 
@@ -69,8 +61,7 @@ def main():
     llavas.use_checkout(Path(sys.argv[1]))
     case = llavas.CASES[0]
     golden = Golden(GOLDEN, "llava_hf")
-    with tempfile.TemporaryDirectory() as folder:
-        oracle = case.oracle(case.seed, Path(folder), GOLDEN / "tokenizer.model")
+    with loaded(case, case.seed) as oracle:
         pixels = oracle.pixels(formula.picture(**cases.PICTURE))
         ids = oracle.ids(oracle.prompt(cases.QUESTION))
         assert IMAGE_ID not in ids

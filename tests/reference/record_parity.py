@@ -18,11 +18,11 @@ import cases
 import formula
 import oracle
 import traps
-from golden import Golden, sha256
+from golden import Golden, listed, sha256
+from nodes import with_next
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden/parity"
 N_STEPS = 64
-N_TRAP_SAMPLES = 128
 PICTURES = [  # name, width, height: both axes down, up, one each way, untouched, a line, a point
     ("down", 300, 200), ("up", 40, 30), ("wide", 400, 50), ("tall", 50, 333), ("same", 112, 112),
     ("same_width", 112, 64), ("row", 97, 1), ("point", 1, 1), ("large", 1024, 768),
@@ -36,7 +36,7 @@ def loaded(case: cases.Case, seed: str):
         yield oracle.Oracle(seed, Path(folder), case.bf16)
 
 
-def conversations(model: oracle.Oracle, case: cases.Case, pixels):
+def conversations(model, case, pixels):
     """(name, turns, pixels): turns are (question, answer or None); the second turn of `turns` quotes the first answer."""
     for name in case.conversations:
         if name == "picture":
@@ -57,10 +57,7 @@ def record_case(case: cases.Case):
             "about": case.about,
             "seed": case.seed,
             "files": case.files(),
-            "tensors": [
-                {"name": name, "shape": list(values.shape), "fnv1a64": f"{formula.fnv1a64(values.tobytes()):016x}"}
-                for name, values in model.tensors.items()
-            ],
+            "tensors": listed(model.tensors),
             "tokenizer": case.tokenizer,
             "weights": "bf16" if case.bf16 else "f32",
             "picture": cases.PICTURE | {"pixels_sha256": sha256(pixels.numpy())},
@@ -68,13 +65,18 @@ def record_case(case: cases.Case):
             "traps": [record_trap(golden, model, t, rgb, pixels) for t in traps.TRAPS if t.case == case.name],
         }
     golden.write()
+    tell(golden)
+
+
+def tell(golden: Golden):
+    case = golden.facts["case"]
     for c in golden.facts["conversations"]:
-        print(f"{case.name}/{c['name']}: least margin {c['least_margin']:.4f}, {len(set(c['greedy']))} different tokens")
+        print(f"{case}/{c['name']}: least margin {c['least_margin']:.4f}, {len(set(c['greedy']))} different tokens")
     for t in golden.facts["traps"]:
-        print(f"{case.name}/{t['name']}: {t['distance']:.3g} at {t['node']['name']}")
+        print(f"{case}/{t['name']}: {t['distance']:.3g} at {t['node']['name']}")
 
 
-def record_conversation(golden: Golden, model: oracle.Oracle, name: str, turns, pixels) -> dict:
+def record_conversation(golden: Golden, model, name: str, turns, pixels) -> dict:
     *history, (question, _) = turns
     prompt = model.prompt(question, history, n_pictures=0 if pixels is None else 1)
     ids = model.ids(prompt)
@@ -83,12 +85,11 @@ def record_conversation(golden: Golden, model: oracle.Oracle, name: str, turns, 
     nodes = with_next(model.nodes(ids, pixels))
     if name == "turns":
         nodes = {"next": nodes["next"]}
-    shown = prompt.replace("<IMG_CONTEXT>" * model.model.num_image_token, "<IMG_CONTEXT>*")
     return {
         "name": name,
         "turns": [{"question": q, "answer": a} for q, a in turns],
-        "prompt": shown,
-        "ids": ids,
+        "prompt": model.written(prompt),
+        "ids": model.shown(ids),
         "greedy": greedy,
         "answer": model.answer(greedy),
         "least_margin": min(margins),
@@ -96,12 +97,7 @@ def record_conversation(golden: Golden, model: oracle.Oracle, name: str, turns, 
     }
 
 
-def with_next(nodes: dict) -> dict:
-    """`next` is the logits' last row: what decides the first new token."""
-    return nodes | {"next": nodes["logits"][-1:]}
-
-
-def record_trap(golden: Golden, model: oracle.Oracle, trap: traps.Trap, rgb, pixels) -> dict:
+def record_trap(golden: Golden, model, trap: traps.Trap, rgb, pixels) -> dict:
     """The trap's node in both variants, and how far apart they are in the tests' measure."""
     prompt = model.prompt(cases.QUESTION)
     ids = model.ids(prompt)
@@ -116,12 +112,7 @@ def record_trap(golden: Golden, model: oracle.Oracle, trap: traps.Trap, rgb, pix
                 wrong = with_next(model.nodes(ids, pixels))
             first = next(name for name in wrong if not np.array_equal(right[name], wrong[name]))
             assert first == trap.node, f"{trap.name} shows first at {first}"
-    right, wrong = right[trap.node], wrong[trap.node]
-    entry = golden.node(trap.node, wrong, N_TRAP_SAMPLES)
-    at = formula.sample_positions(trap.node, right.size, N_TRAP_SAMPLES)
-    gap = np.abs(right.reshape(-1)[at] - wrong.reshape(-1)[at]).max()
-    distance = float(gap / np.sqrt(np.mean(right.astype(np.float64) ** 2)))
-    return {"name": trap.name, "about": trap.about, "distance": distance, "node": entry}
+    return golden.trap(trap.name, trap.about, trap.node, right[trap.node], wrong[trap.node])
 
 
 def record_position_grid():
@@ -161,7 +152,7 @@ def record_pixels(case: cases.Case):
     golden.write()
 
 
-def try_seeds(case: cases.Case, count: int):
+def try_seeds(loaded, case, count: int):
     for n in range(count):
         seed = f"{case.name}-{n}"
         with loaded(case, seed) as model:
@@ -186,7 +177,7 @@ def main():
     wanted = [case for case in cases.CASES if not arguments.cases or case.name in arguments.cases]
     for case in wanted:
         if arguments.seeds:
-            try_seeds(case, arguments.seeds)
+            try_seeds(loaded, case, arguments.seeds)
         else:
             record_case(case)
     if not arguments.seeds and not arguments.cases:

@@ -7,14 +7,12 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
-
 import cases
 import formula
 import oracle
 import towers
-from golden import Golden, sha256
-from record_parity import GOLDEN, N_TRAP_SAMPLES, PICTURES
+from golden import Golden, listed, sha256
+from record_parity import GOLDEN, PICTURES
 
 
 def record(case: towers.Case):
@@ -26,10 +24,7 @@ def record(case: towers.Case):
         "about": case.about,
         "seed": case.name,
         "files": case.files,
-        "tensors": [
-            {"name": name, "shape": list(values.shape), "fnv1a64": f"{formula.fnv1a64(values.tobytes()):016x}"}
-            for name, values in tower.tensors.items()
-        ],
+        "tensors": listed(tower.tensors),
         "weights": "f32",
         "picture": cases.PICTURE | {"pixels_sha256": sha256(right["pixels"])},
         "pictures": [
@@ -53,12 +48,7 @@ def record_trap(golden: Golden, tower: towers.Tower, trap: towers.Trap, rgb, rig
         different = (name for name in wrong if right[name].shape != wrong[name].shape or (right[name] != wrong[name]).any())
         first = next(different)
         assert first == trap.node, f"{trap.name} shows first at {first}"
-    right, wrong = right[trap.node], wrong[trap.node]
-    entry = golden.node(trap.node, wrong, N_TRAP_SAMPLES)
-    at = formula.sample_positions(trap.node, right.size, N_TRAP_SAMPLES)
-    gap = np.abs(right.reshape(-1)[at] - wrong.reshape(-1)[at]).max()
-    distance = float(gap / np.sqrt(np.mean(right.astype(np.float64) ** 2)))
-    return {"name": trap.name, "about": trap.about, "distance": distance, "node": entry}
+    return golden.trap(trap.name, trap.about, trap.node, right[trap.node], wrong[trap.node])
 
 
 def main():

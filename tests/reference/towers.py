@@ -4,7 +4,6 @@ Comes in: a case. Goes out: pixels, nodes, last hidden state and pooled output, 
 CLIPImageProcessor on the case's preprocessor_config.json, then the model. `oracle.use_checkout` comes first.
 """
 
-import contextlib
 import copy
 from dataclasses import dataclass, field
 
@@ -13,30 +12,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import cases
 import formula
 import traps as chat_traps
+from nodes import reading
 from traps import patched, rms
 
-CONFIG = {
-    "architectures": ["InternVisionModel"],
-    "model_type": "intern_vit_6b",
-    "attention_dropout": 0.0,
-    "drop_path_rate": 0.0,
-    "dropout": 0.0,
-    "hidden_act": "gelu",
-    "hidden_size": 96,
-    "image_size": 112,
-    "initializer_factor": 0.1,
-    "intermediate_size": 384,
-    "layer_norm_eps": 1e-6,
-    "num_attention_heads": 3,
-    "num_channels": 3,
-    "num_hidden_layers": 4,
-    "patch_size": 14,
-    "qk_normalization": True,
-    "qkv_bias": False,
-    "use_flash_attn": True,
-}
+CONFIG = cases.CONFIG["vision_config"] | {"num_hidden_layers": 4}
 PREPROCESSOR = {
     "crop_size": 112,
     "do_center_crop": True,
@@ -89,16 +71,8 @@ class Tower:
         return self.processor(images=Image.fromarray(rgb), return_tensors="pt", input_data_format="channels_last").pixel_values
 
     def nodes(self, pixels: torch.Tensor) -> dict[str, np.ndarray]:
-        seen = {}
-        with contextlib.ExitStack() as stack:
-
-            def hook(name, module, pick=lambda output: output):
-                def keep(_, __, output):
-                    seen[name] = pick(output).detach().squeeze(0).numpy().copy()
-
-                stack.callback(module.register_forward_hook(keep).remove)
-
-            hook("patch_embd", self.model.embeddings.patch_embedding, lambda out: out.flatten(2).transpose(1, 2))
+        with reading() as (seen, hook):
+            hook("patch_embd", self.model.embeddings.patch_embedding, lambda _, out: out.flatten(2).transpose(1, 2))
             hook("pos_embd", self.model.embeddings)
             for il, block in enumerate(self.model.encoder.layers):
                 if block.attn.qk_normalization:
