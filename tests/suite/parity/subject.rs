@@ -8,7 +8,7 @@ use super::{formula, golden, tiny};
 use ggml::{Backend, Cancel, DType};
 use owlet::model::{Arithmetic, Decoder, Input, KvType, Model, Observe, Row, VisionEncoder};
 use owlet::prompt::{Chunk, Message, Picture, PictureFormat, Pixels, Tokenizer, chunks, preprocess, render};
-use owlet_format::{Gguf, ModelConfig};
+use owlet_format::{Gguf, ImageConfig, ModelConfig};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -72,25 +72,12 @@ impl Subject {
 
     /// The tower's input for a formula picture.
     pub fn pixels(&self, picture: &golden::Picture) -> Pixels {
-        let picture = Picture {
-            width: picture.width as usize,
-            height: picture.height as usize,
-            rgb: formula::picture(&picture.name, picture.width, picture.height),
-            format: PictureFormat::Png,
-            orientation: 1,
-            had_alpha: false,
-        };
-        preprocess(&picture, self.config.image.as_ref().unwrap()).unwrap()
+        pixels(picture, self.config.image.as_ref().unwrap())
     }
 
     /// The picture as embedding rows `[n_embd, n_image_tokens]`.
     pub fn encode(&self, pixels: &Pixels, seen: &mut Vec<Seen>) -> Vec<f32> {
-        let mut encoder = VisionEncoder::new(&self.model).unwrap();
-        let mut step = encoder.start(&pixels.planes).unwrap();
-        while !step.is_last() {
-            step = encoder.step_observed(&Cancel::new(), &mut Collect(seen)).unwrap();
-        }
-        encoder.finish().unwrap()
+        encoded(&self.model, pixels, seen).finish().unwrap()
     }
 
     pub fn prompt(&self, conversation: &Conversation, image_context_id: u32) -> Prompt {
@@ -189,4 +176,27 @@ impl Observe for Collect<'_> {
     fn node(&mut self, name: &str, ne: &[u64], values: &[f32]) {
         self.0.push(Seen { name: name.into(), ne: ne.to_vec(), values: values.to_vec() });
     }
+}
+
+/// A tower's input for a formula picture.
+pub fn pixels(golden: &golden::Picture, image: &ImageConfig) -> Pixels {
+    let picture = Picture {
+        width: golden.width as usize,
+        height: golden.height as usize,
+        rgb: formula::picture(&golden.name, golden.width, golden.height),
+        format: PictureFormat::Png,
+        orientation: 1,
+        had_alpha: false,
+    };
+    preprocess(&picture, image).unwrap()
+}
+
+/// The tower of `model` behind its last block.
+pub fn encoded(model: &Model, pixels: &Pixels, seen: &mut Vec<Seen>) -> VisionEncoder {
+    let mut encoder = VisionEncoder::new(model).unwrap();
+    let mut step = encoder.start(&pixels.planes).unwrap();
+    while !step.is_last() {
+        step = encoder.step_observed(&Cancel::new(), &mut Collect(seen)).unwrap();
+    }
+    encoder
 }

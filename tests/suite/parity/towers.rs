@@ -3,12 +3,12 @@
 
 use super::compare::{self, F32_BOUND};
 use super::golden::Case;
-use super::subject::{Collect, Seen};
+use super::subject::{Seen, encoded, pixels};
 use super::{assert_nodes, assert_traps_are_seen, assert_weights, formula, tiny};
 use crate::program::owlet;
-use ggml::{Backend, Cancel, DType};
-use owlet::model::{Model, VisionEncoder};
-use owlet::prompt::{Picture, PictureFormat, Pixels, preprocess};
+use ggml::{Backend, DType};
+use owlet::model::Model;
+use owlet::prompt::Pixels;
 use owlet_format::{Gguf, ModelConfig};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -71,28 +71,11 @@ fn convert(case: &Case, folder: &Path) -> PathBuf {
     file
 }
 
-fn pixels(golden: &super::golden::Picture, image: &owlet_format::ImageConfig) -> Pixels {
-    let picture = Picture {
-        width: golden.width as usize,
-        height: golden.height as usize,
-        rgb: formula::picture(&golden.name, golden.width, golden.height),
-        format: PictureFormat::Png,
-        orientation: 1,
-        had_alpha: false,
-    };
-    preprocess(&picture, image).unwrap()
-}
-
 fn nodes(file: &Path, config: &ModelConfig, pixels: &Pixels) -> Vec<Seen> {
     let gguf = Gguf::open(file).unwrap();
     let model = Model::load(&gguf, config, &Backend::cpu(2).unwrap()).unwrap();
-    let mut encoder = VisionEncoder::new(&model).unwrap();
     let mut seen = Vec::new();
-    let mut step = encoder.start(&pixels.planes).unwrap();
-    while !step.is_last() {
-        step = encoder.step_observed(&Cancel::new(), &mut Collect(&mut seen)).unwrap();
-    }
-    let rows = encoder.features().unwrap();
+    let rows = encoded(&model, pixels, &mut seen).features().unwrap();
     let vision = config.vision.as_ref().unwrap();
     let (n_embd, n_positions) = (u64::from(vision.n_embd), u64::from(vision.n_positions()));
     let pooled = rows[..n_embd as usize].to_vec();
