@@ -128,8 +128,7 @@ impl Scheduler {
         loop {
             // A slot that has just become free may be what a borrower waits for, with nothing else to come.
             self.lend();
-            let is_idle = self.queue.is_empty() && self.sights.is_empty();
-            if is_idle && !self.slots.iter().any(Slot::is_busy) {
+            if !self.has_work() {
                 match self.orders.submitted.recv() {
                     Ok(order) => self.take_in(order),
                     Err(_) => return,
@@ -143,6 +142,12 @@ impl Scheduler {
             self.finish_cancelled();
             self.work();
         }
+    }
+
+    /// Something can be done before anybody says more. A request that waits while all slots are on loan is no work yet.
+    fn has_work(&self) -> bool {
+        let can_admit = !self.queue.is_empty() && self.slots.iter().any(Slot::is_free);
+        can_admit || !self.sights.is_empty() || self.slots.iter().any(Slot::is_busy)
     }
 
     fn take_in(&mut self, order: Order) {
