@@ -88,8 +88,6 @@ pub struct Slot {
     /// When somebody got this slot last, by the scheduler's count.
     pub last_used: u64,
     knows: Holding,
-    /// Positions of that which came from another slot for the next request.
-    n_copied: usize,
     is_lent: bool,
     work: Option<Work>,
 }
@@ -98,6 +96,8 @@ struct Work {
     job: Job,
     n_reused: usize,
     n_copied: usize,
+    /// The slot from which more of the prompt is still to be copied.
+    source: Option<usize>,
     n_ctx: usize,
     embeddings: HashMap<ImageKey, Embedding>,
     detokenizer: Detokenizer,
@@ -111,7 +111,7 @@ struct Work {
 
 impl Slot {
     pub fn new(seq: u32) -> Slot {
-        Slot { seq, last_used: 0, knows: Holding::default(), n_copied: 0, is_lent: false, work: None }
+        Slot { seq, last_used: 0, knows: Holding::default(), is_lent: false, work: None }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -155,10 +155,27 @@ impl Slot {
         self.n_common(prompt, scope).min(prompt.len().saturating_sub(1))
     }
 
-    /// The cache holds `cells` for those of `scope` now; all that it did not hold before came from another slot.
-    pub fn hold_copy(&mut self, cells: &[Cell], scope: Scope) {
-        self.n_copied = cells.len().saturating_sub(self.n_past());
-        self.knows = Holding { cells: cells.to_vec(), scope, said: None };
+    /// The slot from which more of the prompt is to be copied.
+    pub fn source(&self) -> Option<usize> {
+        self.work.as_ref()?.source
+    }
+
+    /// More of the prompt is to be copied from that slot; from none any more.
+    pub fn set_source(&mut self, source: Option<usize>) {
+        if let Some(work) = &mut self.work {
+            work.source = source;
+        }
+    }
+
+    /// The next `n` positions of the prompt came from another slot, which `took` so long.
+    pub fn took_copy(&mut self, n: usize, took: Duration) {
+        let Some(work) = &mut self.work else { return };
+        let here = self.knows.cells.len();
+        self.knows.cells.extend(work.job.prompt.iter().skip(here).take(n));
+        work.n_reused += n;
+        work.n_copied += n;
+        work.timings.prefill += took;
+        work.job.tell(Event::Prefill { done: self.knows.cells.len(), total: work.job.prompt.len() });
     }
 
     /// No request gets this slot until it [`returns`](Slot::return_with).
@@ -196,7 +213,8 @@ impl Slot {
         (self.knows.scope, self.knows.said) = (job.scope, None);
         self.work = Some(Work {
             n_reused,
-            n_copied: std::mem::take(&mut self.n_copied),
+            n_copied: 0,
+            source: None,
             n_ctx: options.n_ctx as usize,
             embeddings: HashMap::new(),
             detokenizer: match job.request.continues {
@@ -220,9 +238,9 @@ impl Slot {
         self.work.as_ref().map(|work| &work.job)
     }
 
-    /// The first picture whose rows are still to be read and whose embedding is not here.
+    /// The first picture whose rows are still to be read and whose embedding is not here; none while rows are copied.
     pub fn picture_wanted(&self) -> Option<usize> {
-        let work = self.work.as_ref()?;
+        let work = self.work.as_ref().filter(|work| work.source.is_none())?;
         let left = work.job.prompt.get(self.knows.cells.len()..)?;
         let key = left.iter().find_map(|cell| match cell {
             Cell::Image { key, .. } if !work.embeddings.contains_key(key) => Some(key),
