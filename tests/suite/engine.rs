@@ -39,7 +39,7 @@ pub fn engine_of(file: &Path, change: impl FnOnce(&mut Options)) -> Engine {
 pub fn pixels(size_px: usize, seed: u8) -> Arc<Pixels> {
     let rgb: Vec<u8> = (0..size_px * size_px * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();
     let planes = rgb.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
-    Arc::new(Pixels { size_px, rgb, planes })
+    Arc::new(Pixels { size_px, rgb: rgb.into(), planes })
 }
 
 pub fn request(messages: Vec<Message>, images: Vec<Arc<Pixels>>) -> Request {
