@@ -164,6 +164,9 @@ pub fn serve(
     if options.logs_prompts {
         log::write("warning", json!({"text": transcript::WARNING}));
     }
+    if let Some(dir) = &options.slot_dir {
+        slots::sweep(dir);
+    }
     let end = Cancel::new();
     let keeper = Keeper::open(source, options.idle_unload, end.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
