@@ -226,7 +226,7 @@ impl Scheduler {
     /// Gives queued requests to free slots, first come, first served.
     fn admit(&mut self) {
         while let Some(job) = self.queue.front() {
-            let Some(at) = self.best_free_slot(&job.prompt, job.scope) else { return };
+            let Some(at) = self.best_free_slot(job.reusable(), job.scope) else { return };
             let Some(job) = self.queue.pop_front() else { return };
             self.slots[at].last_used = self.next_use();
             let recovered = self.recover();

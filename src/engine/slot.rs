@@ -41,6 +41,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// What of its prompt need not be computed where it is known.
+    pub fn reusable(&self) -> &[Cell] {
+        if self.request.scores_prompt { &[] } else { &self.prompt }
+    }
+
     /// Tells the door; one that has left wants nothing any more.
     pub fn tell(&self, event: Event) {
         if self.events.send(event).is_err() {
@@ -208,7 +213,7 @@ impl Slot {
 
     /// Starts on `job`. The cache is to be cut to [`Slot::n_past`].
     pub fn begin(&mut self, job: Job, model: &Loaded, options: &Options) {
-        let n_reused = self.n_reusable(&job.prompt, job.scope);
+        let n_reused = self.n_reusable(job.reusable(), job.scope);
         self.forget_from(n_reused);
         (self.knows.scope, self.knows.said) = (job.scope, None);
         self.work = Some(Work {
@@ -304,7 +309,9 @@ impl Slot {
 
     /// Whether the pass that runs `position` has to bring the logits behind it: nothing that is known for sure comes after.
     pub fn wants_logits(&self, position: usize) -> bool {
-        self.work.as_ref().is_some_and(|work| position + 1 >= work.n_known())
+        self.work
+            .as_ref()
+            .is_some_and(|work| work.job.request.scores_prompt || position + 1 >= work.n_known())
     }
 
     /// Row `row` of a picture, `[n_embd]`.
@@ -321,7 +328,7 @@ impl Slot {
     pub fn advance<'a>(
         &mut self,
         n_rows: usize,
-        logits: impl Iterator<Item = &'a [f32]>,
+        mut logits: impl Iterator<Item = &'a [f32]>,
         took: Duration,
     ) -> Result<()> {
         let Some(work) = &mut self.work else { return Ok(()) };
@@ -333,6 +340,11 @@ impl Slot {
             work.job.tell(Event::Prefill { done: self.knows.cells.len().min(n_prompt), total: n_prompt });
         } else {
             work.timings.decode += took;
+        }
+        work.score(here..self.knows.cells.len(), &mut logits);
+        if work.job.request.max_tokens == 0 && self.knows.cells.len() >= n_prompt {
+            self.finish(FinishReason::Length);
+            return Ok(());
         }
         let (n_kept, ended) = work.choose(logits);
         if here >= n_prompt {
@@ -403,6 +415,21 @@ impl Work {
         if let Some(guide) = &mut self.job.guide {
             let n_possible = guide.n_possible(self.speculator.draft());
             self.speculator.shorten(n_possible);
+        }
+    }
+
+    /// Tells how likely the prompt's tokens were whose place comes behind one of `positions`, if that was asked for: of each of those
+    /// the next of `logits`.
+    fn score<'a>(&self, positions: Range<usize>, logits: &mut impl Iterator<Item = &'a [f32]>) {
+        let (prompt, request) = (&self.job.prompt, &self.job.request);
+        let Some(n_top) = request.logprobs.filter(|_| request.scores_prompt) else { return };
+        if let (0, Some(&Cell::Token(first))) = (positions.start, prompt.first()) {
+            self.job.tell(Event::Read(first, None));
+        }
+        for (cell, logits) in positions.filter_map(|position| prompt.get(position + 1)).zip(logits) {
+            if let &Cell::Token(id) = cell {
+                self.job.tell(Event::Read(id, Some(TokenLogprob::new(logits, id, n_top as usize))));
+            }
         }
     }
 

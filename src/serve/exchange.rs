@@ -118,6 +118,7 @@ impl Task {
                 match answering.next().await? {
                     Event::Encoded { image, source } => voice.saw_picture(image, source),
                     Event::Chosen(token) => voice.chose(choice, token),
+                    Event::Read(id, logprob) => voice.read(choice, id, logprob),
                     Event::Warning(text) => self.warn(&text),
                     Event::Done(outcome) => break outcome,
                     _ => {}
@@ -156,6 +157,7 @@ impl Task {
                 match event {
                     Some(Event::Done(outcome)) => break outcome,
                     Some(Event::Chosen(token)) => voice.chose(choice, token),
+                    Some(Event::Read(id, logprob)) => voice.read(choice, id, logprob),
                     Some(Event::Text(text)) => to.write(voice.text(choice, &text)).await?,
                     Some(Event::Encoding { image, done, total }) => {
                         // A step may come in several pieces.

@@ -59,7 +59,7 @@ pub fn finish(ticket: &Ticket) -> (Outcome, String, Vec<EmbeddingSource>) {
             Event::Encoded { source, .. } => sources.push(source),
             Event::Encoding { done, total, .. } => assert!(done < total),
             Event::Prefill { done, total } => assert!(done <= total),
-            Event::Chosen(token) => panic!("{token:?}"),
+            event @ (Event::Chosen(_) | Event::Read(..)) => panic!("{event:?}"),
             Event::Warning(text) => panic!("{text}"),
             Event::Done(outcome) => return (outcome, text, sources),
             Event::Failed(error) => panic!("{error}"),

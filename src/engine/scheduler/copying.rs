@@ -52,7 +52,7 @@ impl Scheduler {
 
     /// How many positions of the prompt of slot `at` slot `from` can spare it.
     fn n_to_have(&self, at: usize, from: usize) -> usize {
-        self.slots[at].job().map_or(0, |job| self.slots[from].n_reusable(&job.prompt, job.scope))
+        self.slots[at].job().map_or(0, |job| self.slots[from].n_reusable(job.reusable(), job.scope))
     }
 }
 
