@@ -74,7 +74,7 @@ pub fn watch(
     let mut looking = None;
     loop {
         match ticket.next_event_within(TICK) {
-            None | Some(Event::Chosen(_)) => {}
+            None | Some(Event::Chosen(_) | Event::Read(..)) => {}
             Some(Event::Encoding { image, done, total }) => {
                 if looking.is_none() {
                     looking = Some(Instant::now());

@@ -107,6 +107,12 @@ pub fn is_there(typed: &str) -> bool {
     local(typed).is_file()
 }
 
+/// Whether `word` alone is a picture's path.
+pub fn is_named(word: &str) -> bool {
+    let name = Path::new(word).file_name().and_then(|name| name.to_str());
+    name.is_some_and(mentions::is_bare_name)
+}
+
 /// Names of pictures among the words of `text` that somebody may have meant as pictures, since there are such files here.
 pub fn named_in(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| c.is_whitespace() || ",;?!()".contains(c));

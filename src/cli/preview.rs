@@ -75,7 +75,7 @@ impl Drawing {
 /// `[3, side, side]` bytes of the picture, and the side.
 fn scaled(pixels: &Pixels, side: usize) -> (Vec<u8>, usize) {
     let n = pixels.size_px;
-    if side >= n { (pixels.rgb.clone(), n) } else { (resize(&pixels.rgb, [n, n], [side, side]), side) }
+    if side >= n { (pixels.rgb.to_vec(), n) } else { (resize(&pixels.rgb, [n, n], [side, side]), side) }
 }
 
 fn kitty(pixels: &Pixels) -> String {
@@ -204,7 +204,8 @@ mod tests {
             (_, y) if y < size_px / 2 => [255, 0, 0],
             _ => [0, 0, 255],
         };
-        Pixels { size_px, rgb: (0..size_px * size_px).flat_map(colour).collect(), planes: vec![] }
+        let rgb: Vec<u8> = (0..size_px * size_px).flat_map(colour).collect();
+        Pixels { size_px, rgb: rgb.into(), planes: vec![] }
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub struct Run {
     /// The question, `-` for standard input; a picture's path in it attaches the picture, as in the chat
     #[arg(value_parser = not_blank, required_unless_present = "file", conflicts_with = "file")]
     question: Option<String>,
+    /// Words too many, to say what is meant instead
+    #[arg(hide = true)]
+    more: Vec<String>,
     /// Read the question from a file
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -57,6 +60,7 @@ pub struct Run {
 impl Run {
     pub fn run(self) -> Result<ExitCode> {
         self.answer.check("run");
+        self.check_words();
         let n_pictures = self.images.iter().filter(|path| path.as_os_str() == "-").count();
         let is_question = self.question_file().is_some_and(|path| path.as_os_str() == "-");
         match n_pictures + usize::from(is_question) {
@@ -111,6 +115,17 @@ impl Run {
         } else {
             ExitCode::SUCCESS
         })
+    }
+
+    /// Ends the program where there is more than a question: a picture without its flag, most likely, or a question without quotes.
+    fn check_words(&self) {
+        let Some(more) = self.more.first() else { return };
+        let mut words = self.question.iter().chain(&self.more);
+        let advice = match words.find(|word| pictures::is_named(word)) {
+            Some(picture) => format!("-i {picture} asks about a picture"),
+            None => "a question of several words stands in quotes".to_string(),
+        };
+        wrong_usage("run", format_args!("unexpected argument '{more}' found; {advice}"))
     }
 
     /// Where the question is, unless it is an argument.

@@ -21,7 +21,7 @@ use std::time::Duration;
 ///
 /// OpenAI's clients take http://HOST:PORT/v1 as their base URL, the others http://HOST:PORT; docs/server.md shows some. Ctrl-C or SIGTERM ends the
 /// server when what it is answering is done, a second Ctrl-C at once. Standard error is a log of JSON lines, without
-/// questions, answers and pictures.
+/// questions, answers and pictures unless --log-prompts asks for them.
 #[derive(clap::Args)]
 pub struct Serve {
     /// Address to listen on: an IP address or localhost; others than this machine's own need --api-keys
@@ -68,6 +68,9 @@ pub struct Serve {
     /// Address and port where /metrics is to be read, without a key [default: with the other paths, with a key]
     #[arg(long, value_name = "ADDR:PORT")]
     metrics_listen: Option<SocketAddr>,
+    /// Log what is asked and answered, too; of pictures, their size and digest
+    #[arg(long)]
+    log_prompts: bool,
     #[command(flatten)]
     limits: LimitFlags,
     #[command(flatten)]
@@ -132,6 +135,7 @@ impl Serve {
             slot_dir: self.slot_dir,
             idle_unload: self.idle_unload.map(|seconds| Duration::from_secs(seconds.into())),
             metrics: self.metrics_listen,
+            logs_prompts: self.log_prompts,
         };
         if let Err(error) = options.check() {
             wrong_usage("serve", error);

@@ -80,7 +80,7 @@ impl Engine {
     /// As [`Engine::check`].
     pub fn check_in(&self, scope: Scope, request: Request) -> Result<Checked> {
         let sampler = Sampler::new(request.sampling)?;
-        if request.max_tokens == 0 {
+        if request.max_tokens == 0 && !request.continues {
             return Err(Error::request("max tokens: expected at least 1, found 0"));
         }
         let keys = self.keys(scope, request.images.iter().map(Arc::as_ref))?;
@@ -131,6 +131,15 @@ impl Engine {
         let [Part::Text(text)] = parts.as_slice() else {
             return Err(Error::request("expected a text to go on with, without pictures"));
         };
+        if let Some(ids) = &request.ids {
+            let n_vocab = self.loaded.text.n_vocab;
+            if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id >= n_vocab) {
+                return Err(Error::request(format!(
+                    "prompt[{at}]: expected a token below {n_vocab}, found {id}"
+                )));
+            }
+            return Ok(ids.iter().map(|&id| Cell::Token(id)).collect());
+        }
         session::cells(&chunks(&[Segment::Text(text.clone())], &self.loaded.tokenizer, 0)?, &[])
     }
 

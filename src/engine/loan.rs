@@ -144,3 +144,64 @@ fn send(orders: &Sender<Order>, order: LoanOrder) -> Result<()> {
 fn receive<T>(replies: &Receiver<T>) -> Result<T> {
     replies.recv().map_err(|_| stopped())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::engine::image_cache::ImageCache;
+    use crate::engine::scheduler::{Orders, Scheduler};
+    use crate::engine::{CacheOptions, Engine, Event, Loaded, Options, Request, Speculation};
+    use crate::model::KvType;
+    use crate::prompt::Message;
+    use ggml::Cancel;
+    use std::fs;
+    use std::sync::{Arc, OnceLock};
+    use std::thread::{Builder, sleep};
+    use std::time::Duration;
+
+    /// What the thread of this name, which no other has, took of a processor: in ticks, of which a second has a hundred.
+    fn ticks(name: &str) -> u64 {
+        let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+        let is_it = |task: &std::path::PathBuf| {
+            fs::read_to_string(task.join("comm")).is_ok_and(|found| found.trim() == name)
+        };
+        let stat = fs::read_to_string(tasks.into_iter().find(is_it).unwrap().join("stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    /// A request that waits while every slot is on loan takes no time of the thread that computes, and is answered afterwards.
+    #[test]
+    fn who_waits_for_a_lent_slot_costs_nothing() {
+        let name = "waits for slots";
+        let loaded = Loaded::open(None, 1).unwrap();
+        let options = Options {
+            n_ctx: 256,
+            n_slots: 1,
+            kv_type: KvType::F16,
+            cache: CacheOptions::default(),
+            speculation: Speculation::Off,
+            low_memory: false,
+        };
+        let counts = Arc::default();
+        let cache = ImageCache::new(options.cache.clone(), loaded.embedding_shape(), Arc::clone(&counts));
+        let (orders, submitted) = channel();
+        let stop = Cancel::new();
+        let of_scheduler = Orders { submitted, stop: stop.clone() };
+        let scheduler = Scheduler::new(loaded.clone(), options.clone(), cache, of_scheduler).unwrap();
+        let thread = Builder::new().name(name.into()).spawn(move || scheduler.run()).unwrap();
+        let engine =
+            Engine { loaded, options, orders, counts, spelling: OnceLock::new(), stop, thread: Some(thread) };
+
+        let (loan, _) = Loan::new(&engine.orders, Wanted::Slot(0)).unwrap();
+        let request = Request { max_tokens: 2, ..Request::new(vec![Message::user("What?", [])], vec![]) };
+        let ticket = engine.submit(request).unwrap();
+        assert!(ticket.next_event_within(Duration::from_millis(100)).is_none());
+        let before = ticks(name);
+        sleep(Duration::from_millis(500));
+        let took = ticks(name) - before;
+        assert!(took < 5, "{took} ticks of waiting");
+        drop(loan);
+        while !matches!(ticket.next_event(), Event::Done(_)) {}
+    }
+}

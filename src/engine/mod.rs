@@ -36,7 +36,7 @@ pub use features::{FeatureExtractor, FeatureShape};
 pub use image_cache::{CacheCounts, CacheOptions};
 pub use loaded::{Loaded, open_file};
 pub use logprobs::TokenLogprob;
-pub use part_file::PartFile;
+pub use part_file::{PartFile, sweep};
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::{Sampler, Sampling};
 pub use scheduler::{PROMPT_ROWS, cached_positions, prompt_rows};

@@ -1,8 +1,9 @@
 //! A file that is there whole or not at all: written beside its place under a name of its own, then renamed. Whatever
-//! goes wrong before that removes it, and what stood in the place stays. Only its owner may read it.
+//! goes wrong before that removes it, and what stood in the place stays. Only its owner may read it. A process that is killed
+//! leaves its part; it is locked as long as somebody writes it, so that [`sweep`] knows what nobody does.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,8 @@ impl PartFile {
         loop {
             let path = target.with_file_name(part_name(name, tries.next().unwrap_or_default()));
             match options.open(&path) {
+                // Somebody sweeps, and took it for a part that was left.
+                Ok(file) if !is_held(&file, &path) && !tries.is_empty() => {}
                 Ok(file) => return Ok(PartFile { file: Some(file), path, target: target.to_path_buf() }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && !tries.is_empty() => {}
                 Err(error) => return Err(error),
@@ -47,8 +50,10 @@ impl PartFile {
     /// # Errors
     /// What the system says.
     pub fn publish(mut self) -> io::Result<()> {
-        drop(self.file.take());
+        // Locked until it has its name.
+        let file = self.file.take();
         let done = fs::rename(&self.path, &self.target);
+        drop(file);
         if done.is_err() {
             let _ = fs::remove_file(&self.path);
         }
@@ -89,6 +94,56 @@ impl Drop for PartFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Locks the new `file`. Says whether it is still at `path`. Where nothing can be locked, nothing is swept either.
+fn is_held(file: &File, path: &Path) -> bool {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => true,
+        Ok(()) => is_at(file, path),
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    fs::symlink_metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| id(own) == id(there)))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Removes the parts in `dir` that nobody writes any more, of files whose names `is_ours` knows; yields their own names. Links
+/// are not followed, and nothing else is touched.
+///
+/// # Errors
+/// What the system says of `dir`. A part that cannot be removed stays.
+pub fn sweep(dir: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
+    let mut swept = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_part = target_name(&name).is_some_and(&is_ours);
+        if is_part && entry.file_type()?.is_file() && is_left(&entry.path()) {
+            swept.push(name);
+        }
+    }
+    swept.sort();
+    Ok(swept)
+}
+
+/// Removes the part at `path` if nobody has it locked.
+fn is_left(path: &Path) -> bool {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path);
+    file.is_ok_and(|file| file.try_lock().is_ok() && fs::remove_file(path).is_ok())
 }
 
 /// `.name.process.try.part`
@@ -141,6 +196,27 @@ mod tests {
         fs::create_dir(dir.path().join("c")).unwrap();
         let refused = PartFile::create(&dir.path().join("c")).unwrap().publish();
         assert!(refused.is_err() && names(dir.path()).len() == 2, "{refused:?}");
+    }
+
+    #[test]
+    fn only_what_nobody_writes_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = PartFile::create(&dir.path().join("talk")).unwrap();
+        let left = [".talk.1.0.part", ".other.4000000000.7.part"];
+        let others = ["talk", "talk.part", ".talk.1.part", ".strange name.1.0.part"];
+        for name in left.iter().chain(&others) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::create_dir(dir.path().join(".talk.2.0.part")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(dir.path().join("talk"), dir.path().join(".talk.3.0.part")).unwrap();
+        let n_before = names(dir.path()).len();
+        let is_ours = |name: &str| !name.contains(' ');
+        assert_eq!(sweep(dir.path(), is_ours).unwrap(), [left[1], left[0]]);
+        assert_eq!(names(dir.path()).len(), n_before - left.len());
+        assert_eq!(sweep(dir.path(), is_ours).unwrap(), [""; 0]);
+        part.publish().unwrap();
+        assert!(sweep(&dir.path().join("none"), is_ours).is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct Request {
     /// Stands before the conversation; `None` is what the file says.
     pub system: Option<String>,
     pub sampling: Sampling,
-    /// The answer has at most this many tokens; at least 1.
+    /// The answer has at most this many tokens; at least 1, or none where a text goes on that is only to be read.
     pub max_tokens: u32,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
@@ -28,6 +28,11 @@ pub struct Request {
     pub constraint: Option<Constraint>,
     /// The one message is a text that goes on: nothing is put around it, and white space stays.
     pub continues: bool,
+    /// The tokens of that text, where they are known: none is put before them.
+    pub ids: Option<Vec<TokenId>>,
+    /// Tell of each token of that text how likely it was, too, as [`logprobs`](Request::logprobs) says. All of it is read then,
+    /// whatever is known of it.
+    pub scores_prompt: bool,
     /// Tell how likely each token was, and so many others.
     pub logprobs: Option<u32>,
 }
@@ -44,6 +49,8 @@ impl Request {
             stop: Vec::new(),
             constraint: None,
             continues: false,
+            ids: None,
+            scores_prompt: false,
             logprobs: None,
         }
     }
@@ -69,6 +76,9 @@ pub enum Event {
         done: usize,
         total: usize,
     },
+    /// A token of the prompt, and how likely it was, where [`Request::scores_prompt`] asks for that; of all in order. Nothing
+    /// stands before the first one.
+    Read(TokenId, Option<TokenLogprob>),
     /// Something is not as it should be, and the answer is right all the same.
     Warning(String),
     /// The model chose a token which does not end the answer, where [`Request::logprobs`] asks for them. Its text comes behind

@@ -6,6 +6,8 @@
 //! both a picture and a prompt wait they take turns. `run` and `chat` use one slot; more slots share passes, and since a row's
 //! bits do not depend on its neighbours, each answer is what it would be alone. Must not print.
 
+mod copying;
+
 use super::Options;
 use super::embed::Sight;
 use super::encode::{Encoded, ImageEncoder};
@@ -13,7 +15,6 @@ use super::image_cache::ImageCache;
 use super::loaded::Loaded;
 use super::loan::{Lent, LoanOrder, Wanted};
 use super::request::{EmbeddingSource, Event};
-use super::rows;
 use super::scope::Scope;
 use super::session::Cell;
 use super::share::Share;
@@ -21,7 +22,7 @@ use super::slot::{Holding, Job, Slot, SlotFacts};
 use super::speculate::Pace;
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Logits, Model, Progress, Row, kv_row_bytes};
+use crate::model::{Decoder, Input, Logits, Model, Progress, Row};
 use ggml::Cancel;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -128,21 +129,30 @@ impl Scheduler {
         loop {
             // A slot that has just become free may be what a borrower waits for, with nothing else to come.
             self.lend();
-            let is_idle = self.queue.is_empty() && self.sights.is_empty();
-            if is_idle && !self.slots.iter().any(Slot::is_busy) {
+            if !self.has_work() {
                 match self.orders.submitted.recv() {
                     Ok(order) => self.take_in(order),
                     Err(_) => return,
                 }
             }
-            while let Ok(order) = self.orders.submitted.try_recv() {
-                self.take_in(order);
-            }
-            self.lend();
-            self.admit();
-            self.finish_cancelled();
-            self.work();
+            self.round();
         }
+    }
+
+    fn round(&mut self) {
+        while let Ok(order) = self.orders.submitted.try_recv() {
+            self.take_in(order);
+        }
+        self.lend();
+        self.admit();
+        self.finish_cancelled();
+        self.work();
+    }
+
+    /// Something can be done before anybody says more. A request that waits while all slots are on loan is no work yet.
+    fn has_work(&self) -> bool {
+        let can_admit = !self.queue.is_empty() && (0..self.slots.len()).any(|at| self.is_free(at));
+        can_admit || !self.sights.is_empty() || self.slots.iter().any(Slot::is_busy)
     }
 
     fn take_in(&mut self, order: Order) {
@@ -176,9 +186,7 @@ impl Scheduler {
             let found = match wanted {
                 Wanted::Holding(prompt, scope) => self.best_free_slot(prompt, *scope),
                 Wanted::Room(None, _) => self.best_free_slot(&[], Scope::SHARED),
-                Wanted::Room(Some(at), _) | Wanted::Slot(at) => {
-                    Some(*at).filter(|&at| self.slots[at].is_free())
-                }
+                Wanted::Room(Some(at), _) | Wanted::Slot(at) => Some(*at).filter(|&at| self.is_free(at)),
             };
             let Some(at) = found else { return };
             let Some((wanted, reply)) = self.borrowers.pop_front() else { return };
@@ -218,38 +226,16 @@ impl Scheduler {
     /// Gives queued requests to free slots, first come, first served.
     fn admit(&mut self) {
         while let Some(job) = self.queue.front() {
-            let Some(at) = self.best_free_slot(&job.prompt, job.scope) else { return };
+            let Some(at) = self.best_free_slot(job.reusable(), job.scope) else { return };
             let Some(job) = self.queue.pop_front() else { return };
             self.slots[at].last_used = self.next_use();
             let recovered = self.recover();
-            if recovered.is_ok() {
-                self.copy_prefix(at, &job);
-            }
             self.slots[at].begin(job, &self.loaded, &self.options);
             self.cut_cache(at);
-            if let Err(error) = recovered {
-                self.slots[at].fail(error);
+            match recovered {
+                Ok(()) => self.find_source(at),
+                Err(error) => self.slots[at].fail(error),
             }
-        }
-    }
-
-    /// Brings to slot `at` what another slot holds of the prompt of `job` and it does not. What cannot be copied is computed.
-    fn copy_prefix(&mut self, at: usize, job: &Job) {
-        let known = |at: usize| self.slots[at].n_reusable(&job.prompt, job.scope);
-        let n_own = known(at);
-        let others = (0..self.slots.len()).filter(|&other| other != at);
-        let Some((n, from)) = others.map(|from| (known(from), from)).max() else { return };
-        if n <= n_own {
-            return;
-        }
-        self.slots[at].forget_from(n_own);
-        self.cut_cache(at);
-        let (from, to) = (self.slots[from].seq, self.slots[at].seq);
-        let (text, positions) = (&self.loaded.text, n_own as u32..n as u32);
-        let pieces = rows::pieces(text.n_layer, positions, kv_row_bytes(text, self.options.kv_type));
-        match rows::copy(&mut self.decoder, from, (to, n as u32), pieces) {
-            Ok(()) => self.slots[at].hold_copy(&job.prompt[..n], job.scope),
-            Err(_) => self.decoder.truncate(to, n_own as u32),
         }
     }
 
@@ -271,7 +257,7 @@ impl Scheduler {
     /// The slot that knows most of `prompt`, if that is half of it at least; else the one that was used before all
     /// others, since a few words that every prompt begins with are not worth a conversation.
     fn best_free_slot(&self, prompt: &[Cell], scope: Scope) -> Option<usize> {
-        let free = (0..self.slots.len()).filter(|&at| self.slots[at].is_free());
+        let free = (0..self.slots.len()).filter(|&at| self.is_free(at));
         free.max_by_key(|&at| {
             let slot = &self.slots[at];
             let n_common = slot.n_common(prompt, scope);
@@ -309,7 +295,14 @@ impl Scheduler {
         self.saw_picture = !is_prompts_turn && self.encode(has_answers);
         // A picture that has just been seen to may be all that its prompt waited for.
         let prompt = self.prompt_in_turn().filter(|_| !(has_answers && self.saw_picture));
-        self.decode(prompt);
+        match prompt {
+            Some(at) if self.copy(at, has_answers) => {
+                if has_answers {
+                    self.decode(None);
+                }
+            }
+            prompt => self.decode(prompt),
+        }
     }
 
     /// The slot that has waited longest to have its prompt read, and waits for nothing else.

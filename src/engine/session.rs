@@ -51,7 +51,7 @@ mod tests {
     use crate::prompt::Pixels;
 
     fn key(byte: u8) -> ImageKey {
-        ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3], planes: vec![0.0; 3] }, &[0; 32])
+        ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3].into(), planes: vec![0.0; 3] }, &[0; 32])
     }
 
     /// Tokens, a picture of two rows, tokens.

@@ -13,6 +13,9 @@ const NEWEST: f64 = 0.25;
 /// Rows of a prompt beside answers, before anything was measured.
 const FIRST_ROWS: usize = 4;
 
+/// Positions of a prompt that are copied beside answers, before anything was measured.
+const FIRST_COPIES: usize = 16;
+
 /// The figures, in seconds.
 #[derive(Default)]
 pub struct Share {
@@ -20,6 +23,8 @@ pub struct Share {
     usual: Option<f64>,
     /// What a row of a prompt adds to that.
     prompt_row: Option<f64>,
+    /// A position of a prompt that is copied.
+    copy: Option<f64>,
     /// A multiplication of the tower.
     operation: Option<f64>,
 }
@@ -36,6 +41,13 @@ impl Share {
         }
     }
 
+    /// To copy `n` positions of a prompt, in all layers, `took` so long.
+    pub fn saw_copy(&mut self, n: usize, took: Duration) {
+        if n > 0 {
+            mix(&mut self.copy, took.as_secs_f64() / n as f64);
+        }
+    }
+
     /// A piece of the tower of `n_operations` multiplications `took` so long.
     pub fn saw_piece(&mut self, n_operations: u64, took: Duration) {
         if n_operations > 0 {
@@ -48,6 +60,14 @@ impl Share {
         match (self.usual, self.prompt_row) {
             (Some(usual), Some(row)) => ((OTHERS * usual / row) as usize).max(1),
             _ => FIRST_ROWS,
+        }
+    }
+
+    /// Positions that may be copied between two passes of answers, at least 1.
+    pub fn copied_rows(&self) -> usize {
+        match (self.usual, self.copy) {
+            (Some(usual), Some(copy)) => ((OTHERS * usual / copy) as usize).max(1),
+            _ => FIRST_COPIES,
         }
     }
 
@@ -88,5 +108,10 @@ mod tests {
         assert!(share.operations().abs_diff(1 << 18) < 2, "{}", share.operations());
         share.saw_pass(4, ms(10_000));
         assert_eq!(share.prompt_rows(), 1);
+        assert_eq!(share.copied_rows(), FIRST_COPIES);
+        share.saw_copy(16, ms(32));
+        assert_eq!(share.copied_rows(), 20, "2 ms a position");
+        share.saw_copy(1, ms(10_000));
+        assert_eq!(share.copied_rows(), 1);
     }
 }

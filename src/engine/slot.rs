@@ -41,6 +41,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// What of its prompt need not be computed where it is known.
+    pub fn reusable(&self) -> &[Cell] {
+        if self.request.scores_prompt { &[] } else { &self.prompt }
+    }
+
     /// Tells the door; one that has left wants nothing any more.
     pub fn tell(&self, event: Event) {
         if self.events.send(event).is_err() {
@@ -88,8 +93,6 @@ pub struct Slot {
     /// When somebody got this slot last, by the scheduler's count.
     pub last_used: u64,
     knows: Holding,
-    /// Positions of that which came from another slot for the next request.
-    n_copied: usize,
     is_lent: bool,
     work: Option<Work>,
 }
@@ -98,6 +101,8 @@ struct Work {
     job: Job,
     n_reused: usize,
     n_copied: usize,
+    /// The slot from which more of the prompt is still to be copied.
+    source: Option<usize>,
     n_ctx: usize,
     embeddings: HashMap<ImageKey, Embedding>,
     detokenizer: Detokenizer,
@@ -111,7 +116,7 @@ struct Work {
 
 impl Slot {
     pub fn new(seq: u32) -> Slot {
-        Slot { seq, last_used: 0, knows: Holding::default(), n_copied: 0, is_lent: false, work: None }
+        Slot { seq, last_used: 0, knows: Holding::default(), is_lent: false, work: None }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -155,10 +160,27 @@ impl Slot {
         self.n_common(prompt, scope).min(prompt.len().saturating_sub(1))
     }
 
-    /// The cache holds `cells` for those of `scope` now; all that it did not hold before came from another slot.
-    pub fn hold_copy(&mut self, cells: &[Cell], scope: Scope) {
-        self.n_copied = cells.len().saturating_sub(self.n_past());
-        self.knows = Holding { cells: cells.to_vec(), scope, said: None };
+    /// The slot from which more of the prompt is to be copied.
+    pub fn source(&self) -> Option<usize> {
+        self.work.as_ref()?.source
+    }
+
+    /// More of the prompt is to be copied from that slot; from none any more.
+    pub fn set_source(&mut self, source: Option<usize>) {
+        if let Some(work) = &mut self.work {
+            work.source = source;
+        }
+    }
+
+    /// The next `n` positions of the prompt came from another slot, which `took` so long.
+    pub fn took_copy(&mut self, n: usize, took: Duration) {
+        let Some(work) = &mut self.work else { return };
+        let here = self.knows.cells.len();
+        self.knows.cells.extend(work.job.prompt.iter().skip(here).take(n));
+        work.n_reused += n;
+        work.n_copied += n;
+        work.timings.prefill += took;
+        work.job.tell(Event::Prefill { done: self.knows.cells.len(), total: work.job.prompt.len() });
     }
 
     /// No request gets this slot until it [`returns`](Slot::return_with).
@@ -191,12 +213,13 @@ impl Slot {
 
     /// Starts on `job`. The cache is to be cut to [`Slot::n_past`].
     pub fn begin(&mut self, job: Job, model: &Loaded, options: &Options) {
-        let n_reused = self.n_reusable(&job.prompt, job.scope);
+        let n_reused = self.n_reusable(job.reusable(), job.scope);
         self.forget_from(n_reused);
         (self.knows.scope, self.knows.said) = (job.scope, None);
         self.work = Some(Work {
             n_reused,
-            n_copied: std::mem::take(&mut self.n_copied),
+            n_copied: 0,
+            source: None,
             n_ctx: options.n_ctx as usize,
             embeddings: HashMap::new(),
             detokenizer: match job.request.continues {
@@ -220,9 +243,9 @@ impl Slot {
         self.work.as_ref().map(|work| &work.job)
     }
 
-    /// The first picture whose rows are still to be read and whose embedding is not here.
+    /// The first picture whose rows are still to be read and whose embedding is not here; none while rows are copied.
     pub fn picture_wanted(&self) -> Option<usize> {
-        let work = self.work.as_ref()?;
+        let work = self.work.as_ref().filter(|work| work.source.is_none())?;
         let left = work.job.prompt.get(self.knows.cells.len()..)?;
         let key = left.iter().find_map(|cell| match cell {
             Cell::Image { key, .. } if !work.embeddings.contains_key(key) => Some(key),
@@ -286,7 +309,9 @@ impl Slot {
 
     /// Whether the pass that runs `position` has to bring the logits behind it: nothing that is known for sure comes after.
     pub fn wants_logits(&self, position: usize) -> bool {
-        self.work.as_ref().is_some_and(|work| position + 1 >= work.n_known())
+        self.work
+            .as_ref()
+            .is_some_and(|work| work.job.request.scores_prompt || position + 1 >= work.n_known())
     }
 
     /// Row `row` of a picture, `[n_embd]`.
@@ -303,7 +328,7 @@ impl Slot {
     pub fn advance<'a>(
         &mut self,
         n_rows: usize,
-        logits: impl Iterator<Item = &'a [f32]>,
+        mut logits: impl Iterator<Item = &'a [f32]>,
         took: Duration,
     ) -> Result<()> {
         let Some(work) = &mut self.work else { return Ok(()) };
@@ -315,6 +340,11 @@ impl Slot {
             work.job.tell(Event::Prefill { done: self.knows.cells.len().min(n_prompt), total: n_prompt });
         } else {
             work.timings.decode += took;
+        }
+        work.score(here..self.knows.cells.len(), &mut logits);
+        if work.job.request.max_tokens == 0 && self.knows.cells.len() >= n_prompt {
+            self.finish(FinishReason::Length);
+            return Ok(());
         }
         let (n_kept, ended) = work.choose(logits);
         if here >= n_prompt {
@@ -385,6 +415,21 @@ impl Work {
         if let Some(guide) = &mut self.job.guide {
             let n_possible = guide.n_possible(self.speculator.draft());
             self.speculator.shorten(n_possible);
+        }
+    }
+
+    /// Tells how likely the prompt's tokens were whose place comes behind one of `positions`, if that was asked for: of each of those
+    /// the next of `logits`.
+    fn score<'a>(&self, positions: Range<usize>, logits: &mut impl Iterator<Item = &'a [f32]>) {
+        let (prompt, request) = (&self.job.prompt, &self.job.request);
+        let Some(n_top) = request.logprobs.filter(|_| request.scores_prompt) else { return };
+        if let (0, Some(&Cell::Token(first))) = (positions.start, prompt.first()) {
+            self.job.tell(Event::Read(first, None));
+        }
+        for (cell, logits) in positions.filter_map(|position| prompt.get(position + 1)).zip(logits) {
+            if let &Cell::Token(id) = cell {
+                self.job.tell(Event::Read(id, Some(TokenLogprob::new(logits, id, n_top as usize))));
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::picture::{Picture, Pictures};
 use super::question::{Prepared, Question};
 use super::ready::{leaving, with_model};
 use super::stream::{self, Left, Writer};
+use super::transcript;
 use super::voice::Voice;
 use crate::engine::{Event, FinishReason, Outcome};
 use crate::prompt::Tokenizer;
@@ -61,6 +62,9 @@ pub async fn answer(app: Arc<App>, dialect: Dialect, request: Request, parse: Pa
             Ok((prepared, voice, asked.streams, asked.n_choices))
         });
         let ((place, model), caller, (prepared, mut voice, streams, n_choices)) = ready.await?;
+        if app.options.logs_prompts {
+            prepared.iter().for_each(|prepared| log_question(&caller, prepared));
+        }
         let deadline = Instant::now() + app.limits().answer;
         let task = Task { app: Arc::clone(&app), caller, place, model, prepared, n_choices, deadline };
         if !streams {
@@ -114,6 +118,7 @@ impl Task {
                 match answering.next().await? {
                     Event::Encoded { image, source } => voice.saw_picture(image, source),
                     Event::Chosen(token) => voice.chose(choice, token),
+                    Event::Read(id, logprob) => voice.read(choice, id, logprob),
                     Event::Warning(text) => self.warn(&text),
                     Event::Done(outcome) => break outcome,
                     _ => {}
@@ -152,6 +157,7 @@ impl Task {
                 match event {
                     Some(Event::Done(outcome)) => break outcome,
                     Some(Event::Chosen(token)) => voice.chose(choice, token),
+                    Some(Event::Read(id, logprob)) => voice.read(choice, id, logprob),
                     Some(Event::Text(text)) => to.write(voice.text(choice, &text)).await?,
                     Some(Event::Encoding { image, done, total }) => {
                         // A step may come in several pieces.
@@ -211,7 +217,7 @@ impl Task {
     /// Notes an answer, which was not cut off.
     fn finished(&self, choice: u32, outcome: Outcome) -> Result<Outcome> {
         let ms = |time: Duration| (time.as_secs_f64() * 1e3).round();
-        let facts = json!({
+        let mut facts = json!({
             "id": self.caller.id,
             "key": self.caller.key,
             "pictures": self.prepared(choice)?.pictures.len(),
@@ -223,6 +229,9 @@ impl Task {
             "prefill_ms": ms(outcome.timings.prefill),
             "decode_ms": ms(outcome.timings.decode),
         });
+        if self.app.options.logs_prompts {
+            facts["text"] = json!(outcome.text);
+        }
         log::write("answer", facts);
         if outcome.finish_reason == FinishReason::Cancelled { Err(leaving()) } else { Ok(outcome) }
     }
@@ -230,6 +239,13 @@ impl Task {
     fn warn(&self, text: &str) {
         log::write("warning", json!({"id": self.caller.id, "text": text}));
     }
+}
+
+fn log_question(caller: &Caller, prepared: &Prepared) {
+    let mut facts = transcript::question(prepared.request.request(), &prepared.pictures);
+    facts["id"] = json!(caller.id);
+    facts["key"] = json!(caller.key);
+    log::write("question", facts);
 }
 
 fn too_late() -> Fault {

@@ -175,7 +175,7 @@ pub fn wrong(place: &str, expected: &str, found: &Value) -> Fault {
 }
 
 /// 7.0 is a whole number, too.
-fn whole(value: &Value) -> Option<u64> {
+pub fn whole(value: &Value) -> Option<u64> {
     let of_float =
         |number: f64| (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64);
     value.as_u64().or_else(|| value.as_f64().and_then(of_float))

@@ -40,6 +40,7 @@ mod spoken;
 mod stream;
 mod time;
 mod tls;
+mod transcript;
 mod validity;
 mod voice;
 
@@ -47,6 +48,7 @@ use crate::error::{Error, Result};
 use crate::fetch::Policy;
 use app::App;
 use ggml::Cancel;
+use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,6 +83,8 @@ pub struct Options {
     pub idle_unload: Option<Duration>,
     /// Where metrics are to be had without a key, and nothing else; not among the other paths then.
     pub metrics: Option<SocketAddr>,
+    /// The log says what was asked and answered.
+    pub logs_prompts: bool,
 }
 
 /// What requests may take.
@@ -122,6 +126,7 @@ impl Options {
             slot_dir: None,
             idle_unload: None,
             metrics: None,
+            logs_prompts: false,
         }
     }
 
@@ -156,6 +161,12 @@ pub fn serve(
     tell: impl FnOnce(&str, &Addresses),
 ) -> Result<()> {
     options.check()?;
+    if options.logs_prompts {
+        log::write("warning", json!({"text": transcript::WARNING}));
+    }
+    if let Some(dir) = &options.slot_dir {
+        slots::sweep(dir);
+    }
     let end = Cancel::new();
     let keeper = Keeper::open(source, options.idle_unload, end.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread()

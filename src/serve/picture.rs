@@ -7,6 +7,7 @@ use super::fields::{Fields, wrong};
 use crate::fetch::{Policy, fetch};
 use crate::prompt::{self, PictureFormat, Pixels, decode, preprocess};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::time::Instant;
 
 #[derive(Debug)]
@@ -42,6 +43,15 @@ pub struct Seen {
     pub orientation: u8,
     pub had_alpha: bool,
     pub size_px: usize,
+    /// Where the log is to name it.
+    pub file: Option<FileId>,
+}
+
+/// What tells a picture's file from others.
+#[derive(Clone, Copy, Debug)]
+pub struct FileId {
+    pub n_bytes: usize,
+    pub sha256: [u8; 32],
 }
 
 impl Picture {
@@ -129,8 +139,15 @@ impl Picture {
             orientation: picture.orientation,
             had_alpha: picture.had_alpha,
             size_px: pixels.size_px,
+            file: app.options.logs_prompts.then(|| FileId::of(bytes)),
         };
         Ok((seen, pixels))
+    }
+}
+
+impl FileId {
+    fn of(bytes: &[u8]) -> FileId {
+        FileId { n_bytes: bytes.len(), sha256: Sha256::digest(bytes).into() }
     }
 }
 

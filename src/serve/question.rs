@@ -6,6 +6,7 @@ use super::fault::{Fault, Result};
 use super::picture::{Picture, Pictures, Seen};
 use crate::engine::{Checked, Constraint, Request, Sampling};
 use crate::prompt::{Message, Part, Role};
+use crate::token::TokenId;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ pub struct Question {
     pub turns: Vec<Turn>,
     /// The one turn is a text that goes on, and no question.
     pub continues: bool,
+    /// The tokens of that text, which then stands in no turn.
+    pub ids: Option<Vec<TokenId>>,
+    /// Tell how likely the text's tokens were, too.
+    pub scores_prompt: bool,
     pub settings: Settings,
 }
 
@@ -78,7 +83,7 @@ impl Pictures for Question {
 impl Question {
     /// About `turns`.
     pub fn new(system: Option<String>, turns: Vec<Turn>, settings: Settings) -> Question {
-        Question { system, turns, continues: false, settings }
+        Question { system, turns, continues: false, ids: None, scores_prompt: false, settings }
     }
 
     /// Makes all of it ready. Takes as long as its pictures take to decode.
@@ -102,13 +107,25 @@ impl Question {
             }
             messages.push(Message { role, parts });
         }
+        if let Some(ids) = &self.ids {
+            let text = app.engine()?.loaded().tokenizer.decode_within(ids);
+            messages = vec![Message { role: Role::User, parts: vec![Part::Text(text)] }];
+        }
         let max_tokens = self.settings.max_tokens(app)?;
         let sampling = self.settings.sampling(app)?;
         let Settings { stop, constraint, logprobs, .. } = self.settings;
-        let (system, continues) = (self.system, self.continues);
-        let request = Request::new(messages, images);
-        let request =
-            Request { system, sampling, max_tokens, stop, constraint, continues, logprobs, ..request };
+        let request = Request {
+            system: self.system,
+            sampling,
+            max_tokens,
+            stop,
+            constraint,
+            continues: self.continues,
+            ids: self.ids,
+            scores_prompt: self.scores_prompt,
+            logprobs,
+            ..Request::new(messages, images)
+        };
         // Whoever streams has to hear of it before the response begins.
         let request = app.engine()?.check_in(app.scope(caller), request).map_err(Fault::of_request)?;
         request.check_room().map_err(Fault::of_request)?;

@@ -10,7 +10,7 @@ use super::keeper::Condition;
 use super::log;
 use super::picture::Pictures;
 use super::ready::with_model;
-use crate::engine::{Doing, Engine, Scope, SlotFacts};
+use crate::engine::{self, Doing, Engine, Scope, SlotFacts};
 use crate::error::Error;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
@@ -18,7 +18,7 @@ use owlet_format::hex;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -76,6 +76,31 @@ pub async fn act(
         Ok(facts)
     });
     answer(acted.await.map(|(_, _, facts)| facts))
+}
+
+/// Removes what saves left in `dir` that were broken off by the end of their process, those of single keys too, and says so.
+pub fn sweep(dir: &FilePath) {
+    let is_scope = |name: &str| name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let of_scopes = entries.filter(|entry| {
+        entry.file_name().to_str().is_some_and(is_scope) && entry.file_type().is_ok_and(|kind| kind.is_dir())
+    });
+    let dirs: Vec<PathBuf> = of_scopes.map(|entry| entry.path()).chain([dir.to_path_buf()]).collect();
+    for dir in dirs {
+        match engine::sweep(&dir, |name| check_name(name).is_ok()) {
+            Ok(swept) => {
+                for file in swept {
+                    log::write(
+                        "slot",
+                        json!({"file": file, "is": "left by a save that was broken off; removed"}),
+                    );
+                }
+            }
+            // It is made when something is saved.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => log::write("slot", json!({"problem": Error::io(&dir, error).to_string()})),
+        }
+    }
 }
 
 /// What is to be done with a slot.

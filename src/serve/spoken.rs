@@ -5,6 +5,7 @@ use super::fault::{Fault, Result};
 use super::fields::Fields;
 use crate::engine::TokenLogprob;
 use crate::prompt::Tokenizer;
+use crate::token::TokenId;
 use serde_json::{Map, Value, json};
 
 /// Most others that a client may ask about beside each token.
@@ -23,10 +24,18 @@ pub fn asked(fields: &mut Fields) -> Result<Option<u32>> {
     }
 }
 
-/// Tokens that were chosen, in order.
+/// Tokens that were chosen, or read, in order.
 pub struct Spoken {
     tokenizer: Tokenizer,
-    tokens: Vec<TokenLogprob>,
+    tokens: Vec<Token>,
+}
+
+struct Token {
+    text: String,
+    /// Of that in the answer or prompt, where a special token is not.
+    n_characters: usize,
+    /// Absent where nothing stands before it.
+    scored: Option<TokenLogprob>,
 }
 
 impl Spoken {
@@ -35,7 +44,21 @@ impl Spoken {
     }
 
     pub fn push(&mut self, token: TokenLogprob) {
-        self.tokens.push(token);
+        self.add(token.id, self.text(token.id), Some(token));
+    }
+
+    /// The token with which a text begins. A space may stand before it (`is_spaced`) that is none of the text's.
+    pub fn push_first(&mut self, id: TokenId, is_spaced: bool) {
+        let mut text = self.text(id);
+        if is_spaced && text.starts_with(' ') {
+            text.remove(0);
+        }
+        self.add(id, text, None);
+    }
+
+    fn add(&mut self, id: TokenId, text: String, scored: Option<TokenLogprob>) {
+        let n_characters = self.tokenizer.bytes(id).map_or(0, |_| text.chars().count());
+        self.tokens.push(Token { text, n_characters, scored });
     }
 
     /// Those since the last call, none left.
@@ -49,7 +72,7 @@ impl Spoken {
 
     /// Of all their texts.
     pub fn n_characters(&self) -> usize {
-        self.tokens.iter().map(|token| self.text(token.id).chars().count()).sum()
+        self.tokens.iter().map(|token| token.n_characters).sum()
     }
 
     /// As chats have it: an object a token, with the likeliest others.
@@ -59,18 +82,18 @@ impl Spoken {
             entry["top_logprobs"] = token.top.iter().map(|&(id, logprob)| self.one(id, logprob)).collect();
             entry
         };
-        self.tokens.iter().map(entry).collect()
+        self.tokens.iter().filter_map(|token| token.scored.as_ref()).map(entry).collect()
     }
 
     /// As completions have it: a list of texts, one of numbers and so on; texts stand behind `n_before` characters.
     pub fn columns(&self, n_before: usize) -> Value {
-        let texts: Vec<String> = self.tokens.iter().map(|token| self.text(token.id)).collect();
-        let offsets = texts.iter().scan(n_before, |at, text| {
+        let offsets = self.tokens.iter().scan(n_before, |at, token| {
             let here = *at;
-            *at += text.chars().count();
+            *at += token.n_characters;
             Some(here)
         });
         let offsets: Vec<usize> = offsets.collect();
+        let scored = || self.tokens.iter().map(|token| token.scored.as_ref());
         // Of tokens with the same text the likeliest one counts, which comes first.
         let top = |token: &TokenLogprob| {
             let mut top = Map::new();
@@ -80,9 +103,9 @@ impl Spoken {
             Value::Object(top)
         };
         json!({
-            "tokens": texts,
-            "token_logprobs": self.tokens.iter().map(|token| token.logprob).collect::<Vec<_>>(),
-            "top_logprobs": self.tokens.iter().map(top).collect::<Vec<_>>(),
+            "tokens": self.tokens.iter().map(|token| &token.text).collect::<Vec<_>>(),
+            "token_logprobs": scored().map(|token| token.map(|token| token.logprob)).collect::<Vec<_>>(),
+            "top_logprobs": scored().map(|token| token.map(top)).collect::<Vec<_>>(),
             "text_offset": offsets,
         })
     }

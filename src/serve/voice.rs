@@ -3,6 +3,7 @@
 
 use super::fault::Fault;
 use crate::engine::{EmbeddingSource, Outcome, TokenLogprob};
+use crate::token::TokenId;
 use serde_json::Value;
 
 /// Says an answer, whole or in pieces. Pieces are text as it goes over the wire.
@@ -18,6 +19,9 @@ pub trait Voice: Send + Sync {
 
     /// Choice `n` goes on with a token, whose text comes later.
     fn chose(&mut self, _n: u32, _token: TokenLogprob) {}
+
+    /// Choice `n` is about a text of which this is the next token, the first one without what tells how likely it was.
+    fn read(&mut self, _n: u32, _id: TokenId, _logprob: Option<TokenLogprob>) {}
 
     /// The picture `image` is ready.
     fn saw_picture(&mut self, _image: usize, _source: EmbeddingSource) {}

@@ -194,5 +194,5 @@ fn pixels(seed: u32) -> Arc<Pixels> {
     .take(size_px * size_px * 3)
     .collect();
     let planes = rgb.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
-    Arc::new(Pixels { size_px, rgb, planes })
+    Arc::new(Pixels { size_px, rgb: rgb.into(), planes })
 }

@@ -15,7 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("prompt", &["error", "token"]),
     ("engine", &["error", "token", "model", "prompt"]),
     ("measure", &["error", "token", "model", "prompt", "engine"]),
-    ("serve", &["error", "fetch", "prompt", "engine"]),
+    ("serve", &["error", "token", "fetch", "prompt", "engine"]),
     ("cli", &["error", "token", "fetch", "model", "prompt", "engine", "measure", "serve"]),
     ("main", &["error", "cli"]),
 ];

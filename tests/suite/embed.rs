@@ -49,7 +49,7 @@ fn only_the_tower_runs() {
     let mut extractor = FeatureExtractor::open(Some(&path(Kind::Random)), &Setup::cpu(2)).unwrap();
     let size = extractor.image.size_px as usize;
     let pixels =
-        Pixels { size_px: size, rgb: vec![128; 3 * size * size], planes: vec![0.5; 3 * size * size] };
+        Pixels { size_px: size, rgb: vec![128; 3 * size * size].into(), planes: vec![0.5; 3 * size * size] };
     let mut steps = Vec::new();
     extractor.encode(&pixels, &Cancel::new(), &mut |step| steps.push((step.done, step.total))).unwrap();
     assert_eq!(steps, [(0, 3), (1, 3), (2, 3)], "patches and two blocks");

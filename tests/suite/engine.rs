@@ -39,7 +39,7 @@ pub fn engine_of(file: &Path, change: impl FnOnce(&mut Options)) -> Engine {
 pub fn pixels(size_px: usize, seed: u8) -> Arc<Pixels> {
     let rgb: Vec<u8> = (0..size_px * size_px * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();
     let planes = rgb.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
-    Arc::new(Pixels { size_px, rgb, planes })
+    Arc::new(Pixels { size_px, rgb: rgb.into(), planes })
 }
 
 pub fn request(messages: Vec<Message>, images: Vec<Arc<Pixels>>) -> Request {
@@ -59,7 +59,7 @@ pub fn finish(ticket: &Ticket) -> (Outcome, String, Vec<EmbeddingSource>) {
             Event::Encoded { source, .. } => sources.push(source),
             Event::Encoding { done, total, .. } => assert!(done < total),
             Event::Prefill { done, total } => assert!(done <= total),
-            Event::Chosen(token) => panic!("{token:?}"),
+            event @ (Event::Chosen(_) | Event::Read(..)) => panic!("{event:?}"),
             Event::Warning(text) => panic!("{text}"),
             Event::Done(outcome) => return (outcome, text, sources),
             Event::Failed(error) => panic!("{error}"),

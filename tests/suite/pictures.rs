@@ -91,7 +91,7 @@ fn planes_equal_torchvision() {
         let pixels = preprocess(&picture(w, h), &config(side)).unwrap();
         let bytes: Vec<u8> = pixels.planes.iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(sha(&bytes), case[3], "{w} x {h} to {side}");
-        assert_eq!(pixels.rgb, resize(&noise(w, h), [w, h], [side, side]));
+        assert_eq!(*pixels.rgb, resize(&noise(w, h), [w, h], [side, side]));
     }
 }
 

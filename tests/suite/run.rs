@@ -219,11 +219,14 @@ fn first_mistakes() {
     std::fs::write(&text_file, "no picture at all").unwrap();
     let text_file = text_file.to_str().unwrap();
     let long = "word ".repeat(600);
-    let cases: [(&[&str], i32, String); 16] = [
+    let cases: [(&[&str], i32, String); 19] = [
         (&["run"], 2, "error: the following required arguments were not provided:".into()),
         (&["run", "-m", model, ""], 2, "error: invalid value '' for '[QUESTION]': expected a question".into()),
         (&["run", "-m", model, " \n"], 2, "error: invalid value ' \n' for '[QUESTION]': expected a question".into()),
         (&["run", "-m", model, "Q?", "--tmep", "1"], 2, "error: unexpected argument '--tmep' found".into()),
+        (&["run", "-m", model, "What is it?", "a.png"], 2, "error: unexpected argument 'a.png' found; -i a.png asks about a picture\n".into()),
+        (&["run", "-m", model, "my pics/a.JPG", "What is it?"], 2, "error: unexpected argument 'What is it?' found; -i my pics/a.JPG asks about a picture\n".into()),
+        (&["run", "-m", model, "What", "is", "it?"], 2, "error: unexpected argument 'is' found; a question of several words stands in quotes\n".into()),
         (&["run", "-m", model, "Q?", "--temp", "-1"], 2, "error: temperature: expected a finite number of at least 0, found -1".into()),
         (&["run", "-m", model, "Q?", "--top-p", "1.5"], 2, "error: top-p: expected above 0 and at most 1, found 1.5".into()),
         (&["run", "-m", model, "Q?", "-n", "0"], 2, "error: invalid value '0' for '--max-tokens <N>': 0 is not in 1..".into()),

@@ -47,7 +47,7 @@ fn restore(engine: &Engine, path: &Path) -> owlet::Result<Restored> {
 /// A picture as a door makes it: floats that its bytes bring back.
 fn named(engine: &Engine, seed: u8) -> NamedPicture {
     let config = engine.loaded().config.image.clone().unwrap();
-    let pixels = Pixels::new(pixels(112, seed).rgb.clone(), &config).unwrap();
+    let pixels = Pixels::new(pixels(112, seed).rgb.to_vec(), &config).unwrap();
     NamedPicture { name: format!("picture {seed}.png"), pixels: pixels.into() }
 }
 

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     fn shown(name: &str) -> Shown {
-        let pixels = Arc::new(Pixels { size_px: 1, rgb: vec![0; 3], planes: vec![] });
+        let pixels = Arc::new(Pixels { size_px: 1, rgb: vec![0; 3].into(), planes: vec![] });
         Shown { name: name.into(), receipt: name.into(), pixels, seen: Seen::NotYet }
     }
 
@@ -227,7 +227,7 @@ mod tests {
         );
         assert_eq!((talk.n_asked(), talk.n_turns()), (3, 2));
         assert_eq!([0, 1, 2, 3].map(|at| talk.turn_of(at)), [Some(1), Some(1), Some(2), None]);
-        let other = Pixels { size_px: 1, rgb: vec![1; 3], planes: vec![] };
+        let other = Pixels { size_px: 1, rgb: vec![1; 3].into(), planes: vec![] };
         let like = |pixels| talk.waiting_like(pixels);
         assert_eq!((like(&talk.pictures()[0].pixels), like(&other)), (Some(4), None), "only d waits");
     }

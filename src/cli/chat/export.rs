@@ -112,7 +112,7 @@ mod tests {
     fn talk() -> Talk {
         let mut talk = Talk::new(Some("Be brief.\nBe kind.".into()));
         for name in ["my cat.png", "<b>.png"] {
-            let pixels = Arc::new(Pixels { size_px: 1, rgb: vec![0; 3], planes: vec![] });
+            let pixels = Arc::new(Pixels { size_px: 1, rgb: vec![0; 3].into(), planes: vec![] });
             talk.attach(Shown { name: name.into(), receipt: String::new(), pixels, seen: Seen::NotYet });
         }
         talk.ask("What?\nAnd \"why\"?");

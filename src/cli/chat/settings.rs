@@ -12,25 +12,29 @@ pub struct Settings {
     pub max_tokens: u32,
 }
 
-/// Names as the flags have them, and what they mean.
+/// Names as the flags have them, and what they mean: a line of 80 columns has room for both and the longest seed between.
 pub const NAMES: [(&str, &str); 7] = [
-    ("temperature", "0 always takes the likeliest token, higher is more daring"),
-    ("top-k", "draw from the N likeliest tokens only; 0 is all"),
-    ("top-p", "draw from the likeliest tokens that together reach this probability"),
-    ("min-p", "draw from tokens at least this fraction as likely as the likeliest"),
-    ("repeat-penalty", "make tokens that the answer already has less likely by this factor"),
+    ("temperature", "0: the likeliest token; more: more daring"),
+    ("top-k", "draw from the N likeliest; 0 is all"),
+    ("top-p", "draw from the likeliest up to this share"),
+    ("min-p", "none below this fraction of the likeliest"),
+    ("repeat-penalty", "how much less likely repetitions become"),
     ("seed", "draw the same tokens again"),
     ("max-tokens", "longest answer in tokens"),
 ];
 
+/// Which choose among several tokens, and so do nothing where always the likeliest one is taken.
+const OF_CHANCE: [&str; 4] = ["top-k", "top-p", "min-p", "seed"];
+
 impl Settings {
-    /// A line for each: name, value, meaning.
+    /// A line for each: name, value, meaning; and one about those that have no effect.
     pub fn list(&self) -> String {
-        let line = |(name, meaning): (&str, &str)| {
-            let idle = if self.has_effect(name) { "" } else { " (no effect at temperature 0)" };
-            format!("{name:<16}{:<22}{meaning}{idle}", self.value(name))
-        };
-        NAMES.map(line).join("\n")
+        let mut lines =
+            NAMES.map(|(name, meaning)| format!("{name:<16}{:<22}{meaning}", self.value(name))).to_vec();
+        if !OF_CHANCE.iter().all(|name| self.has_effect(name)) {
+            lines.push(format!("{} have no effect at temperature 0", OF_CHANCE.join(", ")));
+        }
+        lines.join("\n")
     }
 
     /// Changes what `name` says; yields a line that says so.
@@ -82,7 +86,7 @@ impl Settings {
     }
 
     fn has_effect(&self, name: &str) -> bool {
-        self.sampling.temperature > 0.0 || !["top-k", "top-p", "min-p", "seed"].contains(&name)
+        self.sampling.temperature > 0.0 || !OF_CHANCE.contains(&name)
     }
 }
 
@@ -132,12 +136,21 @@ mod tests {
 
     #[test]
     fn all_are_listed() {
-        let settings = Settings { sampling: Sampling::GREEDY, max_tokens: 9 };
+        let mut settings = Settings { sampling: Sampling::GREEDY, max_tokens: 9 };
+        settings.sampling.seed = u64::MAX;
         let list = settings.list();
         let lines: Vec<_> = list.lines().collect();
-        assert_eq!(lines.len(), NAMES.len());
-        assert!(lines[0].starts_with("temperature     0                     0 always"), "{}", lines[0]);
-        assert!(lines[2].ends_with("probability (no effect at temperature 0)"), "{}", lines[2]);
+        assert_eq!(lines.len(), NAMES.len() + 1);
+        assert_eq!(
+            lines[0],
+            "temperature     0                     0: the likeliest token; more: more daring"
+        );
+        assert_eq!(lines[5], "seed            18446744073709551615  draw the same tokens again");
         assert!(lines[6].starts_with("max-tokens      9 "), "{}", lines[6]);
+        assert_eq!(lines[7], "top-k, top-p, min-p, seed have no effect at temperature 0");
+        settings.sampling.temperature = 0.7;
+        let list = settings.list();
+        assert_eq!(list.lines().count(), NAMES.len());
+        assert!(list.lines().all(|line| line.chars().count() < 80), "{list}");
     }
 }

@@ -1,15 +1,26 @@
 //! The guide of one answer: which tokens may come next, given those that came.
 
+use super::digits::Digits;
 use super::spelling::failed;
 use crate::error::Result;
 use crate::token::TokenId;
 use llguidance::Matcher;
-use llguidance::toktrie::SimpleVob;
+use llguidance::toktrie::{SimpleVob, TokEnv};
 
 /// Goes along with one answer.
 pub struct Guide {
     matcher: Matcher,
     place: String,
+    /// Of an answer in JSON.
+    numbers: Option<Numbers>,
+}
+
+/// Keeps numbers from growing for ever.
+#[derive(Clone)]
+pub struct Numbers {
+    pub digits: Digits,
+    /// Knows what tokens spell.
+    pub vocabulary: TokEnv,
 }
 
 /// Tokens, by id.
@@ -24,13 +35,13 @@ impl Allowed {
 /// Shares nothing with the first: two answers run in two threads at most.
 impl Clone for Guide {
     fn clone(&self) -> Guide {
-        Guide { matcher: self.matcher.deep_clone(), place: self.place.clone() }
+        Guide { matcher: self.matcher.deep_clone(), place: self.place.clone(), numbers: self.numbers.clone() }
     }
 }
 
 impl Guide {
-    pub(super) fn new(matcher: Matcher, place: String) -> Guide {
-        Guide { matcher, place }
+    pub(super) fn new(matcher: Matcher, place: String, numbers: Option<Numbers>) -> Guide {
+        Guide { matcher, place, numbers }
     }
 
     /// The tokens that may come next; those that end the answer are among them where it may end.
@@ -38,7 +49,44 @@ impl Guide {
     /// # Errors
     /// `Unsupported` where that is more work than a token is worth, or the vocabulary has no token that fits.
     pub fn allowed(&mut self) -> Result<Allowed> {
-        self.matcher.compute_mask_or_eos().map(Allowed).map_err(|error| failed(&self.place, &error))
+        let all = self.mask()?;
+        let Some(Numbers { digits, .. }) = &self.numbers else { return Ok(Allowed(all)) };
+        let too_long: Vec<(TokenId, usize)> = digits
+            .too_long()
+            .filter(|(id, _)| all.is_allowed(*id))
+            .map(|(id, bytes)| (*id, bytes.len()))
+            .collect();
+        if too_long.is_empty() {
+            return Ok(Allowed(all));
+        }
+        let mut others = all.clone();
+        too_long.iter().for_each(|(id, _)| others.disallow_token(*id));
+        if !others.is_zero() {
+            return Ok(Allowed(others));
+        }
+        // The number has to go on; by a digit behind which it may end, if there is one.
+        for (id, _) in too_long.iter().filter(|(_, n_bytes)| *n_bytes == 1) {
+            if self.may_end_behind(*id) {
+                others.allow_token(*id);
+            }
+        }
+        Ok(Allowed(if others.is_zero() { all } else { others }))
+    }
+
+    fn mask(&mut self) -> Result<SimpleVob> {
+        self.matcher.compute_mask_or_eos().map_err(|error| failed(&self.place, &error))
+    }
+
+    /// Whether something else than a further digit may come behind the digit `id`.
+    fn may_end_behind(&self, id: TokenId) -> bool {
+        let mut ahead = self.clone();
+        if ahead.took(id).is_err() {
+            return false;
+        }
+        let Ok(mut mask) = ahead.mask() else { return false };
+        let further = ahead.numbers.iter().flat_map(|numbers| numbers.digits.too_long());
+        further.for_each(|(id, _)| mask.disallow_token(*id));
+        !mask.is_zero()
     }
 
     /// `id` has come; it ended no answer.
@@ -46,7 +94,11 @@ impl Guide {
     /// # Errors
     /// As [`Guide::allowed`].
     pub fn took(&mut self, id: TokenId) -> Result<()> {
-        self.matcher.consume_token(id).map_err(|error| failed(&self.place, &error))
+        self.matcher.consume_token(id).map_err(|error| failed(&self.place, &error))?;
+        if let Some(Numbers { digits, vocabulary }) = &mut self.numbers {
+            digits.took(vocabulary.tok_trie().token(id));
+        }
+        Ok(())
     }
 
     /// How many of `ids` could come, one behind the other.

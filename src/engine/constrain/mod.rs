@@ -5,6 +5,7 @@
 //! crate llguidance. Schemas may come from anybody: their bytes are limited, and so is the work that a grammar may cause,
 //! when it is made and at each token. Must not know the network.
 
+mod digits;
 mod guide;
 mod limits;
 mod part;
@@ -111,6 +112,10 @@ impl Constraint {
         };
         let grammar = TopLevelGrammar { grammars: vec![start, body], max_tokens: None };
         Constraint { grammar, choices: Vec::new(), place: place.to_string() }.checked()
+    }
+
+    fn is_json(&self) -> bool {
+        self.choices.is_empty()
     }
 
     /// Tries it with a vocabulary of bytes.

@@ -6,6 +6,8 @@
 //! The space before a word belongs to its piece, also at the beginning of an answer, where it is not shown; grammars
 //! allow for one there.
 
+use super::digits::{Digits, WithDigits, with_digits};
+use super::guide::Numbers;
 use super::{Constraint, Guide};
 use crate::error::{Error, Result};
 use crate::prompt::Tokenizer;
@@ -38,6 +40,7 @@ const LIMITS: ParserLimits = ParserLimits {
 /// A vocabulary that answers can be guided in.
 pub struct Spelling {
     factory: ParserFactory,
+    with_digits: WithDigits,
     /// Knows how a text is tokenized, and whether it can be; `None` of bytes alone.
     tokenizer: Option<Tokenizer>,
 }
@@ -82,7 +85,7 @@ impl Spelling {
         let mut factory = ParserFactory::new_simple(&(Arc::new(ApproximateTokEnv::new(trie)) as _))
             .map_err(|error| Error::internal(format_args!("constraints: {error}")))?;
         *factory.quiet().limits_mut() = LIMITS;
-        Ok(Spelling { factory, tokenizer: None })
+        Ok(Spelling { factory, with_digits: with_digits(words), tokenizer: None })
     }
 
     /// A guide to an answer that is what `constraint` says.
@@ -100,7 +103,11 @@ impl Spelling {
         }
         let parser = self.factory.create_parser(constraint.grammar.clone());
         let parser = parser.map_err(|error| failed(&constraint.place, &error))?;
-        Ok(Guide::new(Matcher::new(Ok(parser)), constraint.place.clone()))
+        let numbers = constraint.is_json().then(|| Numbers {
+            digits: Digits::new(Arc::clone(&self.with_digits)),
+            vocabulary: self.factory.tok_env().clone(),
+        });
+        Ok(Guide::new(Matcher::new(Ok(parser)), constraint.place.clone(), numbers))
     }
 }
 

@@ -248,7 +248,7 @@ mod tests {
     const N_BYTES: u64 = 8 + 4 + 32 + 8 + 24 + 32;
 
     fn key(byte: u8) -> ImageKey {
-        ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3], planes: vec![] }, &[0; 32])
+        ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3].into(), planes: vec![] }, &[0; 32])
     }
 
     fn rows(byte: u8) -> Vec<f32> {

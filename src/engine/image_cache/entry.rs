@@ -88,7 +88,7 @@ mod tests {
     use crate::prompt::Pixels;
 
     fn key(byte: u8) -> ImageKey {
-        ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3], planes: vec![] }, &[0; 32])
+        ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3].into(), planes: vec![] }, &[0; 32])
     }
 
     const SHAPE: Shape = Shape { n_embd: 3, n_tokens: 2 };

@@ -21,7 +21,7 @@ impl ImageKey {
         hash.update(b"owlet image embedding 1\0");
         hash.update(encoder_digest);
         hash.update((pixels.size_px as u64).to_le_bytes());
-        hash.update(&pixels.rgb);
+        hash.update(pixels.rgb.as_slice());
         ImageKey(hash.finalize().into())
     }
 
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn keys_depend_on_pixels_size_and_model() {
-        let pixels = |size_px, byte: u8| Pixels { size_px, rgb: vec![byte; 12], planes: vec![] };
+        let pixels = |size_px, byte: u8| Pixels { size_px, rgb: vec![byte; 12].into(), planes: vec![] };
         let keys = [
             ImageKey::new(&pixels(2, 0), &[0; 32]),
             ImageKey::new(&pixels(2, 1), &[0; 32]),

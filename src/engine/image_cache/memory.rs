@@ -45,7 +45,7 @@ mod tests {
     use std::sync::Arc;
 
     fn key(byte: u8) -> ImageKey {
-        ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3], planes: vec![] }, &[0; 32])
+        ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3].into(), planes: vec![] }, &[0; 32])
     }
 
     #[test]

@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn cells_become_runs_and_cells_again() {
-        let key = |byte| ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3], planes: vec![] }, &[0; 32]);
+        let key =
+            |byte| ImageKey::new(&Pixels { size_px: 1, rgb: vec![byte; 3].into(), planes: vec![] }, &[0; 32]);
         let keys = [key(1), key(2)];
         let picture = |at: usize, row| Cell::Image { key: keys[at], row };
         let rows = |index, first, n| Run::Picture(Rows { index, first, n });

@@ -39,11 +39,11 @@ impl Conversation {
         Conversation { system: request.system.clone(), messages, pictures }.for_file()
     }
 
-    /// The same with what goes to a file: floats, four times as large as the bytes that bring them back, do not.
+    /// The same with what goes to a file: floats, four times as large as the bytes that bring them back, do not. The bytes are shared.
     pub(super) fn for_file(mut self) -> Conversation {
         for picture in &mut self.pictures {
             let Pixels { size_px, ref rgb, .. } = *picture.pixels;
-            picture.pixels = Arc::new(Pixels { size_px, rgb: rgb.clone(), planes: Vec::new() });
+            picture.pixels = Arc::new(Pixels { size_px, rgb: Arc::clone(rgb), planes: Vec::new() });
         }
         self
     }
@@ -80,3 +80,20 @@ const N_PREFIX_BYTES: usize = MAGIC.len() + 4 + 4;
 
 /// Longest head: some hundred times what the longest context says.
 const MAX_HEAD_BYTES: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A slot keeps what was said after every answer, so that costs no copy of its pictures; their floats go with the request.
+    #[test]
+    fn what_was_said_shares_its_pictures() {
+        let pixels = Arc::new(Pixels { size_px: 2, rgb: vec![7; 12].into(), planes: vec![0.5; 12] });
+        let request = Request::new(vec![Message::user("What?", [0])], vec![Arc::clone(&pixels)]);
+        let said = Conversation::of(&request, "This.");
+        let kept = &said.pictures[0].pixels;
+        assert!(Arc::ptr_eq(&kept.rgb, &pixels.rgb) && kept.planes.is_empty());
+        drop(request);
+        assert_eq!(Arc::strong_count(&pixels), 1);
+    }
+}

@@ -3,6 +3,8 @@
 //! Comes in: a decoded picture and the file's image settings. Goes out: [`Pixels`]: the square as bytes, for people to
 //! look at, and as normalised floats, one plane a colour, for the network. Must not know file formats.
 
+use std::sync::Arc;
+
 use owlet_format::{Fit, ImageConfig};
 
 use super::Picture;
@@ -13,8 +15,8 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pixels {
     pub size_px: usize,
-    /// `[3, size_px, size_px]`: red, green, blue side by side.
-    pub rgb: Vec<u8>,
+    /// `[3, size_px, size_px]`: red, green, blue side by side. Shared with whoever keeps the picture and needs no floats.
+    pub rgb: Arc<Vec<u8>>,
     /// `[size_px, size_px, 3]`: one plane a colour, `(byte / 255 - mean) / std`.
     pub planes: Vec<f32>,
 }
@@ -62,7 +64,7 @@ impl Pixels {
             )));
         }
         let planes = normalise(&rgb, config.mean, config.std);
-        Ok(Pixels { size_px, rgb, planes })
+        Ok(Pixels { size_px, rgb: Arc::new(rgb), planes })
     }
 }
 

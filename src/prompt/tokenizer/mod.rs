@@ -171,9 +171,22 @@ impl Tokenizer {
         Detokenizer::new(Arc::clone(&self.vocab))
     }
 
+    /// Whether a text that is all there is has a space before its first token.
+    pub fn begins_with_space(&self) -> bool {
+        !self.legacy || self.add_space_prefix
+    }
+
     /// The text of `ids`, as one stream.
     pub fn decode(&self, ids: &[TokenId]) -> String {
-        let mut stream = self.detokenizer();
+        Self::stream(self.detokenizer(), ids)
+    }
+
+    /// What `ids` add to a text that has begun.
+    pub fn decode_within(&self, ids: &[TokenId]) -> String {
+        Self::stream(self.detokenizer().within_a_text(), ids)
+    }
+
+    fn stream(mut stream: Detokenizer, ids: &[TokenId]) -> String {
         let mut text: String = ids.iter().map(|&id| stream.push(id)).collect();
         text.push_str(&stream.flush());
         text

@@ -226,7 +226,8 @@ fn settings_and_figures() {
     assert_eq!((ran.code, ran.out), (Some(0), format!("{STORY}\n")));
     for text in [
         "temperature     0 ",
-        "top-k           0                     draw from the N likeliest tokens only; 0 is all (no effect at temperature 0)\n",
+        "top-k           0                     draw from the N likeliest; 0 is all\n",
+        "\ntop-k, top-p, min-p, seed have no effect at temperature 0\n",
         "temperature is 0.5\nseed is 7\n",
         "Be brief.\n",
         "from the next question on; the conversation is read anew with it\n",

@@ -74,8 +74,11 @@ fn what_completions_cannot_do_is_refused_by_name() {
     for (more, param) in [
         (json!({"suffix": "x"}), "suffix"),
         (json!({"best_of": 3}), "best_of"),
-        (json!({"prompt": [1, 2]}), "prompt"),
-        (json!({"prompt": [[1, 2]]}), "prompt"),
+        (json!({"prompt": [1, 1_000_000]}), "prompt[1]"),
+        (json!({"prompt": [1, "x"]}), "prompt[1]"),
+        (json!({"prompt": ["x", [2, 3, -1]]}), "prompt[1][2]"),
+        (json!({"prompt": [true]}), "prompt"),
+        (json!({"max_tokens": 0}), "max_tokens"),
         (json!({"prompt": vec!["x"; 17]}), "prompt"),
         (json!({"n": 9}), "n"),
         (json!({"messages": []}), "messages"),

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use owlet::engine::Loaded;
+
 use super::{Server, with};
-use crate::models::{Kind, N_VOCAB, STORY};
+use crate::models::{Kind, N_VOCAB, STORY, path};
 
 /// Of a token of the script, and of any other: the model's logits are almost 4 for it, since its norm adds 1e-5 to a mean square of
 /// 1/64, and 0 for all others.
@@ -99,7 +101,72 @@ fn completions() {
     let (events, _) = server.post("/v1/completions", &with(&body, json!({"stream": true}))).events();
     let offsets = events.iter().filter_map(|event| event["choices"][0]["logprobs"]["text_offset"].as_array());
     assert_eq!(json!(offsets.flatten().collect::<Vec<_>>()), told["text_offset"]);
-    for more in [json!({"logprobs": 6}), json!({"echo": true})] {
-        assert_eq!(server.post("/v1/completions", &with(&body, more)).status, 400);
+    assert_eq!(server.post("/v1/completions", &with(&body, json!({"logprobs": 6}))).status, 400);
+}
+
+/// The columns of `choice`, by name.
+fn columns(choice: &Value, name: &str) -> Vec<Value> {
+    choice["logprobs"][name].as_array().unwrap().clone()
+}
+
+/// How programs that evaluate models ask: a text, or its tokens, read and judged; nothing is written, or one token.
+#[test]
+fn prompts() {
+    let server = Server::start(Kind::Random, &["--slots", "2"]);
+    let complete = |prompt: Value, more: Value| {
+        let body = json!({"prompt": prompt, "temperature": 0, "echo": true, "logprobs": 2, "max_tokens": 0});
+        let reply = server.post("/v1/completions", &with(&body, more));
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()
+    };
+    let text = "A red circle. ".repeat(30);
+    let whole = complete(json!(text), json!({}));
+    let choice = &whole["choices"][0];
+    assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!(text), &json!("length")));
+    assert_eq!(whole["usage"]["completion_tokens"], 0);
+    let (tokens, logprobs) = (columns(choice, "tokens"), columns(choice, "token_logprobs"));
+    let tokens: Vec<&str> = tokens.iter().map(|token| token.as_str().unwrap()).collect();
+    assert_eq!(tokens.concat(), text, "without the space before a first word");
+    let offsets = (0..tokens.len()).map(|n| json!(tokens[..n].concat().len()));
+    assert_eq!(columns(choice, "text_offset"), offsets.collect::<Vec<_>>());
+    let top = columns(choice, "top_logprobs");
+    assert_eq!((&logprobs[0], &top[0]), (&Value::Null, &Value::Null));
+    assert_eq!(json!(logprobs.len() + 1), whole["usage"]["prompt_tokens"], "and BOS");
+    for (token, (logprob, top)) in tokens.iter().zip(logprobs.iter().zip(&top)).skip(1) {
+        let (own, logprob) = (top[token].as_f64().unwrap(), logprob.as_f64().unwrap());
+        assert!(logprob <= own && own < 0.0, "{token}: {logprob}, {top}");
     }
+
+    // The same by its tokens, BOS among them.
+    let loaded = Loaded::open(Some(&path(Kind::Random)), 1).unwrap();
+    let ids = [vec![loaded.tokenizer.bos_id().unwrap()], loaded.tokenizer.encode(&text).unwrap()].concat();
+    let by_tokens = complete(json!(ids), json!({"max_tokens": 1}));
+    let choice = &by_tokens["choices"][0];
+    let found = columns(choice, "token_logprobs");
+    assert_eq!((found.len(), &found[0]), (ids.len() + 1, &Value::Null));
+    assert_eq!((&found[2..ids.len()], &columns(choice, "tokens")[0]), (&logprobs[1..], &json!("<s>")));
+    assert!(choice["text"].as_str().unwrap().starts_with(&format!(" {text}")), "{choice}");
+    assert_eq!(columns(choice, "text_offset")[..3], [0, 0, 2].map(|at| json!(at)), "BOS has no text");
+    // Several at once, and as a stream: each is what it is alone.
+    let several = complete(json!([ids, [5, 6, 7], text]), json!({"max_tokens": 1}));
+    assert_eq!(several["choices"][0], *choice);
+    assert_eq!(columns(&several["choices"][1], "tokens").len(), 4);
+    assert_eq!(columns(&several["choices"][2], "token_logprobs")[..logprobs.len()], logprobs);
+    let body = json!({"prompt": [ids, [5, 6, 7]], "temperature": 0, "echo": true, "logprobs": 2, "max_tokens": 1, "stream": true});
+    let (events, _) = server.post("/v1/completions", &body).events();
+    for n in 0..2 {
+        let pieces =
+            || events.iter().map(|event| &event["choices"][0]).filter(move |piece| piece["index"] == n);
+        let said: String = pieces().map(|piece| piece["text"].as_str().unwrap()).collect();
+        assert_eq!(json!(said), several["choices"][n]["text"]);
+        for name in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+            let told = pieces().filter(|piece| !piece["logprobs"].is_null());
+            let told: Vec<Value> = told.flat_map(|piece| columns(piece, name)).collect();
+            assert_eq!(told, columns(&several["choices"][n], name), "{name}");
+        }
+    }
+    // Without figures only the text is said.
+    let plain = complete(json!(text), json!({"logprobs": null}));
+    assert_eq!(plain["choices"][0]["text"], text);
+    assert_eq!(plain["choices"][0]["logprobs"], Value::Null);
 }

@@ -13,6 +13,7 @@ mod openai;
 mod page;
 mod slots;
 mod tls;
+mod transcript;
 mod urls;
 
 use std::collections::HashMap;

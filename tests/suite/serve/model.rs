@@ -171,7 +171,12 @@ fn a_model_that_computes_something_else_answers_nobody() {
     let text = "the model failed its self-test on this machine; the server's log says how";
     assert_eq!(server.post("/v1/chat/completions", &body).refusal(), (503, text.into()));
     assert_eq!(readiness(&server), (503, "not ready: failed its self-test".into()));
-    assert!(server.log().contains("embedding value 5: expected "), "{}", server.log());
+    // What it wrote is read a moment later.
+    let begun = Instant::now();
+    while !server.log().contains("embedding value 5: expected ") {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     // Whoever knows better says so.
     let server = Server::start_on(&file, &["--skip-self-test"]);
     assert_eq!(server.post("/v1/chat/completions", &body).status, 200);

@@ -221,3 +221,37 @@ fn keys_share_nothing_where_that_is_wanted() {
         assert_eq!(post_as(&phone, restore, name).status, 200);
     }
 }
+
+/// A process that was killed leaves parts of files. The next one that starts takes them away, and nothing that is somebody else's, or
+/// that another process still writes.
+#[test]
+fn what_broken_off_saves_left_is_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_key = dir.path().join("0123456789abcdef");
+    let other = dir.path().join("others");
+    for sub in [&of_key, &other] {
+        fs::create_dir(sub).unwrap();
+    }
+    let place = |name: &str| dir.path().join(name);
+    let left = [place(".talk.4000000000.0.part"), of_key.join(".a.4000000000.3.part")];
+    let stays = [
+        place("talk"),
+        place(".talk.part"),
+        place(".a word.1.0.part"),
+        other.join(".talk.4000000000.0.part"),
+        place(".talk.1.0.part"),
+    ];
+    left.iter().chain(&stays).for_each(|path| fs::write(path, "half").unwrap());
+    let written = fs::File::open(&stays[4]).unwrap();
+    written.lock().unwrap();
+    let server = start(dir.path(), &[]);
+    assert!(left.iter().all(|path| !path.exists()), "{}", server.log());
+    assert!(stays.iter().all(|path| path.exists()), "{}", server.log());
+    let log = server.log();
+    let told: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = told.iter().filter(|line| line["event"] == "slot").map(|line| &line["file"]).collect();
+    assert_eq!(told, [".a.4000000000.3.part", ".talk.4000000000.0.part"], "{log}");
+    drop((server, written));
+    let server = start(dir.path(), &[]);
+    assert!(!stays[4].exists() && stays[0].exists(), "{}", server.log());
+}

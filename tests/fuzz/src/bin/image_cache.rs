@@ -18,7 +18,7 @@ thread_local! {
 }
 
 fn key() -> ImageKey {
-    ImageKey::new(&Pixels { size_px: 1, rgb: vec![1, 2, 3], planes: vec![] }, &[7; 32])
+    ImageKey::new(&Pixels { size_px: 1, rgb: vec![1, 2, 3].into(), planes: vec![] }, &[7; 32])
 }
 
 fn main() -> ExitCode {
