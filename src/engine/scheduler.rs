@@ -6,13 +6,14 @@
 //! both a picture and a prompt wait they take turns. `run` and `chat` use one slot; more slots share passes, and since a row's
 //! bits do not depend on its neighbours, each answer is what it would be alone. Must not print.
 
+mod pictures;
+
 use super::Options;
 use super::embed::Sight;
-use super::encode::{Encoded, ImageEncoder};
+use super::encode::ImageEncoder;
 use super::image_cache::ImageCache;
 use super::loaded::Loaded;
 use super::loan::{Lent, LoanOrder, Wanted};
-use super::request::{EmbeddingSource, Event};
 use super::rows;
 use super::scope::Scope;
 use super::session::Cell;
@@ -21,7 +22,7 @@ use super::slot::{Holding, Job, Slot, SlotFacts};
 use super::speculate::Pace;
 use super::stop::FinishReason;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Logits, Model, Progress, Row, kv_row_bytes};
+use crate::model::{Decoder, Input, Logits, Model, Row, kv_row_bytes};
 use ggml::Cancel;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -319,86 +320,6 @@ impl Scheduler {
             !slot.is_answering() && !slot.positions(1).is_empty()
         };
         (0..self.slots.len()).filter(has_rows).min_by_key(|&at| self.slots[at].last_used)
-    }
-
-    /// A step of the tower, for the slot whose picture it is at, or else for the one that has waited longest; a piece of one
-    /// where answers would wait. Says whether there was one to make.
-    fn encode(&mut self, has_answers: bool) -> bool {
-        let of_slots = self.slots.iter().enumerate().filter_map(|(at, slot)| {
-            let image = slot.picture_wanted()?;
-            let is_current = self.encoder.is_at(slot.job()?.keys.get(image)?);
-            Some((!is_current, slot.last_used, at, Some(image)))
-        });
-        let alone = self.sights.iter().enumerate();
-        let alone = alone.map(|(at, sight)| (!self.encoder.is_at(&sight.key), sight.since, at, None));
-        let Some((.., at, image)) = of_slots.chain(alone).min() else {
-            self.encoder.rest();
-            return false;
-        };
-        let max_operations = if has_answers { self.share.operations() } else { u64::MAX };
-        let Some(image) = image else {
-            self.look(at, max_operations);
-            return true;
-        };
-        match self.step_picture(at, image, max_operations) {
-            // The next round finishes it.
-            Ok(()) | Err(Error::Cancelled) => {}
-            Err(error) => self.slots[at].fail(error),
-        }
-        true
-    }
-
-    /// A step of the tower on the picture of `sights[at]`, or its end where the tower has seen it.
-    fn look(&mut self, at: usize, max_operations: u64) {
-        let recovered = self.recover();
-        let sight = &self.sights[at];
-        let ended = match (recovered, self.encoder.pooled(&sight.key)) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(row)) => Ok(row),
-            (Ok(()), None) => {
-                let started = Instant::now();
-                match self.encoder.step((&sight.key, &sight.pixels), max_operations, &sight.cancel) {
-                    Ok(Encoded::Partly(Progress { n_operations, .. })) => {
-                        return self.share.saw_piece(n_operations, started.elapsed());
-                    }
-                    // The next round finds it.
-                    Ok(Encoded::Ready(..)) | Err(Error::Cancelled) => return,
-                    Err(error) => Err(error),
-                }
-            }
-        };
-        // Whoever does not wait any more needs no reply.
-        let _ = self.sights.swap_remove(at).reply.send(ended);
-    }
-
-    /// A step of the tower on the picture `image` of slot `at`, or none where its embedding is still known.
-    fn step_picture(&mut self, at: usize, image: usize, max_operations: u64) -> Result<()> {
-        let slot = &mut self.slots[at];
-        let Some(job) = slot.job() else { return Ok(()) };
-        let (Some(key), Some(pixels)) = (job.keys.get(image), job.request.images.get(image)) else {
-            return Err(Error::internal(format!("no picture {image}")));
-        };
-        let started = Instant::now();
-        if let Some((embedding, source)) = self.encoder.known(key) {
-            slot.encoding_took(started.elapsed());
-            slot.give_picture(image, embedding, source);
-            return Ok(());
-        }
-        let encoded = self.encoder.step((key, pixels), max_operations, &job.cancel)?;
-        let took = started.elapsed();
-        match &encoded {
-            Encoded::Partly(Progress { step, n_operations }) => {
-                self.share.saw_piece(*n_operations, took);
-                job.tell(Event::Encoding { image, done: step.done, total: step.total });
-            }
-            Encoded::Ready(_, Some(warning)) => job.tell(Event::Warning(warning.clone())),
-            Encoded::Ready(_, None) => {}
-        }
-        slot.encoding_took(took);
-        if let Encoded::Ready(embedding, _) = encoded {
-            slot.give_picture(image, embedding, EmbeddingSource::Computed);
-        }
-        Ok(())
     }
 
     /// Drafts ahead where one slot alone has an answer to write and no prompt is read beside it. A pass that several share is
