@@ -2,6 +2,9 @@
 //! holds, what memory each device has. Goes out: a [`Placement`] that fits, or one line that says what would. The tower
 //! comes first: a picture costs more than the words about it. Knows no graph.
 //!
+//! Where tower and text do not fit beside each other, text layers on its device may share its memory: their weights are there
+//! while no picture is looked at. Caches and buffers stay.
+//!
 //! Text goes by layers from the end: the output matrix, then the last layer, so that rows cross from the CPU to a
 //! device once. Several devices have neighbouring layers each, the last ones on the first device, as many as its part of all
 //! the memory that is free: layers run one after another, so only memory speaks for another device. Token embeddings stay:
@@ -90,6 +93,8 @@ pub struct Placement {
     vision: Place,
     /// From the first text layer on. The output matrix is with the last one.
     layers: Vec<Place>,
+    /// Text layers whose weights leave while a picture is looked at: the first ones on the vision half's device.
+    n_shared: u32,
 }
 
 /// A placement that fits, and the bytes that it takes of each device.
@@ -97,6 +102,8 @@ pub struct Placement {
 pub struct Fit {
     pub placement: Placement,
     pub device_bytes: Vec<u64>,
+    /// Bytes of weights that a picture has copied to its device, and text behind it.
+    pub exchanged_bytes: u64,
 }
 
 impl Placement {
@@ -113,7 +120,14 @@ impl Placement {
         let on_devices = n_layers.iter().enumerate();
         let places = on_devices.flat_map(|(device, &n)| (0..n).map(move |_| Place::Device(device)));
         layers.iter_mut().rev().zip(places).for_each(|(layer, place)| *layer = place);
-        Placement { vision, layers }
+        Placement { vision, layers, n_shared: 0 }
+    }
+
+    /// The same, with the first `n_shared` of the text layers on the vision half's device in turns with it; no more than
+    /// there are.
+    pub fn sharing(self, n_shared: u32) -> Placement {
+        let most = if self.vision.is_device() { self.n_layers(self.vision) } else { 0 };
+        Placement { n_shared: n_shared.min(most), ..self }
     }
 
     /// What `wish` comes to on the devices of `backend`; everything on the CPU where that has none. Each device was asked
@@ -141,28 +155,58 @@ impl Placement {
             backend.devices().map(|device| device.memory().free.saturating_sub(RESERVE_BYTES)).collect();
         let place = |ask: &Ask| {
             let placement = needs.spread(config, *ask, &rooms)?;
+            // Gigabytes over a network are no exchange.
+            if placement.shares() && is_remote(backend, placement.vision) {
+                return None;
+            }
             let mut devices = (0..rooms.len()).map(|device| (device, needs.on_device(&placement, device)));
             let is_there = devices.all(|(device, n_bytes)| backend.device_has_room(device, n_bytes));
             is_there.then_some(placement)
         };
         let Some(placement) = wish.most(config, place) else {
             let wanted = wish.largest(config);
-            let fitting = wanted.less().find_map(|ask| place(&ask)).unwrap_or_default();
+            let fitting = wanted.and_less().find_map(|ask| place(&ask)).unwrap_or_default();
             let devices: Vec<_> = backend.devices().collect();
             return Err(no_room(&devices, &needs, &wanted.placement(config), &fitting));
         };
         let device_bytes = (0..rooms.len()).map(|device| needs.on_device(&placement, device)).collect();
-        Ok(Fit { placement, device_bytes })
+        let exchanged_bytes = needs.exchanged(&placement);
+        Ok(Fit { placement, device_bytes, exchanged_bytes })
     }
 
     /// Where the tensor of this name lies.
     pub fn of(&self, tensor: &str) -> Place {
         match Home::of(tensor) {
             Home::Vision => self.vision,
-            Home::Layer(il) => self.layers.get(il as usize).copied().unwrap_or_default(),
+            Home::Layer(il) => self.layer(il),
             Home::Output => self.layers.last().copied().unwrap_or_default(),
             Home::Embeddings => Place::Cpu,
         }
+    }
+
+    /// Whose turn it is when this tensor is on its device, where it shares the memory there.
+    pub fn turn(&self, tensor: &str) -> Option<u8> {
+        const VISION: u8 = 0;
+        const TEXT: u8 = 1;
+        match Home::of(tensor) {
+            Home::Vision => self.shares().then_some(VISION),
+            Home::Layer(il) => self.is_shared(il).then_some(TEXT),
+            Home::Output | Home::Embeddings => None,
+        }
+    }
+
+    /// Whether text layers take turns with the vision half: pictures and words each bring weights along.
+    pub fn shares(&self) -> bool {
+        self.n_shared > 0
+    }
+
+    fn is_shared(&self, il: u32) -> bool {
+        let before = self.layers.iter().take(il as usize).filter(|place| **place == self.vision);
+        self.shares() && self.layer(il) == self.vision && before.count() < self.n_shared as usize
+    }
+
+    fn layer(&self, il: u32) -> Place {
+        self.layers.get(il as usize).copied().unwrap_or_default()
     }
 
     /// Where the tower runs.
@@ -193,20 +237,32 @@ impl Placement {
     pub fn on_device(&self, device: usize) -> Option<String> {
         let place = Place::Device(device);
         let (has_vision, n_layers) = (self.vision == place, self.n_layers(place));
-        (has_vision || n_layers > 0).then(|| parts(has_vision, n_layers, self.n_layer()))
+        (has_vision || n_layers > 0).then(|| self.parts(has_vision, n_layers))
+    }
+
+    fn parts(&self, has_vision: bool, n_layers: u32) -> String {
+        let Placement { n_shared, .. } = self;
+        let vision = if has_vision { "the vision half and " } else { "" };
+        let sharing = match has_vision && self.shares() {
+            true => format!(" ({n_shared} of them away while a picture is looked at)"),
+            false => String::new(),
+        };
+        format!("{vision}{n_layers} of {} text layers{sharing}", self.n_layer())
     }
 }
 
 /// What is on devices.
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&parts(self.vision.is_device(), self.n_device_layers(), self.n_layer()))
+        f.write_str(&self.parts(self.vision.is_device(), self.n_device_layers()))
     }
 }
 
-fn parts(has_vision: bool, n_layers: u32, n_layer: u32) -> String {
-    let vision = if has_vision { "the vision half and " } else { "" };
-    format!("{vision}{n_layers} of {n_layer} text layers")
+fn is_remote(backend: &Backend, place: Place) -> bool {
+    match place {
+        Place::Cpu => false,
+        Place::Device(i) => backend.devices().nth(i).is_some_and(Device::is_remote),
+    }
 }
 
 /// What shall be on devices, wherever there.
@@ -215,19 +271,28 @@ pub(super) struct Ask {
     pub(super) vision: bool,
     /// The last ones.
     pub(super) n_layers: u32,
+    /// Whether layers may take turns with the tower.
+    pub(super) shares: bool,
 }
 
 impl Ask {
-    /// As one device would have it.
+    /// As one device would have it, in the least memory.
     fn placement(&self, config: &ModelConfig) -> Placement {
         let vision = if self.vision { Place::Device(0) } else { Place::Cpu };
-        Placement::new(config, vision, &[self.n_layers])
+        let n_shared = if self.shares { self.n_layers } else { 0 };
+        Placement::new(config, vision, &[self.n_layers]).sharing(n_shared)
     }
 
-    /// All that is less than this, the most first: text gives way to the tower.
-    fn less(self) -> impl Iterator<Item = Ask> {
+    /// This and all that is less, the most first: text gives way to the tower. Layers take turns with it only where more of
+    /// them have a place then.
+    fn and_less(self) -> impl Iterator<Item = Ask> {
         let towers = [true, false].into_iter().filter(move |vision| self.vision || !vision);
-        towers.flat_map(move |vision| (0..=self.n_layers).rev().map(move |n_layers| Ask { vision, n_layers }))
+        let layers = move |vision| (0..=self.n_layers).rev().map(move |n_layers| (vision, n_layers));
+        towers.flat_map(layers).flat_map(move |(vision, n_layers)| {
+            let can_share = self.shares && vision && n_layers > 0;
+            let ways = [false, true].into_iter().filter(move |shares| can_share || !shares);
+            ways.map(move |shares| Ask { vision, n_layers, shares })
+        })
     }
 }
 
@@ -240,7 +305,7 @@ impl Wish {
             GpuLayers::Auto | GpuLayers::All => n_layer,
             GpuLayers::Last(n) => n.min(n_layer),
         };
-        Ask { vision, n_layers }
+        Ask { vision, n_layers, shares: true }
     }
 
     /// The most that it allows and that `place` finds a place for.
@@ -254,7 +319,7 @@ impl Wish {
             (ask.vision == largest.vision || self.vision == VisionDevice::Auto)
                 && (ask.n_layers == largest.n_layers || self.layers == GpuLayers::Auto)
         };
-        largest.less().filter(is_left_to_us).find_map(|ask| place(&ask))
+        largest.and_less().filter(is_left_to_us).find_map(|ask| place(&ask))
     }
 }
 

@@ -32,8 +32,10 @@ impl Home {
 pub(in crate::model) struct Needs {
     pub(in crate::model) vision_weights: u64,
     pub(in crate::model) vision_buffers: u64,
-    /// From the first layer on, each with its part of the cache.
+    /// Weights, from the first layer on.
     pub(in crate::model) layers: Vec<u64>,
+    /// A layer's part of the cache.
+    pub(in crate::model) kv: u64,
     pub(in crate::model) output: u64,
     pub(in crate::model) text_buffers: u64,
 }
@@ -54,7 +56,8 @@ impl Needs {
         let mut needs = Needs {
             vision_weights: 0,
             vision_buffers: config.vision.as_ref().map_or(0, vision_buffers),
-            layers: vec![kv; n_layer as usize],
+            layers: vec![0; n_layer as usize],
+            kv,
             output: 0,
             text_buffers: config.text.as_ref().map_or(0, |text| text_buffers(text, purpose.n_ctx)),
         };
@@ -70,26 +73,35 @@ impl Needs {
         needs
     }
 
-    /// Of one device.
+    /// Of one device. What takes turns counts once.
     pub(in crate::model) fn on_device(&self, placement: &Placement, device: usize) -> u64 {
         let place = Place::Device(device);
-        let mut n_bytes = 0;
+        let (mut n_bytes, mut vision, mut shared) = (0, 0, 0);
         if placement.vision == place {
-            n_bytes += self.vision_weights + self.vision_buffers;
+            n_bytes += self.vision_buffers;
+            vision = self.vision_weights;
         }
-        let layers = self.layers.iter().zip(&placement.layers).filter(|(_, layer)| **layer == place);
-        let layers: u64 = layers.map(|(n_bytes, _)| n_bytes).sum();
-        if layers > 0 {
-            n_bytes += self.text_buffers + layers;
+        for (il, weights) in (0..).zip(&self.layers).filter(|(il, _)| placement.layer(*il) == place) {
+            n_bytes += self.kv;
+            *(if placement.is_shared(il) { &mut shared } else { &mut n_bytes }) += weights;
+        }
+        if placement.n_layers(place) > 0 {
+            n_bytes += self.text_buffers;
         }
         if placement.layers.last() == Some(&place) {
             n_bytes += self.output;
         }
-        n_bytes
+        n_bytes + vision.max(shared)
+    }
+
+    /// What is copied to the vision half's device for a picture, and behind it for text: what lies over the other's.
+    pub(in crate::model) fn exchanged(&self, placement: &Placement) -> u64 {
+        let shared = (0..).zip(&self.layers).filter(|(il, _)| placement.is_shared(*il));
+        2 * shared.map(|(_, weights)| weights).sum::<u64>().min(self.vision_weights)
     }
 
     /// A place for what is asked for on devices that have so many bytes free: the tower on the first one that it fits, then
-    /// layers wherever there is room for them.
+    /// layers wherever there is room for them, as few as possible in turns with it.
     pub(in crate::model) fn spread(
         &self,
         config: &ModelConfig,
@@ -101,13 +113,14 @@ impl Needs {
         if ask.vision {
             let n_bytes = self.vision_weights + self.vision_buffers;
             let device = rooms.iter().position(|&room| n_bytes <= room)?;
-            rooms[device] -= n_bytes;
+            rooms[device] -= if ask.shares { self.vision_buffers } else { n_bytes };
             vision = Place::Device(device);
         }
         let fits = |n_layers: &Vec<u32>| {
             let placement = Placement::new(config, vision, n_layers);
-            let used = |device| self.on_device(&placement, device);
-            (0..before.len()).all(|device| used(device) <= before[device]).then_some(placement)
+            let most = if ask.shares { placement.n_layers(vision) } else { 0 };
+            let mut placements = (0..=most).map(|n_shared| placement.clone().sharing(n_shared));
+            placements.find(|placement| (0..before.len()).all(|i| self.on_device(placement, i) <= before[i]))
         };
         fits(&self.alike(ask.n_layers, &rooms)).or_else(|| fits(&self.fill(ask.n_layers, &rooms)?))
     }
@@ -117,7 +130,7 @@ impl Needs {
     fn alike(&self, n_layers: u32, rooms: &[u64]) -> Vec<u32> {
         let rooms: Vec<_> =
             rooms.iter().map(|room| u128::from(room.saturating_sub(self.text_buffers))).collect();
-        let layers = || self.layers.iter().rev().take(n_layers as usize).map(|layer| u128::from(*layer));
+        let layers = || self.last_layers(n_layers).map(u128::from);
         let (all_rooms, all_layers) = (rooms.iter().sum::<u128>(), layers().sum::<u128>());
         let (mut shares, mut behind) = (vec![0; rooms.len()], 0);
         for layer in layers() {
@@ -136,17 +149,22 @@ impl Needs {
     /// How many of the last `n_layers` go to each device where one after the other takes all that it can hold; none where
     /// some are left over.
     fn fill(&self, n_layers: u32, rooms: &[u64]) -> Option<Vec<u32>> {
-        let mut layers = self.layers.iter().rev().take(n_layers as usize).peekable();
+        let mut layers = self.last_layers(n_layers).peekable();
         let mut shares = vec![0; rooms.len()];
         for (device, &room) in rooms.iter().enumerate() {
             let is_first = shares.iter().all(|&n| n == 0);
             let mut n_bytes = self.text_buffers + if is_first { self.output } else { 0 };
-            while let Some(layer) = layers.next_if(|layer| n_bytes + **layer <= room) {
+            while let Some(layer) = layers.next_if(|layer| n_bytes + layer <= room) {
                 n_bytes += layer;
                 shares[device] += 1;
             }
         }
         layers.next().is_none().then_some(shares)
+    }
+
+    /// Weights and cache of the last `n_layers`, from the last one on.
+    fn last_layers(&self, n_layers: u32) -> impl Iterator<Item = u64> {
+        self.layers.iter().rev().take(n_layers as usize).map(|weights| weights + self.kv)
     }
 }
 
