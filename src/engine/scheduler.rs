@@ -4,14 +4,15 @@
 //! that has waited longest for a picture, and a pass of the decoder: the next token of every answer, and a piece of the prompt that
 //! has waited longest. While answers are written, either piece is small enough that they don't falter ([`Share`]), and where
 //! both a picture and a prompt wait they take turns. `run` and `chat` use one slot; more slots share passes, and since a row's
-//! bits do not depend on its neighbours, each answer is what it would be alone. Must not print.
+//! bits do not depend on its neighbours, each answer is what it would be alone. Where tower and text share a device's memory, a round is
+//! the one's or the other's ([`Turns`]). Must not print.
 
 mod pictures;
 
 use super::Options;
 use super::embed::Sight;
 use super::encode::ImageEncoder;
-use super::image_cache::ImageCache;
+use super::image_cache::{ImageCache, ImageKey};
 use super::loaded::Loaded;
 use super::loan::{Lent, LoanOrder, Wanted};
 use super::rows;
@@ -21,11 +22,12 @@ use super::share::Share;
 use super::slot::{Holding, Job, Slot, SlotFacts};
 use super::speculate::Pace;
 use super::stop::FinishReason;
+use super::turns::Turns;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Input, Logits, Model, Row, kv_row_bytes};
 use ggml::Cancel;
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
@@ -83,6 +85,9 @@ pub struct Scheduler {
     share: Share,
     /// The last round saw to a picture.
     saw_picture: bool,
+    turns: Turns,
+    /// Pictures that nobody has computed since the tower's last turn.
+    looked_up: HashSet<ImageKey>,
     /// How often a slot was given to somebody.
     n_uses: u64,
     queue: VecDeque<Job>,
@@ -104,7 +109,8 @@ impl Scheduler {
         let n_ctx = cached_positions(0, options.n_ctx);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
-        let (pace, share, pass, logits, queue, sights, borrowers) = Default::default();
+        let (pace, share, turns, pass, logits) = Default::default();
+        let (queue, sights, borrowers, looked_up) = Default::default();
         Ok(Scheduler {
             loaded,
             options,
@@ -116,6 +122,8 @@ impl Scheduler {
             logits,
             share,
             saw_picture: false,
+            turns,
+            looked_up,
             n_uses: 0,
             queue,
             sights,
@@ -303,8 +311,16 @@ impl Scheduler {
         }
     }
 
-    /// Both halves of a round. Beside answers, only one of them does work of others.
+    /// Both halves of a round, or one of them where they share memory. Beside answers, only one of them does work of others.
     fn work(&mut self) {
+        if self.loaded.model.placement().shares() {
+            if self.is_towers_turn() {
+                self.encode(false);
+            } else {
+                self.decode(self.prompt_in_turn());
+            }
+            return;
+        }
         let has_answers = self.slots.iter().any(Slot::is_answering);
         let is_prompts_turn = has_answers && self.saw_picture && self.prompt_in_turn().is_some();
         self.saw_picture = !is_prompts_turn && self.encode(has_answers);
@@ -371,7 +387,9 @@ impl Scheduler {
             return self.give_up(pass, error);
         }
         let took = started.elapsed();
-        if is_single_answer {
+        // Weights may have come with it.
+        let is_usual = !self.turns.saw_pass(Instant::now());
+        if is_single_answer && is_usual {
             self.pace.saw(pass.rows.len(), took);
         } else {
             self.pace.saw_other();
@@ -382,7 +400,7 @@ impl Scheduler {
         };
         let n_prompt = pass.parts.iter().map(of_prompts).sum();
         // A draft makes a pass longer that no other waits for.
-        if n_answers > 0 && pass.rows.len() == n_answers + n_prompt {
+        if is_usual && n_answers > 0 && pass.rows.len() == n_answers + n_prompt {
             self.share.saw_pass(n_prompt, took);
         }
         let mut n_before = 0;

@@ -1,31 +1,41 @@
 //! The scheduler's rounds, as far as they are about pictures: whose is looked at next, and what becomes of it.
 
 use super::Scheduler;
-use crate::engine::encode::Encoded;
+use crate::engine::embed::Sight;
+use crate::engine::encode::{Encoded, ImageEncoder};
 use crate::engine::request::{EmbeddingSource, Event};
+use crate::engine::slot::Slot;
+use crate::engine::turns::NextPicture;
 use crate::error::{Error, Result};
 use crate::model::Progress;
 use std::time::Instant;
 
+/// A picture that is waited for.
+struct Waiting {
+    picture: NextPicture,
+    who: Who,
+}
+
+enum Who {
+    /// A slot, and which of its pictures.
+    Slot(usize, usize),
+    Sight(usize),
+}
+
 impl Scheduler {
-    /// A step of the tower, for the slot whose picture it is at, or else for the one that has waited longest; a piece of one
-    /// where answers would wait. Says whether there was one to make.
+    /// A step of the tower on the next picture; a piece of one where answers would wait. Says whether there was one to make.
     pub(super) fn encode(&mut self, has_answers: bool) -> bool {
-        let of_slots = self.slots.iter().enumerate().filter_map(|(at, slot)| {
-            let image = slot.picture_wanted()?;
-            let is_current = self.encoder.is_at(slot.job()?.keys.get(image)?);
-            Some((!is_current, slot.last_used, at, Some(image)))
-        });
-        let alone = self.sights.iter().enumerate();
-        let alone = alone.map(|(at, sight)| (!self.encoder.is_at(&sight.key), sight.since, at, None));
-        let Some((.., at, image)) = of_slots.chain(alone).min() else {
+        let Some(Waiting { who, .. }) = self.next_picture() else {
             self.encoder.rest();
             return false;
         };
         let max_operations = if has_answers { self.share.operations() } else { u64::MAX };
-        let Some(image) = image else {
-            self.look(at, max_operations);
-            return true;
+        let (at, image) = match who {
+            Who::Sight(at) => {
+                self.look(at, max_operations);
+                return true;
+            }
+            Who::Slot(at, image) => (at, image),
         };
         match self.step_picture(at, image, max_operations) {
             // The next round finishes it.
@@ -33,6 +43,58 @@ impl Scheduler {
             Err(error) => self.slots[at].fail(error),
         }
         true
+    }
+
+    /// The picture that the tower is at, or else the one that was waited for longest.
+    fn next_picture(&self) -> Option<Waiting> {
+        let of_slots = self.slots.iter().enumerate().filter_map(|(at, slot)| {
+            let image = slot.picture_wanted()?;
+            let is_begun = self.encoder.is_at(slot.job()?.keys.get(image)?);
+            let picture = NextPicture { since: slot.last_used, is_begun };
+            Some(Waiting { picture, who: Who::Slot(at, image) })
+        });
+        let alone = self.sights.iter().enumerate().map(|(at, sight)| {
+            let picture = NextPicture { since: sight.since, is_begun: self.encoder.is_at(&sight.key) };
+            Waiting { picture, who: Who::Sight(at) }
+        });
+        of_slots.chain(alone).min_by_key(|next| (!next.picture.is_begun, next.picture.since))
+    }
+
+    /// Whether this round is the tower's, where it shares memory with text layers. Where pictures have to wait, those that need no
+    /// tower do not.
+    pub(super) fn is_towers_turn(&mut self) -> bool {
+        let next = self.next_picture().map(|next| next.picture);
+        let has_text = self.slots.iter().any(Slot::is_answering) || self.prompt_in_turn().is_some();
+        let is_towers = self.turns.is_towers(next, has_text, self.n_uses, Instant::now());
+        if is_towers {
+            self.looked_up.clear();
+        } else {
+            self.encoder.rest();
+            self.give_known_pictures();
+        }
+        is_towers
+    }
+
+    /// Gives what was computed before. Each picture is looked up once between two turns of the tower: the disk may be asked.
+    fn give_known_pictures(&mut self) {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            let Some(image) = slot.picture_wanted() else { continue };
+            let Some(key) = slot.job().and_then(|job| job.keys.get(image)) else { continue };
+            if self.looked_up.contains(key) {
+                continue;
+            }
+            match self.encoder.known(key) {
+                Some((embedding, source)) => slot.give_picture(image, embedding, source),
+                None => {
+                    self.looked_up.insert(*key);
+                }
+            }
+        }
+        let is_known = |encoder: &mut ImageEncoder, sight: &Sight| encoder.pooled(&sight.key).is_some();
+        while let Some(at) = self.sights.iter().position(|sight| is_known(&mut self.encoder, sight)) {
+            self.look(at, 0);
+        }
     }
 
     /// A step of the tower on the picture of `sights[at]`, or its end where the tower has seen it.

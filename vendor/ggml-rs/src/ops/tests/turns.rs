@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::misuse::panic_of;
 use super::{ne, noise};
 use crate::{
-    Backend, Cancel, DType, Device, Executor, GraphBuilder, Place, Result, StandIn, StandInMemory, TensorSpec, Weights,
+    Backend, Cancel, DType, Device, Executor, GraphBuilder, Place, Result, StandIn, StandInMemory,
+    TensorSpec, Weights,
 };
 
 const MATRIX_BYTES: u64 = 4 * 4 * 4;
