@@ -3,7 +3,7 @@
 //! what is copied.
 
 #[cfg(test)]
-mod at_work;
+pub mod at_work;
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 const N_SLOTS: u32 = 2;
 
-fn engine(device: &Device, n_shared: u32) -> Engine {
+/// The built-in model, all of it on a device, so many of its text layers in turns with the tower.
+pub fn loaded(device: &Device, n_shared: u32) -> Loaded {
     let mut loaded = Loaded::open(None, 1).unwrap();
     let file = open_file(None).unwrap();
     let backend = Backend::with_devices(1, std::slice::from_ref(device)).unwrap();
@@ -21,34 +22,41 @@ fn engine(device: &Device, n_shared: u32) -> Engine {
     let placement = Placement::new(&loaded.config, Place::Device(0), &[n_layer]).sharing(n_shared);
     let kernels = Kernels::of_this_machine(Arithmetic::Packed);
     loaded.model = Model::load_placed(&file, &loaded.config, &backend, kernels, placement).unwrap();
-    let options = Options {
+    loaded
+}
+
+pub fn options() -> Options {
+    Options {
         n_ctx: 512,
         n_slots: N_SLOTS,
         kv_type: KvType::F16,
         cache: CacheOptions::default(),
         speculation: Speculation::Off,
         low_memory: false,
-    };
-    Engine::start(loaded, options).unwrap()
+    }
 }
 
-fn n_layer() -> u32 {
+fn engine(device: &Device, n_shared: u32) -> Engine {
+    Engine::start(loaded(device, n_shared), options()).unwrap()
+}
+
+pub fn n_layer() -> u32 {
     Loaded::open(None, 1).unwrap().text.n_layer
 }
 
-fn picture(seed: u8) -> Arc<Pixels> {
+pub fn picture(seed: u8) -> Arc<Pixels> {
     const SIZE: usize = 112;
     let rgb: Vec<u8> = (0..SIZE * SIZE * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();
     let planes = rgb.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
     Arc::new(Pixels { size_px: SIZE, rgb, planes })
 }
 
-fn about(seed: u8) -> Request {
+pub fn about(seed: u8) -> Request {
     let messages = vec![Message::user("What is in the picture?", [0])];
     Request { max_tokens: 8, logprobs: Some(0), ..Request::new(messages, vec![picture(seed)]) }
 }
 
-fn words() -> Request {
+pub fn words() -> Request {
     let messages = vec![Message::user("Who are you?", [])];
     Request { max_tokens: 8, logprobs: Some(0), ..Request::new(messages, vec![]) }
 }
