@@ -26,7 +26,7 @@ pub(super) use needs::Needs;
 /// Text layers that devices shall have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GpuLayers {
-    /// As many as fit beside the tower.
+    /// As many as fit beside the tower, or in turns with it.
     #[default]
     Auto,
     All,
