@@ -112,7 +112,8 @@ fn layers_share_memory_with_the_tower_where_that_brings_more_of_them() {
     use GpuLayers::{All, Auto, Last};
     let needs = needs();
     let (cpu, first, second) = (Place::Cpu, Place::Device(0), Place::Device(1));
-    let cases: [(_, _, &[u64], Option<(Place, &[u32], u32, u64)>); 18] = [
+    type Expected = Option<(Place, &'static [u32], u32, u64)>;
+    let cases: [(_, _, &[u64], Expected); 18] = [
         // All of both fit beside each other, to the last byte; then a layer has to share, then more.
         (Auto, VisionDevice::Auto, &[508], Some((first, &[40], 0, 0))),
         (Auto, VisionDevice::Auto, &[507], Some((first, &[40], 1, 2 * 8))),

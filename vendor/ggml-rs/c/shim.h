@@ -48,8 +48,9 @@ ggml_backend_dev_t owlet_stand_in(size_t i);
 // Another one, which has only so much memory.
 ggml_backend_dev_t owlet_small_stand_in(size_t n_bytes);
 // Once so many more bytes of weights were written to it, one works, or fails as a device that was lost does: with exceptions, as
-// Vulkan's backend, or with ggml_abort(), also where it frees memory, as CUDA's. False for other devices.
-enum owlet_stand_in_state { OWLET_WORKS, OWLET_THROWS, OWLET_ABORTS };
+// Vulkan's backend, or with ggml_abort(), also where it frees memory, as CUDA's; or with one exception, and works again. False
+// for other devices.
+enum owlet_stand_in_state { OWLET_WORKS, OWLET_THROWS, OWLET_ABORTS, OWLET_THROWS_ONCE };
 bool owlet_set_stand_in(ggml_backend_dev_t device, enum owlet_stand_in_state state, size_t n_bytes);
 
 // Bytes of its memory.

@@ -56,8 +56,12 @@ void abort_where_lost(const stand_in & device) {
     }
 }
 
-void expect_there(const stand_in & device) {
-    if (is(device, OWLET_THROWS)) {
+void expect_there(stand_in & device) {
+    const bool throws_once = is(device, OWLET_THROWS_ONCE);
+    if (throws_once) {
+        device.state = OWLET_WORKS;
+    }
+    if (throws_once || is(device, OWLET_THROWS)) {
         throw std::runtime_error("it was pulled out");
     }
     abort_where_lost(device);

@@ -53,6 +53,8 @@ pub enum StandIn {
     Throws = 1,
     /// It is lost, and ggml aborts, also where memory is freed, as in CUDA's.
     Aborts = 2,
+    /// It throws once, and works again without what it had.
+    ThrowsOnce = 3,
 }
 
 /// Bytes of a [stand-in](Device::small_stand_in).

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::misuse::panic_of;
 use super::{ne, noise};
 use crate::{
-    Backend, Cancel, DType, Device, Executor, GraphBuilder, Place, Result, StandIn, StandInMemory,
+    Backend, Cancel, DType, Device, Error, Executor, GraphBuilder, Place, Result, StandIn, StandInMemory,
     TensorSpec, Weights,
 };
 
@@ -61,7 +61,11 @@ fn product(backend: &Backend, weights: &Weights, factors: &[&str], cancel: &Canc
 
 /// A device that has room for them, and not for all of them at once.
 fn small() -> (Device, Backend) {
-    let device = Device::small_stand_in(1 << 20);
+    small_of(1 << 20)
+}
+
+fn small_of(n_bytes: u64) -> (Device, Backend) {
+    let device = Device::small_stand_in(n_bytes);
     let backend = Backend::with_devices(1, std::slice::from_ref(&device)).unwrap();
     (device, backend)
 }
@@ -108,9 +112,12 @@ fn a_loaded_graph_finds_its_weights() {
 
 #[test]
 fn a_device_may_be_lost_while_weights_come() {
-    for (state, why) in
-        [(StandIn::Throws, "it was pulled out"), (StandIn::Aborts, "stand-in error: it was torn out")]
-    {
+    for (state, why) in [
+        (StandIn::Throws, "it was pulled out"),
+        (StandIn::Aborts, "stand-in error: it was torn out"),
+        // What did not come is not computed with, even where the device would.
+        (StandIn::ThrowsOnce, "it was pulled out"),
+    ] {
         let (device, backend) = small();
         let first = weights(&backend, Place::Device(0));
         product(&backend, &first, B, &Cancel::new()).unwrap();
@@ -136,6 +143,53 @@ fn a_cancelled_graph_brings_nothing() {
     cancel.cancel();
     let text = product(&backend, &weights, A, &cancel).unwrap_err().to_string();
     assert_eq!((text.as_str(), device.stand_in_memory().written), ("cancelled", MATRIX_BYTES));
+}
+
+/// Between two of many matrices, whenever somebody raises it there; those that came stay.
+#[test]
+fn weights_on_their_way_can_be_cancelled() {
+    const N: u64 = 64;
+    const SIDE: u64 = 128;
+    let matrix_bytes = SIDE * SIDE * 4;
+    let (device, backend) = small_of(1 << 28);
+    let bytes = Bytes::from(vec![0; (N * matrix_bytes) as usize]);
+    let spec = |i| TensorSpec {
+        name: format!("a{i}"),
+        dtype: DType::F32,
+        ne: ne(&[SIDE, SIDE]),
+        offset: i * matrix_bytes,
+        place: Place::Device(0),
+        turn: Some(0),
+    };
+    let specs: Vec<_> = (0..N).map(spec).collect();
+    let is_caught = || {
+        let weights = Weights::new(&backend, bytes.clone(), &specs).unwrap();
+        let mut b = GraphBuilder::new(&backend, 256).unwrap();
+        b.attach_weights(&weights);
+        b.set_place(Place::Device(0));
+        let x = b.input("x", DType::F32, ne(&[SIDE, 1]));
+        let out = specs.iter().fold(x, |x, spec| b.mul_mat(weights.tensor(&spec.name).unwrap(), x));
+        b.output(out);
+        let mut executor = Executor::new(&backend, 256).unwrap();
+        executor.load(b.build()).unwrap();
+        executor.set_f32(x, &[0.0; SIDE as usize]);
+        let written = || device.stand_in_memory().written;
+        let (before, cancel) = (written(), Cancel::new());
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while written() == before {
+                    std::hint::spin_loop();
+                }
+                cancel.cancel();
+            });
+            executor.compute(&cancel)
+        });
+        let part = written() - before;
+        executor.compute(&Cancel::new()).unwrap();
+        assert_eq!(written() - before, N * matrix_bytes, "each came once");
+        matches!(result, Err(Error::Cancelled)) && part < N * matrix_bytes
+    };
+    assert!((0..100).any(|_| is_caught()), "nobody is ever heard");
 }
 
 #[test]
