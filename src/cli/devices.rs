@@ -13,7 +13,7 @@ use std::process::ExitCode;
 #[derive(Args)]
 #[command(next_help_heading = "GPU")]
 pub struct DeviceFlags {
-    /// Text layers on the GPU, the last ones first: a number, auto (as many as fit beside the vision half) or all [default: auto]
+    /// Text layers on the GPU, the last ones first: a number, auto (as many as fit beside the vision half, or in turns with it) or all [default: auto]
     #[arg(long, value_name = "N", hide = !Device::ARE_BUILT_IN)]
     gpu_layers: Option<GpuLayers>,
     /// Where pictures are looked at: gpu, cpu, or auto (on the GPU if the vision half fits) [default: auto]

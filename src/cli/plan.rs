@@ -89,6 +89,11 @@ impl Outlook {
             line(format_args!("On {} ({}), not counted above\n", device.name, device.description));
             let (n_bytes, free) = (bytes_in_words(device.n_bytes), bytes_in_words(device.free_bytes));
             line(format_args!("  {:<18} {:>12}  {}", "in all", n_bytes, device.what));
+            if device.exchanged_bytes > 0 {
+                let n_bytes = bytes_in_words(device.exchanged_bytes);
+                let what = "of weights copied there for a picture and the text behind it";
+                line(format_args!("  {:<18} {:>12}  {what}", "each picture", n_bytes));
+            }
             line(format_args!("  {:<18} {:>12}\n", "free", free));
         }
         match self.expected.as_slice() {

@@ -28,6 +28,7 @@ mod slot;
 mod speculate;
 mod stop;
 mod store;
+mod turns;
 
 pub use checked::Checked;
 pub use constrain::{Constraint, Guide, Spelling};

@@ -4,28 +4,30 @@
 //! that has waited longest for a picture, and a pass of the decoder: the next token of every answer, and a piece of the prompt that
 //! has waited longest. While answers are written, either piece is small enough that they don't falter ([`Share`]), and where
 //! both a picture and a prompt wait they take turns. `run` and `chat` use one slot; more slots share passes, and since a row's
-//! bits do not depend on its neighbours, each answer is what it would be alone. Must not print.
+//! bits do not depend on its neighbours, each answer is what it would be alone. Where tower and text share a device's memory, a round is
+//! the one's or the other's ([`Turns`]). Must not print.
 
 mod copying;
+mod pictures;
 
 use super::Options;
 use super::embed::Sight;
-use super::encode::{Encoded, ImageEncoder};
-use super::image_cache::ImageCache;
+use super::encode::ImageEncoder;
+use super::image_cache::{ImageCache, ImageKey};
 use super::loaded::Loaded;
 use super::loan::{Lent, LoanOrder, Wanted};
-use super::request::{EmbeddingSource, Event};
 use super::scope::Scope;
 use super::session::Cell;
 use super::share::Share;
 use super::slot::{Holding, Job, Slot, SlotFacts};
 use super::speculate::Pace;
 use super::stop::FinishReason;
+use super::turns::Turns;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Logits, Model, Progress, Row};
+use crate::model::{Decoder, Input, Logits, Model, Row};
 use ggml::Cancel;
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
@@ -83,6 +85,9 @@ pub struct Scheduler {
     share: Share,
     /// The last round saw to a picture.
     saw_picture: bool,
+    turns: Turns,
+    /// Pictures that nobody has computed since the tower's last turn.
+    looked_up: HashSet<ImageKey>,
     /// How often a slot was given to somebody.
     n_uses: u64,
     queue: VecDeque<Job>,
@@ -104,7 +109,8 @@ impl Scheduler {
         let n_ctx = cached_positions(0, options.n_ctx);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
-        let (pace, share, pass, logits, queue, sights, borrowers) = Default::default();
+        let (pace, share, turns, pass, logits) = Default::default();
+        let (queue, sights, borrowers, looked_up) = Default::default();
         Ok(Scheduler {
             loaded,
             options,
@@ -116,6 +122,8 @@ impl Scheduler {
             logits,
             share,
             saw_picture: false,
+            turns,
+            looked_up,
             n_uses: 0,
             queue,
             sights,
@@ -288,13 +296,26 @@ impl Scheduler {
         }
     }
 
-    /// Both halves of a round. Beside answers, only one of them does work of others.
+    /// Both halves of a round, or one of them where they share memory. Beside answers, only one of them does work of others.
     fn work(&mut self) {
         let has_answers = self.slots.iter().any(Slot::is_answering);
+        if self.loaded.model.placement().shares() {
+            if self.is_towers_turn() {
+                self.encode(false);
+            } else {
+                self.say(self.prompt_in_turn(), has_answers);
+            }
+            return;
+        }
         let is_prompts_turn = has_answers && self.saw_picture && self.prompt_in_turn().is_some();
         self.saw_picture = !is_prompts_turn && self.encode(has_answers);
         // A picture that has just been seen to may be all that its prompt waited for.
         let prompt = self.prompt_in_turn().filter(|_| !(has_answers && self.saw_picture));
+        self.say(prompt, has_answers);
+    }
+
+    /// The text's half of a round: a pass with a piece of that slot's prompt, or without where the piece could be copied.
+    fn say(&mut self, prompt: Option<usize>, has_answers: bool) {
         match prompt {
             Some(at) if self.copy(at, has_answers) => {
                 if has_answers {
@@ -312,86 +333,6 @@ impl Scheduler {
             !slot.is_answering() && !slot.positions(1).is_empty()
         };
         (0..self.slots.len()).filter(has_rows).min_by_key(|&at| self.slots[at].last_used)
-    }
-
-    /// A step of the tower, for the slot whose picture it is at, or else for the one that has waited longest; a piece of one
-    /// where answers would wait. Says whether there was one to make.
-    fn encode(&mut self, has_answers: bool) -> bool {
-        let of_slots = self.slots.iter().enumerate().filter_map(|(at, slot)| {
-            let image = slot.picture_wanted()?;
-            let is_current = self.encoder.is_at(slot.job()?.keys.get(image)?);
-            Some((!is_current, slot.last_used, at, Some(image)))
-        });
-        let alone = self.sights.iter().enumerate();
-        let alone = alone.map(|(at, sight)| (!self.encoder.is_at(&sight.key), sight.since, at, None));
-        let Some((.., at, image)) = of_slots.chain(alone).min() else {
-            self.encoder.rest();
-            return false;
-        };
-        let max_operations = if has_answers { self.share.operations() } else { u64::MAX };
-        let Some(image) = image else {
-            self.look(at, max_operations);
-            return true;
-        };
-        match self.step_picture(at, image, max_operations) {
-            // The next round finishes it.
-            Ok(()) | Err(Error::Cancelled) => {}
-            Err(error) => self.slots[at].fail(error),
-        }
-        true
-    }
-
-    /// A step of the tower on the picture of `sights[at]`, or its end where the tower has seen it.
-    fn look(&mut self, at: usize, max_operations: u64) {
-        let recovered = self.recover();
-        let sight = &self.sights[at];
-        let ended = match (recovered, self.encoder.pooled(&sight.key)) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(row)) => Ok(row),
-            (Ok(()), None) => {
-                let started = Instant::now();
-                match self.encoder.step((&sight.key, &sight.pixels), max_operations, &sight.cancel) {
-                    Ok(Encoded::Partly(Progress { n_operations, .. })) => {
-                        return self.share.saw_piece(n_operations, started.elapsed());
-                    }
-                    // The next round finds it.
-                    Ok(Encoded::Ready(..)) | Err(Error::Cancelled) => return,
-                    Err(error) => Err(error),
-                }
-            }
-        };
-        // Whoever does not wait any more needs no reply.
-        let _ = self.sights.swap_remove(at).reply.send(ended);
-    }
-
-    /// A step of the tower on the picture `image` of slot `at`, or none where its embedding is still known.
-    fn step_picture(&mut self, at: usize, image: usize, max_operations: u64) -> Result<()> {
-        let slot = &mut self.slots[at];
-        let Some(job) = slot.job() else { return Ok(()) };
-        let (Some(key), Some(pixels)) = (job.keys.get(image), job.request.images.get(image)) else {
-            return Err(Error::internal(format!("no picture {image}")));
-        };
-        let started = Instant::now();
-        if let Some((embedding, source)) = self.encoder.known(key) {
-            slot.encoding_took(started.elapsed());
-            slot.give_picture(image, embedding, source);
-            return Ok(());
-        }
-        let encoded = self.encoder.step((key, pixels), max_operations, &job.cancel)?;
-        let took = started.elapsed();
-        match &encoded {
-            Encoded::Partly(Progress { step, n_operations }) => {
-                self.share.saw_piece(*n_operations, took);
-                job.tell(Event::Encoding { image, done: step.done, total: step.total });
-            }
-            Encoded::Ready(_, Some(warning)) => job.tell(Event::Warning(warning.clone())),
-            Encoded::Ready(_, None) => {}
-        }
-        slot.encoding_took(took);
-        if let Encoded::Ready(embedding, _) = encoded {
-            slot.give_picture(image, embedding, EmbeddingSource::Computed);
-        }
-        Ok(())
     }
 
     /// Drafts ahead where one slot alone has an answer to write and no prompt is read beside it. A pass that several share is
@@ -443,7 +384,9 @@ impl Scheduler {
             return self.give_up(pass, error);
         }
         let took = started.elapsed();
-        if is_single_answer {
+        // Weights may have come with it.
+        let is_usual = !self.turns.saw_pass(Instant::now());
+        if is_single_answer && is_usual {
             self.pace.saw(pass.rows.len(), took);
         } else {
             self.pace.saw_other();
@@ -454,7 +397,7 @@ impl Scheduler {
         };
         let n_prompt = pass.parts.iter().map(of_prompts).sum();
         // A draft makes a pass longer that no other waits for.
-        if n_answers > 0 && pass.rows.len() == n_answers + n_prompt {
+        if is_usual && n_answers > 0 && pass.rows.len() == n_answers + n_prompt {
             self.share.saw_pass(n_prompt, took);
         }
         let mut n_before = 0;

@@ -114,6 +114,7 @@ impl Model {
             ne: tensor.shape.padded(),
             offset: tensor.offset,
             place: placement.of(&tensor.name),
+            turn: placement.turn(&tensor.name),
         };
         let specs: Vec<_> = file.tensors().iter().map(spec).collect();
         let weights = Weights::new(backend, file.bytes(), &specs)?;

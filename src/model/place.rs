@@ -2,24 +2,31 @@
 //! holds, what memory each device has. Goes out: a [`Placement`] that fits, or one line that says what would. The tower
 //! comes first: a picture costs more than the words about it. Knows no graph.
 //!
+//! Where tower and text do not fit beside each other, text layers on its device may share its memory: their weights are there
+//! while no picture is looked at. Caches and buffers stay.
+//!
 //! Text goes by layers from the end: the output matrix, then the last layer, so that rows cross from the CPU to a
 //! device once. Several devices have neighbouring layers each, the last ones on the first device, as many as its part of all
 //! the memory that is free: layers run one after another, so only memory speaks for another device. Token embeddings stay:
 //! a pass reads a row of them a token.
 
+mod needs;
+
 use std::fmt;
 use std::str::FromStr;
 
 use ggml::{Backend, Device, Place};
-use owlet_format::{Gguf, ModelConfig, TextConfig, VisionConfig};
+use owlet_format::{Gguf, ModelConfig};
 
-use super::{KvType, kv_bytes};
+use super::KvType;
 use crate::{Error, Result};
+use needs::Home;
+pub(super) use needs::Needs;
 
 /// Text layers that devices shall have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GpuLayers {
-    /// As many as fit beside the tower.
+    /// As many as fit beside the tower, or in turns with it.
     #[default]
     Auto,
     All,
@@ -86,6 +93,8 @@ pub struct Placement {
     vision: Place,
     /// From the first text layer on. The output matrix is with the last one.
     layers: Vec<Place>,
+    /// Text layers whose weights leave while a picture is looked at: the first ones on the vision half's device.
+    n_shared: u32,
 }
 
 /// A placement that fits, and the bytes that it takes of each device.
@@ -93,6 +102,8 @@ pub struct Placement {
 pub struct Fit {
     pub placement: Placement,
     pub device_bytes: Vec<u64>,
+    /// Bytes of weights that a picture has copied to its device, and text behind it.
+    pub exchanged_bytes: u64,
 }
 
 impl Placement {
@@ -109,7 +120,14 @@ impl Placement {
         let on_devices = n_layers.iter().enumerate();
         let places = on_devices.flat_map(|(device, &n)| (0..n).map(move |_| Place::Device(device)));
         layers.iter_mut().rev().zip(places).for_each(|(layer, place)| *layer = place);
-        Placement { vision, layers }
+        Placement { vision, layers, n_shared: 0 }
+    }
+
+    /// The same, with the first `n_shared` of the text layers on the vision half's device in turns with it; no more than
+    /// there are.
+    pub fn sharing(self, n_shared: u32) -> Placement {
+        let most = if self.vision.is_device() { self.n_layers(self.vision) } else { 0 };
+        Placement { n_shared: n_shared.min(most), ..self }
     }
 
     /// What `wish` comes to on the devices of `backend`; everything on the CPU where that has none. Each device was asked
@@ -137,28 +155,58 @@ impl Placement {
             backend.devices().map(|device| device.memory().free.saturating_sub(RESERVE_BYTES)).collect();
         let place = |ask: &Ask| {
             let placement = needs.spread(config, *ask, &rooms)?;
+            // Gigabytes over a network are no exchange.
+            if placement.shares() && is_remote(backend, placement.vision) {
+                return None;
+            }
             let mut devices = (0..rooms.len()).map(|device| (device, needs.on_device(&placement, device)));
             let is_there = devices.all(|(device, n_bytes)| backend.device_has_room(device, n_bytes));
             is_there.then_some(placement)
         };
         let Some(placement) = wish.most(config, place) else {
             let wanted = wish.largest(config);
-            let fitting = wanted.less().find_map(|ask| place(&ask)).unwrap_or_default();
+            let fitting = wanted.and_less().find_map(|ask| place(&ask)).unwrap_or_default();
             let devices: Vec<_> = backend.devices().collect();
             return Err(no_room(&devices, &needs, &wanted.placement(config), &fitting));
         };
         let device_bytes = (0..rooms.len()).map(|device| needs.on_device(&placement, device)).collect();
-        Ok(Fit { placement, device_bytes })
+        let exchanged_bytes = needs.exchanged(&placement);
+        Ok(Fit { placement, device_bytes, exchanged_bytes })
     }
 
     /// Where the tensor of this name lies.
     pub fn of(&self, tensor: &str) -> Place {
         match Home::of(tensor) {
             Home::Vision => self.vision,
-            Home::Layer(il) => self.layers.get(il as usize).copied().unwrap_or_default(),
+            Home::Layer(il) => self.layer(il),
             Home::Output => self.layers.last().copied().unwrap_or_default(),
             Home::Embeddings => Place::Cpu,
         }
+    }
+
+    /// Whose turn it is when this tensor is on its device, where it shares the memory there.
+    pub fn turn(&self, tensor: &str) -> Option<u8> {
+        const VISION: u8 = 0;
+        const TEXT: u8 = 1;
+        match Home::of(tensor) {
+            Home::Vision => self.shares().then_some(VISION),
+            Home::Layer(il) => self.is_shared(il).then_some(TEXT),
+            Home::Output | Home::Embeddings => None,
+        }
+    }
+
+    /// Whether text layers take turns with the vision half: pictures and words each bring weights along.
+    pub fn shares(&self) -> bool {
+        self.n_shared > 0
+    }
+
+    fn is_shared(&self, il: u32) -> bool {
+        let before = self.layers.iter().take(il as usize).filter(|place| **place == self.vision);
+        self.shares() && self.layer(il) == self.vision && before.count() < self.n_shared as usize
+    }
+
+    fn layer(&self, il: u32) -> Place {
+        self.layers.get(il as usize).copied().unwrap_or_default()
     }
 
     /// Where the tower runs.
@@ -189,20 +237,32 @@ impl Placement {
     pub fn on_device(&self, device: usize) -> Option<String> {
         let place = Place::Device(device);
         let (has_vision, n_layers) = (self.vision == place, self.n_layers(place));
-        (has_vision || n_layers > 0).then(|| parts(has_vision, n_layers, self.n_layer()))
+        (has_vision || n_layers > 0).then(|| self.parts(has_vision, n_layers))
+    }
+
+    fn parts(&self, has_vision: bool, n_layers: u32) -> String {
+        let Placement { n_shared, .. } = self;
+        let vision = if has_vision { "the vision half and " } else { "" };
+        let sharing = match has_vision && self.shares() {
+            true => format!(" ({n_shared} of them away while a picture is looked at)"),
+            false => String::new(),
+        };
+        format!("{vision}{n_layers} of {} text layers{sharing}", self.n_layer())
     }
 }
 
 /// What is on devices.
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&parts(self.vision.is_device(), self.n_device_layers(), self.n_layer()))
+        f.write_str(&self.parts(self.vision.is_device(), self.n_device_layers()))
     }
 }
 
-fn parts(has_vision: bool, n_layers: u32, n_layer: u32) -> String {
-    let vision = if has_vision { "the vision half and " } else { "" };
-    format!("{vision}{n_layers} of {n_layer} text layers")
+fn is_remote(backend: &Backend, place: Place) -> bool {
+    match place {
+        Place::Cpu => false,
+        Place::Device(i) => backend.devices().nth(i).is_some_and(Device::is_remote),
+    }
 }
 
 /// What shall be on devices, wherever there.
@@ -211,19 +271,28 @@ pub(super) struct Ask {
     pub(super) vision: bool,
     /// The last ones.
     pub(super) n_layers: u32,
+    /// Whether layers may take turns with the tower.
+    pub(super) shares: bool,
 }
 
 impl Ask {
-    /// As one device would have it.
+    /// As one device would have it, in the least memory.
     fn placement(&self, config: &ModelConfig) -> Placement {
         let vision = if self.vision { Place::Device(0) } else { Place::Cpu };
-        Placement::new(config, vision, &[self.n_layers])
+        let n_shared = if self.shares { self.n_layers } else { 0 };
+        Placement::new(config, vision, &[self.n_layers]).sharing(n_shared)
     }
 
-    /// All that is less than this, the most first: text gives way to the tower.
-    fn less(self) -> impl Iterator<Item = Ask> {
+    /// This and all that is less, the most first: text gives way to the tower. Layers take turns with it only where more of
+    /// them have a place then.
+    fn and_less(self) -> impl Iterator<Item = Ask> {
         let towers = [true, false].into_iter().filter(move |vision| self.vision || !vision);
-        towers.flat_map(move |vision| (0..=self.n_layers).rev().map(move |n_layers| Ask { vision, n_layers }))
+        let layers = move |vision| (0..=self.n_layers).rev().map(move |n_layers| (vision, n_layers));
+        towers.flat_map(layers).flat_map(move |(vision, n_layers)| {
+            let can_share = self.shares && vision && n_layers > 0;
+            let ways = [false, true].into_iter().filter(move |shares| can_share || !shares);
+            ways.map(move |shares| Ask { vision, n_layers, shares })
+        })
     }
 }
 
@@ -236,7 +305,7 @@ impl Wish {
             GpuLayers::Auto | GpuLayers::All => n_layer,
             GpuLayers::Last(n) => n.min(n_layer),
         };
-        Ask { vision, n_layers }
+        Ask { vision, n_layers, shares: true }
     }
 
     /// The most that it allows and that `place` finds a place for.
@@ -250,167 +319,12 @@ impl Wish {
             (ask.vision == largest.vision || self.vision == VisionDevice::Auto)
                 && (ask.n_layers == largest.n_layers || self.layers == GpuLayers::Auto)
         };
-        largest.less().filter(is_left_to_us).find_map(|ask| place(&ask))
-    }
-}
-
-/// The part of a model that a tensor goes with.
-enum Home {
-    Vision,
-    Layer(u32),
-    Output,
-    Embeddings,
-}
-
-impl Home {
-    fn of(tensor: &str) -> Home {
-        let mut words = tensor.split('.');
-        match (words.next(), words.next()) {
-            (Some("v" | "mm"), _) => Home::Vision,
-            (Some("blk"), Some(il)) => il.parse().map_or(Home::Embeddings, Home::Layer),
-            (Some("output" | "output_norm"), _) => Home::Output,
-            _ => Home::Embeddings,
-        }
+        largest.and_less().filter(is_left_to_us).find_map(|ask| place(&ask))
     }
 }
 
 /// What a driver and its libraries take once kernels run, and what the screen takes meanwhile.
 const RESERVE_BYTES: u64 = 768 << 20;
-
-/// Bytes on devices, by part.
-pub(super) struct Needs {
-    pub(super) vision_weights: u64,
-    pub(super) vision_buffers: u64,
-    /// From the first layer on, each with its part of the cache.
-    pub(super) layers: Vec<u64>,
-    pub(super) output: u64,
-    pub(super) text_buffers: u64,
-}
-
-impl Needs {
-    /// For tensors of these names and sizes.
-    pub(super) fn of<'t>(
-        tensors: impl Iterator<Item = (&'t str, u64)>,
-        config: &ModelConfig,
-        purpose: Purpose,
-    ) -> Needs {
-        /// Devices begin and pad tensors at such multiples.
-        const ALIGNMENT: u64 = 512;
-        let n_layer = config.text.as_ref().map_or(0, |text| text.n_layer);
-        let kv = config.text.as_ref().map_or(0, |text| {
-            kv_bytes(text, purpose.n_ctx, purpose.n_seq, purpose.kv_type) / u64::from(n_layer.max(1))
-        });
-        let mut needs = Needs {
-            vision_weights: 0,
-            vision_buffers: config.vision.as_ref().map_or(0, vision_buffers),
-            layers: vec![kv; n_layer as usize],
-            output: 0,
-            text_buffers: config.text.as_ref().map_or(0, |text| text_buffers(text, purpose.n_ctx)),
-        };
-        for (name, n_bytes) in tensors {
-            let n_bytes = (n_bytes + ALIGNMENT).next_multiple_of(ALIGNMENT);
-            match Home::of(name) {
-                Home::Vision => needs.vision_weights += n_bytes,
-                Home::Layer(il) => needs.layers[il as usize] += n_bytes,
-                Home::Output => needs.output += n_bytes,
-                Home::Embeddings => {}
-            }
-        }
-        needs
-    }
-
-    /// Of one device.
-    pub(super) fn on_device(&self, placement: &Placement, device: usize) -> u64 {
-        let place = Place::Device(device);
-        let mut n_bytes = 0;
-        if placement.vision == place {
-            n_bytes += self.vision_weights + self.vision_buffers;
-        }
-        let layers = self.layers.iter().zip(&placement.layers).filter(|(_, layer)| **layer == place);
-        let layers: u64 = layers.map(|(n_bytes, _)| n_bytes).sum();
-        if layers > 0 {
-            n_bytes += self.text_buffers + layers;
-        }
-        if placement.layers.last() == Some(&place) {
-            n_bytes += self.output;
-        }
-        n_bytes
-    }
-
-    /// A place for what is asked for on devices that have so many bytes free: the tower on the first one that it fits, then
-    /// layers wherever there is room for them.
-    pub(super) fn spread(&self, config: &ModelConfig, ask: Ask, rooms: &[u64]) -> Option<Placement> {
-        let (before, mut rooms) = (rooms, rooms.to_vec());
-        let mut vision = Place::Cpu;
-        if ask.vision {
-            let n_bytes = self.vision_weights + self.vision_buffers;
-            let device = rooms.iter().position(|&room| n_bytes <= room)?;
-            rooms[device] -= n_bytes;
-            vision = Place::Device(device);
-        }
-        let fits = |n_layers: &Vec<u32>| {
-            let placement = Placement::new(config, vision, n_layers);
-            let used = |device| self.on_device(&placement, device);
-            (0..before.len()).all(|device| used(device) <= before[device]).then_some(placement)
-        };
-        fits(&self.alike(ask.n_layers, &rooms)).or_else(|| fits(&self.fill(ask.n_layers, &rooms)?))
-    }
-
-    /// How many of the last `n_layers` go to each device where its part of them is its part of all memory, as near as whole
-    /// layers come to that.
-    fn alike(&self, n_layers: u32, rooms: &[u64]) -> Vec<u32> {
-        let rooms: Vec<_> =
-            rooms.iter().map(|room| u128::from(room.saturating_sub(self.text_buffers))).collect();
-        let layers = || self.layers.iter().rev().take(n_layers as usize).map(|layer| u128::from(*layer));
-        let (all_rooms, all_layers) = (rooms.iter().sum::<u128>(), layers().sum::<u128>());
-        let (mut shares, mut behind) = (vec![0; rooms.len()], 0);
-        for layer in layers() {
-            let middle = behind + layer / 2;
-            let mut reach = 0;
-            let device = rooms.iter().position(|room| {
-                reach += room;
-                middle * all_rooms < reach * all_layers
-            });
-            shares[device.unwrap_or(rooms.len() - 1)] += 1;
-            behind += layer;
-        }
-        shares
-    }
-
-    /// How many of the last `n_layers` go to each device where one after the other takes all that it can hold; none where
-    /// some are left over.
-    fn fill(&self, n_layers: u32, rooms: &[u64]) -> Option<Vec<u32>> {
-        let mut layers = self.layers.iter().rev().take(n_layers as usize).peekable();
-        let mut shares = vec![0; rooms.len()];
-        for (device, &room) in rooms.iter().enumerate() {
-            let is_first = shares.iter().all(|&n| n == 0);
-            let mut n_bytes = self.text_buffers + if is_first { self.output } else { 0 };
-            while let Some(layer) = layers.next_if(|layer| n_bytes + **layer <= room) {
-                n_bytes += layer;
-                shares[device] += 1;
-            }
-        }
-        layers.next().is_none().then_some(shares)
-    }
-}
-
-/// What a block's largest nodes take at once: the fused rows, two matrices of all scores, the wide rows before and
-/// behind the activation.
-fn vision_buffers(config: &VisionConfig) -> u64 {
-    let [n_embd, n_ff, n_head, n_rows] =
-        [config.n_embd, config.n_ff, config.n_head, config.n_positions()].map(u64::from);
-    let values = n_rows * (8 * n_embd).max(4 * n_embd + 2 * n_ff) + 2 * n_head * n_rows * n_rows;
-    values * size_of::<f32>() as u64
-}
-
-/// The same of a pass of the most rows over a full context.
-fn text_buffers(config: &TextConfig, n_ctx: u32) -> u64 {
-    const N_ROWS: u64 = super::pass::MAX_ROWS as u64;
-    let [n_embd, n_ff, n_vocab] = [config.n_embd, config.n_ff, config.n_vocab].map(u64::from);
-    let cached = u64::from(config.n_embd_kv()) * u64::from(n_ctx);
-    let values = N_ROWS * (6 * n_embd + 3 * n_ff + u64::from(n_ctx)) + 8 * n_vocab + cached;
-    values * size_of::<f32>() as u64 + 2 * super::pass::MAX_SCORE_BYTES
-}
 
 pub(super) fn no_room(devices: &[&Device], needs: &Needs, wanted: &Placement, fitting: &Placement) -> Error {
     let gigabytes = |n_bytes: u64| format!("{:.2} GB", n_bytes as f64 / 1e9);

@@ -5,5 +5,6 @@ mod decoder;
 mod place;
 mod placed;
 mod reference;
+mod sharing;
 mod tiny;
 mod vision;

@@ -148,8 +148,8 @@ fn stored(
         bytes.resize(offset + n_bytes, 0);
         quantize_rows(dtype, &values, ne[0] as usize, None, &mut bytes[offset..]).unwrap();
         bytes.resize(bytes.len().next_multiple_of(64), 0);
-        let place = placement.of(&spec.name);
-        specs.push(TensorSpec { name: spec.name.clone(), dtype, ne, offset: offset as u64, place });
+        let (place, turn) = (placement.of(&spec.name), placement.turn(&spec.name));
+        specs.push(TensorSpec { name: spec.name.clone(), dtype, ne, offset: offset as u64, place, turn });
         tensors.insert(spec.name, values);
     }
     let weights = Weights::new(backend, Bytes::from(bytes), &specs).unwrap();

@@ -121,6 +121,16 @@ bool owlet_tensor_place(ggml_backend_buffer_t buffer, ggml_tensor * tensor, size
     return is_placed;
 }
 
+bool owlet_tensor_fill(ggml_tensor * tensor, const void * bytes, size_t n_bytes) {
+    bool is_there = false;
+    return guarded([&] {
+        is_there = ggml_backend_buffer_init_tensor(tensor->buffer, tensor) == GGML_STATUS_SUCCESS;
+        if (is_there) {
+            ggml_backend_tensor_set(tensor, bytes, 0, n_bytes);
+        }
+    }) && is_there;
+}
+
 bool owlet_tensor_set(ggml_tensor * tensor, const void * bytes, size_t offset, size_t n_bytes) {
     return guarded([&] { ggml_backend_tensor_set(tensor, bytes, offset, n_bytes); });
 }

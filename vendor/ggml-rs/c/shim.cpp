@@ -38,6 +38,10 @@ int owlet_graph_n_leafs(ggml_cgraph * graph) {
     return graph->n_leafs;
 }
 
+ggml_tensor * owlet_graph_leaf(ggml_cgraph * graph, int i) {
+    return graph->leafs[i];
+}
+
 size_t owlet_graph_work_bytes(ggml_cgraph * graph, int n_threads, ggml_threadpool * threadpool) {
     return ggml_graph_plan(graph, n_threads, threadpool).work_size;
 }

@@ -33,6 +33,8 @@ void owlet_install_callbacks(void);
 ggml_backend_t owlet_cpu_new(void);
 
 int owlet_graph_n_leafs(struct ggml_cgraph * graph);
+// The i-th tensor of a graph that it does not compute: an input, a weight, memory.
+struct ggml_tensor * owlet_graph_leaf(struct ggml_cgraph * graph, int i);
 // Bytes that the CPU backend will ask for, beyond tensors, to compute `graph`.
 size_t owlet_graph_work_bytes(struct ggml_cgraph * graph, int n_threads, struct ggml_threadpool * threadpool);
 
@@ -43,10 +45,23 @@ size_t owlet_n_devices(void);
 ggml_backend_dev_t owlet_device(size_t i);
 // CPUs that behave as devices do: memory of their own, ggml's operations only. NULL beyond the last one.
 ggml_backend_dev_t owlet_stand_in(size_t i);
-// From now on the last one works, or fails as a device that was lost does: with exceptions, as Vulkan's backend, or with
-// ggml_abort(), also where it frees memory, as CUDA's.
-enum owlet_stand_in_state { OWLET_WORKS, OWLET_THROWS, OWLET_ABORTS };
-void owlet_set_stand_in(enum owlet_stand_in_state state);
+// Another one, which has only so much memory.
+ggml_backend_dev_t owlet_small_stand_in(size_t n_bytes);
+// Once so many more bytes of weights were written to it, one works, or fails as a device that was lost does: with exceptions, as
+// Vulkan's backend, or with ggml_abort(), also where it frees memory, as CUDA's; or with one exception, and works again. False
+// for other devices.
+enum owlet_stand_in_state { OWLET_WORKS, OWLET_THROWS, OWLET_ABORTS, OWLET_THROWS_ONCE };
+bool owlet_set_stand_in(ggml_backend_dev_t device, enum owlet_stand_in_state state, size_t n_bytes);
+
+// Bytes of its memory.
+struct owlet_stand_in_use {
+    size_t n_allocated;
+    size_t n_most;     // that were ever allocated at once
+    size_t n_written;  // of weights
+};
+
+// False for other devices.
+bool owlet_stand_in_used(ggml_backend_dev_t device, struct owlet_stand_in_use * used);
 
 // What follows may reach a device, whose driver may have lost it. ggml tells that by exceptions or ggml_abort(), which end
 // here; those that say false then leave a line behind, which owlet_problem() tells the same thread. What a lost device had
@@ -63,6 +78,9 @@ bool owlet_buffer_clear(ggml_backend_buffer_t buffer);
 // What a tensor takes of a backend's memory, and the multiples at which it may begin.
 bool owlet_tensor_room(ggml_backend_t backend, const struct ggml_tensor * tensor, size_t * n_bytes, size_t * alignment);
 bool owlet_tensor_place(ggml_backend_buffer_t buffer, struct ggml_tensor * tensor, size_t offset);
+// Tells the device anew that `tensor`, which has its place, is there, and fills it. A device may keep more in a tensor's room than
+// its bytes, CUDA zeros behind rows, and another tensor may have lain there meanwhile.
+bool owlet_tensor_fill(struct ggml_tensor * tensor, const void * bytes, size_t n_bytes);
 bool owlet_tensor_set(struct ggml_tensor * tensor, const void * bytes, size_t offset, size_t n_bytes);
 bool owlet_tensor_get(const struct ggml_tensor * tensor, void * bytes, size_t offset, size_t n_bytes);
 

@@ -1,6 +1,6 @@
 // Devices that every machine has: ggml's CPU code behind what sets devices apart. Their memory is no host memory and nobody
 // else's, so whatever crosses is copied by the scheduler or refused; fresh memory holds no zeros; and they know ggml's
-// operations only. So the placement of a model is proven without a GPU.
+// operations only. So the placement of a model is proven without a GPU. Some have little memory, and all can be lost.
 
 #include "shim.h"
 
@@ -10,6 +10,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 
@@ -19,29 +20,55 @@ ggml_backend_dev_t cpu() {
     return ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0);
 }
 
-// The first one is called as if there were no other.
-const char * const names[] = {"stand-in", "stand-in 2", "stand-in 3"};
-constexpr size_t n_stand_ins = sizeof(names) / sizeof(names[0]);
+// A device, and what is known of its memory.
+struct stand_in {
+    explicit stand_in(const char * name, size_t limit = SIZE_MAX);
+    stand_in(const stand_in &) = delete;
 
-size_t index(ggml_backend_dev_t device);
+    ggml_backend_device      device = {};
+    ggml_backend_buffer_type type   = {};
+    const char *             name;
+    const size_t             limit;  // bytes that it has; SIZE_MAX: the machine's
+    std::atomic<size_t>      n_allocated{0};
+    std::atomic<size_t>      n_most{0};     // that were ever allocated at once
+    std::atomic<size_t>      n_written{0};  // of weights
+    std::atomic<owlet_stand_in_state> state{OWLET_WORKS};
+    std::atomic<size_t>      lost_at{0};  // bytes written, from which on it is in that state
+};
 
-const char * name(ggml_backend_dev_t device) {
-    return names[index(device)];
+stand_in & of(ggml_backend_dev_t device) {
+    return *static_cast<stand_in *>(device->context);
 }
 
-// How the last stand-in is.
-std::atomic<owlet_stand_in_state> state;
-
-bool is(ggml_backend_dev_t device, owlet_stand_in_state lost) {
-    return index(device) == n_stand_ins - 1 && state == lost;
+stand_in & of(ggml_backend_buffer_t buffer) {
+    return of(buffer->buft->device);
 }
 
-void abort_where_lost(ggml_backend_dev_t device) {
+bool is(const stand_in & device, owlet_stand_in_state lost) {
+    return device.state == lost && device.n_written >= device.lost_at;
+}
+
+void abort_where_lost(const stand_in & device) {
     if (is(device, OWLET_ABORTS)) {
         GGML_LOG_ERROR("stand-in error: it was torn out\n");
         GGML_LOG_ERROR("  current device: 2\n");
         GGML_ABORT("stand-in error");
     }
+}
+
+void expect_there(stand_in & device) {
+    const bool throws_once = is(device, OWLET_THROWS_ONCE);
+    if (throws_once) {
+        device.state = OWLET_WORKS;
+    }
+    if (throws_once || is(device, OWLET_THROWS)) {
+        throw std::runtime_error("it was pulled out");
+    }
+    abort_where_lost(device);
+}
+
+const char * name(ggml_backend_dev_t device) {
+    return of(device).name;
 }
 
 const char * name_of_type(ggml_backend_buffer_type_t type) {
@@ -52,22 +79,48 @@ size_t alignment(ggml_backend_buffer_type_t) {
     return ggml_backend_buft_get_alignment(ggml_backend_cpu_buffer_type());
 }
 
+// What buffers and backends of the CPU do, for those that stand-ins make of them.
 std::atomic<decltype(ggml_backend_buffer_i::free_buffer)> cpu_free;
+std::atomic<decltype(ggml_backend_buffer_i::set_tensor)>  cpu_set;
+std::atomic<decltype(ggml_backend_i::graph_compute)>      cpu_compute;
 
 // As a destructor is.
 void free_buffer(ggml_backend_buffer_t buffer) noexcept {
-    abort_where_lost(buffer->buft->device);
+    abort_where_lost(of(buffer));
+    of(buffer).n_allocated -= buffer->size;
     cpu_free.load()(buffer);
 }
 
-ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
-    ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
-    if (buffer) {
-        cpu_free                  = buffer->iface.free_buffer;
-        buffer->iface.free_buffer = free_buffer;
-        buffer->buft              = type;
-        std::memset(ggml_backend_buffer_get_base(buffer), 0xff, size);
+void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
+    stand_in & device = of(buffer);
+    expect_there(device);
+    if (buffer->usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS) {
+        device.n_written += size;
     }
+    cpu_set.load()(buffer, tensor, data, offset, size);
+}
+
+ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
+    stand_in & device = of(type->device);
+    const size_t n_after = device.n_allocated += size;
+    ggml_backend_buffer_t buffer = nullptr;
+    if (n_after <= device.limit) {
+        buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
+    }
+    if (!buffer) {
+        device.n_allocated -= size;
+        return nullptr;
+    }
+    // What is given back is what was counted, whatever the CPU's buffer was rounded to.
+    device.n_allocated += buffer->size - size;
+    size_t n_most = device.n_most;
+    while (n_most < n_after && !device.n_most.compare_exchange_weak(n_most, n_after)) {}
+    cpu_free = buffer->iface.free_buffer;
+    cpu_set  = buffer->iface.set_tensor;
+    buffer->iface.free_buffer = free_buffer;
+    buffer->iface.set_tensor  = set_tensor;
+    buffer->buft = type;
+    std::memset(ggml_backend_buffer_get_base(buffer), 0xff, size);
     return buffer;
 }
 
@@ -76,8 +129,12 @@ const char * description(ggml_backend_dev_t) {
 }
 
 void memory(ggml_backend_dev_t device, size_t * free, size_t * total) {
-    abort_where_lost(device);
+    abort_where_lost(of(device));
     ggml_backend_dev_memory(cpu(), free, total);
+    if (of(device).limit != SIZE_MAX) {
+        *total = of(device).limit;
+        *free  = *total - of(device).n_allocated;
+    }
 }
 
 enum ggml_backend_dev_type type(ggml_backend_dev_t) {
@@ -96,18 +153,13 @@ ggml_guid_t guid() {
     return &guid;
 }
 
-std::atomic<decltype(ggml_backend_i::graph_compute)> cpu_compute;
-
 ggml_status compute(ggml_backend_t backend, ggml_cgraph * graph) {
-    if (is(backend->device, OWLET_THROWS)) {
-        throw std::runtime_error("it was pulled out");
-    }
-    abort_where_lost(backend->device);
+    expect_there(of(backend->device));
     return cpu_compute.load()(backend, graph);
 }
 
 void synchronize(ggml_backend_t backend) {
-    abort_where_lost(backend->device);
+    abort_where_lost(of(backend->device));
 }
 
 ggml_backend_t init_backend(ggml_backend_dev_t device, const char *) {
@@ -125,13 +177,7 @@ ggml_backend_t init_backend(ggml_backend_dev_t device, const char *) {
 }
 
 ggml_backend_buffer_type_t buffer_type(ggml_backend_dev_t device) {
-    static std::array<ggml_backend_buffer_type, n_stand_ins> types;
-    ggml_backend_buffer_type & type = types[index(device)];
-    type.iface.get_name      = name_of_type;
-    type.iface.alloc_buffer  = alloc_buffer;
-    type.iface.get_alignment = alignment;
-    type.device              = device;
-    return &type;
+    return &of(device).type;
 }
 
 bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) {
@@ -142,35 +188,49 @@ bool supports_buft(ggml_backend_dev_t device, ggml_backend_buffer_type_t type) {
     return type == buffer_type(device);
 }
 
-std::array<ggml_backend_device, n_stand_ins> & stand_ins() {
-    static std::array<ggml_backend_device, n_stand_ins> devices = [] {
-        std::array<ggml_backend_device, n_stand_ins> devices = {};
-        for (ggml_backend_device & device : devices) {
-            device.iface.get_name        = name;
-            device.iface.get_description = description;
-            device.iface.get_memory      = memory;
-            device.iface.get_type        = type;
-            device.iface.get_props       = props;
-            device.iface.init_backend    = init_backend;
-            device.iface.get_buffer_type = buffer_type;
-            device.iface.supports_op     = supports_op;
-            device.iface.supports_buft   = supports_buft;
-        }
-        return devices;
-    }();
-    return devices;
-}
-
-size_t index(ggml_backend_dev_t device) {
-    return device - stand_ins().data();
+stand_in::stand_in(const char * name_, size_t limit_) : name(name_), limit(limit_) {
+    device.context               = this;
+    device.iface.get_name        = ::name;
+    device.iface.get_description = description;
+    device.iface.get_memory      = memory;
+    device.iface.get_type        = ::type;
+    device.iface.get_props       = props;
+    device.iface.init_backend    = init_backend;
+    device.iface.get_buffer_type = buffer_type;
+    device.iface.supports_op     = supports_op;
+    device.iface.supports_buft   = supports_buft;
+    type.iface.get_name          = name_of_type;
+    type.iface.alloc_buffer      = alloc_buffer;
+    type.iface.get_alignment     = alignment;
+    type.device                  = &device;
 }
 
 }  // namespace
 
 ggml_backend_dev_t owlet_stand_in(size_t i) {
-    return i < n_stand_ins ? &stand_ins()[i] : nullptr;
+    // The first one is called as if there were no other.
+    static std::array<stand_in, 3> all{stand_in("stand-in"), stand_in("stand-in 2"), stand_in("stand-in 3")};
+    return i < all.size() ? &all[i].device : nullptr;
 }
 
-void owlet_set_stand_in(owlet_stand_in_state now) {
-    state = now;
+ggml_backend_dev_t owlet_small_stand_in(size_t n_bytes) {
+    // Devices live as long as the process.
+    return &(new stand_in("small stand-in", n_bytes))->device;
+}
+
+bool owlet_set_stand_in(ggml_backend_dev_t device, owlet_stand_in_state state, size_t n_bytes) {
+    if (device->iface.get_name != name) {
+        return false;
+    }
+    of(device).lost_at = of(device).n_written + n_bytes;
+    of(device).state   = state;
+    return true;
+}
+
+bool owlet_stand_in_used(ggml_backend_dev_t device, owlet_stand_in_use * used) {
+    if (device->iface.get_name != name) {
+        return false;
+    }
+    *used = {of(device).n_allocated, of(device).n_most, of(device).n_written};
+    return true;
 }

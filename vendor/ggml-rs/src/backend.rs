@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::thread;
 
 use crate::device::Open;
-use crate::{Cancel, Device, Error, Place, Result, check_cpu, sys};
+use crate::{Cancel, Device, Error, Graph, Place, Result, check_cpu, sys};
 
 /// Where graphs run. Clones share the threads; graphs of all clones run one after another.
 #[derive(Clone)]
@@ -30,9 +30,9 @@ unsafe impl Send for Inner {}
 unsafe impl Sync for Inner {}
 
 /// What ends a computation after the node that runs: from outside, or from a node itself.
-pub(crate) struct Stop<'a> {
-    pub cancel: &'a Cancel,
-    pub has_failed: &'a AtomicBool,
+struct Stop<'a> {
+    cancel: &'a Cancel,
+    has_failed: &'a AtomicBool,
 }
 
 /// What only one computation at a time may touch; holding it is the right to compute.
@@ -228,8 +228,8 @@ impl Backend {
         unsafe { sys::owlet_graph_work_bytes(graph, self.0.n_threads as c_int, self.0.threadpool.as_ptr()) }
     }
 
-    /// Computes an allocated graph. `reproducible` makes the bits of a column independent of how many columns
-    /// ride along.
+    /// Computes an allocated graph, for which weights that take turns are brought. `reproducible` makes the bits of a column
+    /// independent of how many columns ride along.
     ///
     /// # Safety
     /// `graph` is allocated in `sched`, which runs on this backend, and everything it reads and writes is
@@ -237,27 +237,29 @@ impl Backend {
     pub(crate) unsafe fn compute(
         &self,
         sched: *mut sys::ggml_backend_sched,
-        graph: *mut sys::ggml_cgraph,
+        graph: &Graph,
         reproducible: bool,
-        stop: Stop<'_>,
+        cancel: &Cancel,
     ) -> Result<()> {
         let mut state = self.lock();
         self.check()?;
         if state.broken {
             return Err(Error::Compute);
         }
-        if stop.cancel.is_cancelled() {
+        if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
         #[cfg(feature = "rpc")]
         let _turn = self.devices().any(Device::is_remote).then(crate::rpc::turn);
+        graph.bring_weights(cancel, &state)?;
+        let stop = Stop { cancel, has_failed: graph.customs.has_failed() };
         let data = std::ptr::from_ref(&stop).cast_mut().cast();
         // SAFETY: `stop` outlives the computation, after which the callback is taken back; the caller
         // vouches for the rest.
         let status = unsafe {
             sys::ggml_backend_cpu_set_abort_callback(self.raw(), Some(must_stop), data);
             sys::ggml_backend_cpu_set_use_ref(self.raw(), reproducible);
-            let status = sys::owlet_sched_compute(sched, graph);
+            let status = sys::owlet_sched_compute(sched, graph.raw);
             sys::ggml_backend_cpu_set_abort_callback(self.raw(), None, null_mut());
             status
         };

@@ -2,6 +2,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -101,26 +102,39 @@ impl Drop for Zeroed {
     }
 }
 
-/// Where tensors of devices lie beside each other, before there is any memory.
+/// Where tensors of devices lie beside each other, before there is any memory. Those that take turns lie behind all others,
+/// those of each turn over those of the other turns.
 pub(crate) struct DeviceLayout<'a> {
     backend: &'a Backend,
     tensors: Vec<Slot>,
-    /// By device.
-    lens: Vec<usize>,
+    /// Bytes by device and turn.
+    lens: HashMap<(usize, Option<u8>), usize>,
+    /// The largest of any device, at which turns begin.
+    alignment: usize,
 }
 
 struct Slot {
     tensor: *mut sys::ggml_tensor,
     device: usize,
-    offset: usize,
+    turn: Option<u8>,
+    /// In the memory of its turn.
+    range: Range<usize>,
+}
+
+/// A tensor that takes turns, and its part of the memory of its device.
+pub(crate) struct Turn {
+    pub tensor: *mut sys::ggml_tensor,
+    pub device: usize,
+    pub turn: u8,
+    pub range: Range<usize>,
 }
 
 impl DeviceLayout<'_> {
     pub(crate) fn new(backend: &Backend) -> DeviceLayout<'_> {
-        DeviceLayout { backend, tensors: Vec::new(), lens: vec![0; backend.n_devices()] }
+        DeviceLayout { backend, tensors: Vec::new(), lens: HashMap::new(), alignment: 1 }
     }
 
-    /// Appends a tensor to those of a device, with what that pads it by.
+    /// Appends a tensor to those of a device, or of a turn there, with what that pads it by.
     ///
     /// # Errors
     /// [`Error::Lost`].
@@ -130,26 +144,47 @@ impl DeviceLayout<'_> {
     ///
     /// # Safety
     /// The tensor is alive, and has no data yet, until [`DeviceLayout::allocate`].
-    pub(crate) unsafe fn push(&mut self, tensor: *mut sys::ggml_tensor, device: usize) -> Result<()> {
+    pub(crate) unsafe fn push(
+        &mut self,
+        tensor: *mut sys::ggml_tensor,
+        device: usize,
+        turn: Option<u8>,
+    ) -> Result<()> {
         let (mut len, mut alignment) = (0, 0);
         let raw = self.backend.open(device).raw();
         // SAFETY: device and tensor are alive; C fills both.
         if !unsafe { sys::owlet_tensor_room(raw, tensor, &mut len, &mut alignment) } {
             return Err(self.backend.lost(device));
         }
-        let offset = self.lens[device].next_multiple_of(alignment.max(1));
-        self.lens[device] = offset.saturating_add(len);
-        self.tensors.push(Slot { tensor, device, offset });
+        let end = self.lens.entry((device, turn)).or_default();
+        let start = end.next_multiple_of(alignment.max(1));
+        *end = start.saturating_add(len);
+        self.alignment = self.alignment.max(alignment);
+        self.tensors.push(Slot { tensor, device, turn, range: start..*end });
         Ok(())
+    }
+
+    /// Where turns begin in a device's memory.
+    fn turns_begin(&self, device: usize) -> usize {
+        self.lens.get(&(device, None)).map_or(0, |len| len.next_multiple_of(self.alignment))
+    }
+
+    fn len(&self, device: usize) -> usize {
+        let begin = self.turns_begin(device);
+        let ends = self.lens.iter().filter(|((of, _), _)| *of == device);
+        let ends =
+            ends.map(|((_, turn), len)| if turn.is_some() { begin.saturating_add(*len) } else { *len });
+        ends.max().unwrap_or(0)
     }
 
     /// Gives every tensor its place in a new buffer of its device.
     ///
     /// # Errors
     /// [`Error::Memory`] where a device has not so much; [`Error::Lost`].
-    pub(crate) fn allocate(self, what: &str) -> Result<OnDevices> {
+    pub(crate) fn allocate(self, what: &str) -> Result<(OnDevices, Vec<Turn>)> {
         let mut buffers = Vec::new();
-        for (device, &len) in self.lens.iter().enumerate() {
+        for device in 0..self.backend.n_devices() {
+            let len = self.len(device);
             buffers.push(if len == 0 {
                 None
             } else {
@@ -163,17 +198,19 @@ impl DeviceLayout<'_> {
                 buffer
             });
         }
-        let mut places = HashMap::new();
-        for Slot { tensor, device, offset } in self.tensors {
-            // SAFETY: the offsets and lengths add up to the length of the buffer.
-            let is_placed =
-                buffers[device].as_ref().is_some_and(|buffer| unsafe { buffer.place(tensor, offset) });
-            if !is_placed {
-                return Err(self.backend.lost(device));
+        let (mut places, mut turns) = (HashMap::new(), Vec::new());
+        for Slot { tensor, device, turn, range } in &self.tensors {
+            let begin = if turn.is_some() { self.turns_begin(*device) } else { 0 };
+            let range = begin + range.start..begin + range.end;
+            let buffer = buffers[*device].as_ref();
+            // SAFETY: offsets and lengths add up to at most the length of the buffer.
+            if !buffer.is_some_and(|buffer| unsafe { buffer.place(*tensor, range.start) }) {
+                return Err(self.backend.lost(*device));
             }
-            places.insert(tensor, device);
+            places.insert(*tensor, *device);
+            turns.extend(turn.map(|turn| Turn { tensor: *tensor, device: *device, turn, range }));
         }
-        Ok(OnDevices { places, buffers: Mutex::new(buffers) })
+        Ok((OnDevices { places, buffers: Mutex::new(buffers) }, turns))
     }
 }
 

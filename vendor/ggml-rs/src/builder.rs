@@ -4,12 +4,14 @@
 //! themselves are in `ops/`.
 
 use std::collections::HashMap;
+use std::ffi::c_int;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
+use crate::backend::State;
 use crate::custom::MAX_ARGS;
 use crate::ops::Customs;
 use crate::sys::{self, TensorFacts};
-use crate::{Backend, DType, Memory, Place, Result, Tensor, Weights};
+use crate::{Backend, Cancel, DType, Memory, Place, Result, Tensor, Weights};
 
 /// Makes the nodes of one graph. Every operation joins the graph when it is called, so nodes are computed in
 /// the order of the program; what reads memory after [`GraphBuilder::set_rows`] sees the new rows.
@@ -57,7 +59,9 @@ pub struct Graph {
     n_nodes: usize,
     /// The graph and its nodes lie here.
     _arena: Arena,
-    _weights: Vec<Weights>,
+    weights: Vec<Weights>,
+    /// Of each of those, the numbers of what takes turns.
+    turns: Vec<Vec<usize>>,
     _memories: Vec<Memory>,
 }
 
@@ -68,6 +72,15 @@ impl Graph {
     /// Nodes, views among them.
     pub fn n_nodes(&self) -> usize {
         self.n_nodes
+    }
+
+    /// Has all weights there, as long as the backend stays locked, whose state this is.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cancelled`]; [`crate::Error::Lost`].
+    pub(crate) fn bring_weights(&self, cancel: &Cancel, locked: &State) -> Result<()> {
+        let of_each = self.weights.iter().zip(&self.turns);
+        of_each.into_iter().try_for_each(|(weights, numbers)| weights.bring(numbers, cancel, locked))
     }
 
     pub(crate) fn placed(&self) -> sys::PlacedGraph {
@@ -116,7 +129,12 @@ impl GraphBuilder {
     }
 
     /// Lets operations use the tensors of `weights`.
+    ///
+    /// # Panics
+    /// When some of `weights` take turns on another backend, which could bring others while a graph runs.
     pub fn attach_weights(&mut self, weights: &Weights) {
+        let is_safe = weights.turns().is_empty() || weights.backend().is(&self.backend);
+        assert!(is_safe, "graph: expected weights of the same backend");
         self.weights.push(weights.clone());
     }
 
@@ -212,8 +230,11 @@ impl GraphBuilder {
         self.facts("dtype", tensor).dtype()
     }
 
+    /// # Panics
+    /// When operations use weights of two turns of a device.
     pub fn build(self) -> Graph {
         let (n_nodes, n_leafs) = self.counts();
+        let turns = self.weights.iter().map(|weights| self.turns_of(weights)).collect();
         Graph {
             backend: self.backend,
             raw: self.graph,
@@ -226,7 +247,8 @@ impl GraphBuilder {
                 .collect(),
             n_nodes,
             _arena: self.arena,
-            _weights: self.weights,
+            weights: self.weights,
+            turns,
             _memories: self.memories,
         }
     }
@@ -290,6 +312,20 @@ impl GraphBuilder {
         let weights = self.weights.iter().map(|weights| weights.place_of(root));
         let memories = self.memories.iter().map(|memory| memory.place_of(root));
         weights.chain(memories).find(|place| place.is_device()).unwrap_or_default()
+    }
+
+    /// The numbers of what takes turns among the tensors that operations use.
+    fn turns_of(&self, weights: &Weights) -> Vec<usize> {
+        let turns = weights.turns();
+        if turns.is_empty() {
+            return Vec::new();
+        }
+        let (_, n_leafs) = self.counts();
+        // SAFETY: the graph is alive in the arena, and has so many leafs; they are tensors of it, or of what is attached.
+        let leafs = (0..n_leafs).map(|i| unsafe { sys::owlet_graph_leaf(self.graph, i as c_int) });
+        let used: Vec<_> = leafs.filter_map(|leaf| turns.number(leaf)).collect();
+        assert!(!turns.have_rivals(&used), "graph: expected weights of one turn, found some of two");
+        used
     }
 
     /// (nodes, other tensors) so far.

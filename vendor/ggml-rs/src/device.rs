@@ -53,6 +53,18 @@ pub enum StandIn {
     Throws = 1,
     /// It is lost, and ggml aborts, also where memory is freed, as in CUDA's.
     Aborts = 2,
+    /// It throws once, and works again without what it had.
+    ThrowsOnce = 3,
+}
+
+/// Bytes of a [stand-in](Device::small_stand_in).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StandInMemory {
+    pub allocated: u64,
+    /// The most that ever was at once.
+    pub most: u64,
+    /// Of weights.
+    pub written: u64,
 }
 
 /// Bytes of a device's memory.
@@ -108,10 +120,37 @@ impl Device {
         })
     }
 
-    /// How the last of the [stand-ins](Device::stand_ins) is from now on. For proofs.
-    pub fn set_last_stand_in(state: StandIn) {
-        // SAFETY: it sets a number, which C knows.
-        unsafe { sys::owlet_set_stand_in(state as c_int) }
+    /// Another one that has `n_bytes` of memory. It stays as long as the process.
+    pub fn small_stand_in(n_bytes: u64) -> Device {
+        let n_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX);
+        // SAFETY: C makes a device that is never freed.
+        let device = NonNull::new(unsafe { sys::owlet_small_stand_in(n_bytes) });
+        let Some(device) = device else { unreachable!("the address of a new device") };
+        Device::new(device)
+    }
+
+    /// How a stand-in is once so many more bytes of weights were written to it. For proofs.
+    ///
+    /// # Panics
+    /// For other devices.
+    pub fn set_stand_in(&self, state: StandIn, after_bytes: u64) {
+        // SAFETY: the device lives; C looks whether it is a stand-in, and knows the number.
+        let is_stand_in =
+            unsafe { sys::owlet_set_stand_in(self.raw.as_ptr(), state as c_int, after_bytes as usize) };
+        assert!(is_stand_in, "{}: expected a stand-in", self.name());
+    }
+
+    /// What became of a stand-in's memory. For proofs.
+    ///
+    /// # Panics
+    /// For other devices.
+    pub fn stand_in_memory(&self) -> StandInMemory {
+        let mut used = sys::StandInUse::default();
+        // SAFETY: the device lives; C looks whether it is a stand-in, and fills what it is given.
+        let is_stand_in = unsafe { sys::owlet_stand_in_used(self.raw.as_ptr(), &mut used) };
+        assert!(is_stand_in, "{}: expected a stand-in", self.name());
+        let sys::StandInUse { n_allocated, n_most, n_written } = used;
+        StandInMemory { allocated: n_allocated as u64, most: n_most as u64, written: n_written as u64 }
     }
 
     /// Short, for example `CUDA0`.

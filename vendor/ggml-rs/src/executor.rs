@@ -7,7 +7,6 @@ use std::ffi::CStr;
 use std::ptr::{NonNull, null_mut};
 
 use crate::arena;
-use crate::backend::Stop;
 use crate::builder::{MAX_NODES, MAX_SOURCES};
 use crate::{Backend, Cancel, DType, Device, Error, Graph, Result, Tensor, sys};
 
@@ -136,7 +135,8 @@ impl Executor {
         Ok(())
     }
 
-    /// Computes the loaded graph. Waits while another executor of the backend computes.
+    /// Computes the loaded graph. Waits while another executor of the backend computes. Weights of the graph that take turns,
+    /// and are away, are brought before.
     ///
     /// # Errors
     /// [`Error::Cancelled`] when `cancel` is raised before or while it runs: outputs and memory then hold
@@ -153,10 +153,9 @@ impl Executor {
             assert!(input.is_set, "compute: input {} was never set", arena::name(*tensor));
         }
         graph.customs.reset();
-        let stop = Stop { cancel, has_failed: graph.customs.has_failed() };
         // SAFETY: loaded means allocated in this scheduler. The graph owns its tensors and keeps weights and
         // memory alive; memory is of this backend, whose lock keeps others away from it.
-        let result = unsafe { self.backend.compute(sched.raw.as_ptr(), graph.raw, self.reproducible, stop) };
+        let result = unsafe { self.backend.compute(sched.raw.as_ptr(), graph, self.reproducible, cancel) };
         if let Some(failure) = graph.customs.failure() {
             return Err(failure);
         }

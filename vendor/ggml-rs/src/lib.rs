@@ -26,6 +26,7 @@ pub mod quantize;
 #[cfg(feature = "rpc")]
 mod rpc;
 mod sys;
+mod turns;
 mod weights;
 
 pub use arena::{Tensor, TensorInfo};
@@ -34,7 +35,7 @@ pub use builder::{Graph, GraphBuilder};
 pub use cancel::Cancel;
 pub use cpu::{BuildInfo, build_info, check_cpu};
 pub use custom::{Arg, CustomOp, Tile, TileShape};
-pub use device::{Device, DeviceMemory, Place, StandIn};
+pub use device::{Device, DeviceMemory, Place, StandIn, StandInMemory};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use executor::{Executor, PlacedBytes};

@@ -72,11 +72,11 @@ impl Memory {
                     unsafe { buffer.place(raw, offset as usize) };
                 }
                 // SAFETY: a new tensor of the arena.
-                Place::Device(device) => unsafe { layout.push(raw, device) }?,
+                Place::Device(device) => unsafe { layout.push(raw, device, None) }?,
             }
             by_name.insert((*name).to_owned(), tensor);
         }
-        let on_devices = layout.allocate("the memory of a session")?;
+        let (on_devices, _) = layout.allocate("the memory of a session")?;
         on_devices.clear(backend)?;
         backend.check()?;
         let backend = backend.clone();

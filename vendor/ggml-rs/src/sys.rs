@@ -92,6 +92,15 @@ pub struct PlacedGraph {
     pub n_on_devices: usize,
 }
 
+/// `struct owlet_stand_in_use` of `c/shim.h`.
+#[repr(C)]
+#[derive(Default)]
+pub struct StandInUse {
+    pub n_allocated: usize,
+    pub n_most: usize,
+    pub n_written: usize,
+}
+
 pub type AbortCallback = unsafe extern "C" fn(*mut c_void) -> bool;
 pub type CustomCallback = unsafe extern "C" fn(*mut ggml_tensor, c_int, c_int, *mut c_void);
 
@@ -281,6 +290,7 @@ unsafe extern "C" {
     pub fn owlet_tensor_facts(tensor: *mut ggml_tensor, facts: *mut TensorFacts);
     pub fn owlet_tensor_source_data(tensor: *const ggml_tensor, i: c_int) -> *const c_void;
     pub fn owlet_graph_n_leafs(graph: *mut ggml_cgraph) -> c_int;
+    pub fn owlet_graph_leaf(graph: *mut ggml_cgraph, i: c_int) -> *mut ggml_tensor;
     pub fn owlet_graph_work_bytes(
         graph: *mut ggml_cgraph,
         n_threads: c_int,
@@ -290,7 +300,9 @@ unsafe extern "C" {
     pub fn owlet_n_devices() -> usize;
     pub fn owlet_device(i: usize) -> *mut ggml_backend_device;
     pub fn owlet_stand_in(i: usize) -> *mut ggml_backend_device;
-    pub fn owlet_set_stand_in(state: c_int);
+    pub fn owlet_small_stand_in(n_bytes: usize) -> *mut ggml_backend_device;
+    pub fn owlet_set_stand_in(device: *mut ggml_backend_device, state: c_int, n_bytes: usize) -> bool;
+    pub fn owlet_stand_in_used(device: *mut ggml_backend_device, used: *mut StandInUse) -> bool;
     pub fn owlet_problem() -> *const c_char;
     pub fn owlet_backend_new(device: *mut ggml_backend_device) -> *mut ggml_backend;
     pub fn owlet_backend_free(backend: *mut ggml_backend);
@@ -311,6 +323,7 @@ unsafe extern "C" {
         tensor: *mut ggml_tensor,
         offset: usize,
     ) -> bool;
+    pub fn owlet_tensor_fill(tensor: *mut ggml_tensor, bytes: *const c_void, n_bytes: usize) -> bool;
     pub fn owlet_tensor_set(
         tensor: *mut ggml_tensor,
         bytes: *const c_void,

@@ -2,13 +2,16 @@
 //! devices.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::arena::{self, Arena, ArenaId, shape_bytes};
+use crate::backend::State;
 use crate::buffer::{ALIGNMENT, Buffer, DeviceLayout, OnDevices};
-use crate::{Backend, DType, Error, Place, Result, Tensor, TensorInfo, sys};
+use crate::turns::{Guest, Turns};
+use crate::{Backend, Cancel, DType, Error, Place, Result, Tensor, TensorInfo, sys};
 
 /// Where a tensor lies in the bytes of a file. `ne` is padded with 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,9 @@ pub struct TensorSpec {
     /// From the first byte of the file.
     pub offset: u64,
     pub place: Place,
+    /// On a device: the tensors of one turn share their memory with those of the others, and are there when a graph that
+    /// uses them is computed. `None`: memory of its own, and always there.
+    pub turn: Option<u8>,
 }
 
 /// Read-only tensors in shared bytes. Clones share them; only what goes to a device is copied (see [`Weights::new`]).
@@ -31,6 +37,7 @@ struct Inner {
     // Fields drop in this order: first what points into the bytes, then the bytes, then the devices.
     _buffer: Buffer,
     on_devices: OnDevices,
+    turns: Turns,
     bytes: Arc<Aligned>,
     specs: Vec<TensorSpec>,
     backend: Backend,
@@ -43,7 +50,7 @@ impl Weights {
     /// The tensors that `specs` describe in `bytes`, which stay alive as long as any clone or any graph that
     /// uses them. The CPU takes its tensors from where they are: bytes that begin at a multiple of 32, as pages and
     /// the built-in model do, are used where they are; others are copied once. A device gets a copy of what is
-    /// placed there.
+    /// placed there, of what takes turns each time that it comes.
     ///
     /// # Errors
     /// [`Error::Request`] for a tensor beyond the bytes, not on a multiple of 8, with a size of zero, of no
@@ -89,7 +96,7 @@ impl Weights {
                     unsafe { buffer.place(raw, spec.offset as usize) };
                 }
                 // SAFETY: a new tensor of the arena.
-                Place::Device(device) => unsafe { layout.push(raw, device) }?,
+                Place::Device(device) => unsafe { layout.push(raw, device, spec.turn) }?,
             }
             if by_name.insert(spec.name.clone(), tensor).is_some() {
                 return Err(Error::Request(format!(
@@ -98,27 +105,59 @@ impl Weights {
                 )));
             }
         }
-        let on_devices = layout.allocate("weights on the device")?;
+        let (on_devices, turns) = layout.allocate("weights on the device")?;
         on_devices.mark_as_weights();
+        let mut ranges = HashMap::new();
         for spec in specs {
-            let Place::Device(device) = spec.place else { continue };
-            let (raw, len) = (by_name[&spec.name].raw.as_ptr(), spec.dtype.tensor_bytes(spec.ne));
-            let bytes = &bytes.as_slice()[spec.offset as usize..][..len.unwrap_or(0) as usize];
+            let raw = by_name[&spec.name].raw.as_ptr();
+            let range = spec.bytes();
+            ranges.insert(raw, range.clone());
+            let (Place::Device(device), None) = (spec.place, spec.turn) else { continue };
+            let bytes = &bytes.as_slice()[range];
             // SAFETY: placed on its device, and as long as the tensor; no graph knows it yet.
             if !unsafe { sys::owlet_tensor_set(raw, bytes.as_ptr().cast(), 0, bytes.len()) } {
                 return Err(backend.lost(device));
             }
         }
         backend.check()?;
+        let turns = turns.into_iter().map(|turn| Guest { bytes: ranges[&turn.tensor].clone(), turn });
         Ok(Weights(Arc::new(Inner {
             arena,
             by_name,
             _buffer: buffer,
             on_devices,
+            turns: Turns::new(turns.collect()),
             bytes,
             specs: specs.to_vec(),
             backend: backend.clone(),
         })))
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.0.turns
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
+    /// Brings those of the tensors of these [numbers](Turns::number) that are away. The state is that of the backend: nobody
+    /// computes with what has to go.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] between two tensors; [`Error::Lost`].
+    pub(crate) fn bring(&self, numbers: &[usize], cancel: &Cancel, _locked: &State) -> Result<()> {
+        let Inner { turns, bytes, backend, .. } = &*self.0;
+        turns.bring(numbers, |guest| {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let bytes = &bytes.as_slice()[guest.bytes.clone()];
+            // SAFETY: placed on its device, and as long as the tensor; graphs of the backend wait.
+            let is_there =
+                unsafe { sys::owlet_tensor_fill(guest.turn.tensor, bytes.as_ptr().cast(), bytes.len()) };
+            if is_there { Ok(()) } else { Err(backend.lost(guest.turn.device)) }
+        })
     }
 
     /// # Panics
@@ -147,6 +186,14 @@ impl Weights {
 
     pub(crate) fn arena_id(&self) -> ArenaId {
         self.0.arena.id()
+    }
+}
+
+impl TensorSpec {
+    /// Where its bytes are in the file, once they were checked.
+    fn bytes(&self) -> Range<usize> {
+        let start = self.offset as usize;
+        start..start + self.dtype.tensor_bytes(self.ne).unwrap_or(0) as usize
     }
 }
 
@@ -219,7 +266,7 @@ mod tests {
     use super::*;
 
     fn spec(name: &str, dtype: DType, ne: [u64; 4], offset: u64) -> TensorSpec {
-        TensorSpec { name: name.into(), dtype, ne, offset, place: Place::Cpu }
+        TensorSpec { name: name.into(), dtype, ne, offset, place: Place::Cpu, turn: None }
     }
 
     /// Bytes 0, 1, 2, .. that begin `shift` after a multiple of 64.

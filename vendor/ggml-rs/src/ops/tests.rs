@@ -5,6 +5,7 @@ mod batch_invariance;
 mod custom;
 mod misuse;
 mod places;
+mod turns;
 
 use std::collections::HashMap;
 
@@ -90,7 +91,8 @@ pub fn matrix(backend: &Backend, dtype: DType, k: u64, m: u64) -> (Weights, Tens
     quantize::quantize_rows(dtype, &values, k as usize, None, &mut bytes).unwrap();
     let mut held = vec![0.0; values.len()];
     quantize::dequantize(dtype, &bytes, &mut held).unwrap();
-    let spec = TensorSpec { name: "w".into(), dtype, ne: ne(&[k, m]), offset: 0, place: Place::Cpu };
+    let spec =
+        TensorSpec { name: "w".into(), dtype, ne: ne(&[k, m]), offset: 0, place: Place::Cpu, turn: None };
     let weights = Weights::new(backend, Bytes::from(bytes), &[spec]).unwrap();
     let tensor = weights.tensor("w").unwrap();
     (weights, tensor, held)

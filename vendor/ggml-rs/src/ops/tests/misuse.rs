@@ -224,8 +224,14 @@ fn the_executor_checks_what_it_is_given() {
 #[test]
 fn weights_are_never_written() {
     let backend = Backend::cpu(1).unwrap();
-    let spec =
-        TensorSpec { name: "w".into(), dtype: DType::F32, ne: ne(&[2, 4]), offset: 0, place: Place::Cpu };
+    let spec = TensorSpec {
+        name: "w".into(),
+        dtype: DType::F32,
+        ne: ne(&[2, 4]),
+        offset: 0,
+        place: Place::Cpu,
+        turn: None,
+    };
     let weights = Weights::new(&backend, Bytes::from(vec![0; 64]), &[spec]).unwrap();
     let w = weights.tensor("w").unwrap();
     let mut b = GraphBuilder::new(&backend, 8).unwrap();

@@ -24,6 +24,7 @@ fn matrices(backend: &Backend) -> Weights {
         ne: ne(&[4, 4]),
         offset,
         place,
+        turn: None,
     };
     let specs = [spec("a", 0, Place::Cpu), spec("b", 64, Place::Device(0))];
     Weights::new(backend, Bytes::from(values), &specs).unwrap()
@@ -120,6 +121,7 @@ fn values_cross_from_device_to_device() {
         ne: ne(&[2, 2]),
         offset: 16 * i,
         place,
+        turn: None,
     };
     let specs: Vec<_> = (0..).zip(places).map(spec).collect();
     let weights = Weights::new(&backend, Bytes::from(values), &specs).unwrap();
@@ -247,7 +249,7 @@ fn a_device_that_is_lost_is_an_error() {
         (StandIn::Aborts, "stand-in error: it was torn out"),
     ] {
         let [_, _, device] = Device::stand_ins();
-        let backend = Backend::with_devices(2, &[device]).unwrap();
+        let backend = Backend::with_devices(2, std::slice::from_ref(&device)).unwrap();
         let weights = matrices(&backend);
         let specs = [("sum", DType::F32, ne(&[4, 2]), Place::Device(0))];
         let memory = Memory::placed(&backend, &specs).unwrap();
@@ -263,7 +265,7 @@ fn a_device_that_is_lost_is_an_error() {
         let expected = run(&backend, &weights, &memory).unwrap();
         let mut loaded = Executor::new(&backend, 32).unwrap();
         loaded.load(there_and_back(&backend, &weights, &memory).0.build()).unwrap();
-        Device::set_last_stand_in(state);
+        device.set_stand_in(state, 0);
         // Nothing that it has is freed now: with CUDA's backend that would end the process.
         drop(loaded);
         drop(Memory::placed(&backend, &specs));
@@ -276,7 +278,7 @@ fn a_device_that_is_lost_is_an_error() {
         assert_eq!(memory.read(sum, 0, &mut [0; 32]).unwrap_err().to_string(), text);
         assert_eq!(backend.check().unwrap_err().to_string(), text);
 
-        Device::set_last_stand_in(StandIn::Works);
+        device.set_stand_in(StandIn::Works, 0);
         let again = backend.again().unwrap();
         let weights = weights.again(&again).unwrap();
         memory.release();
