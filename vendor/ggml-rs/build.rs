@@ -82,6 +82,9 @@ fn main() {
     }
     println!("cargo::rerun-if-env-changed=GGML_SOURCE_DIR");
     println!("cargo::rerun-if-env-changed=OWLET_CPU");
+    if cfg!(feature = "dynamic-backends") {
+        lend::check().unwrap_or_else(|error| fail(&error));
+    }
 
     let source = Source::find();
     let out = PathBuf::from(var("OUT_DIR"));
@@ -145,7 +148,6 @@ fn main() {
     // One archive, so that calls between its parts need no order of libraries.
     let mut archive = cc::Build::new();
     if cfg!(feature = "dynamic-backends") {
-        lend::check().unwrap_or_else(|error| fail(&error));
         lend::to_modules(&mut archive, &source.dir);
     }
     archive.cpp(true).objects(objects).compile("owlet_ggml");
