@@ -73,7 +73,10 @@ fn libraries() -> Vec<(&'static str, String, String)> {
     };
     let lacking = "extern \"C\" const char * owlet_lacking(void) { return \"a card\"; }";
     let of_another = &*format!("expected a backend for {ours}, found one for {other}");
+    let aborts = "extern \"C\" void ggml_abort(const char *, int, const char *, ...);\n".to_string()
+        + &stating(&ours, "ggml_abort(\"here.cpp\", 7, \"no such card\"); return nullptr;");
     let table = [
+        ("aborts", aborts, "it does not start: no such card"),
         ("another", null.replace(&ours, other), of_another),
         // Another ggml may have what this one lacks: the loader refuses it, and says less than there is to say.
         ("another-function", calls("ggml_was_removed").replace(&ours, other), of_another),
