@@ -1,12 +1,14 @@
 //! Flags about devices beside the CPU, and the list of those that there are.
 
-use super::screen::Screen;
+use super::backends::{self, BackendsFlag};
+use super::screen::{Screen, note};
 use crate::engine::{DeviceChoice, Setup, why_no_device};
 use crate::error::{Error, Result};
 use crate::measure::bytes_in_words;
 use crate::model::{GpuLayers, VisionDevice, Wish};
 use clap::Args;
 use ggml::Device;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Hidden, and refused, where a program can have no device.
@@ -25,6 +27,8 @@ pub struct DeviceFlags {
     /// Workers whose memory models go to as well, HOST:PORT or several with commas: `owlet rpc-worker`, only in a network that you trust
     #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', hide = !Device::WORKERS_ARE_BUILT_IN)]
     rpc: Vec<String>,
+    #[command(flatten)]
+    backends: BackendsFlag,
 }
 
 impl DeviceFlags {
@@ -61,12 +65,7 @@ impl DeviceFlags {
         if let (false, Some(flag), []) = (Device::ARE_BUILT_IN, given, self.rpc.as_slice()) {
             return Err(Error::unsupported(flag, why_no_device()));
         }
-        let device = match self.device.as_deref() {
-            None => DeviceChoice::First,
-            Some("none") => DeviceChoice::Cpu,
-            Some("all") => DeviceChoice::All,
-            Some(names) => DeviceChoice::Named(names.split(',').map(|name| name.trim().into()).collect()),
-        };
+        let device = self.device.as_deref().map_or(DeviceChoice::First, chosen);
         if let (DeviceChoice::Cpu, Some(flag), []) =
             (&device, given.filter(|flag| *flag != "--device"), self.rpc.as_slice())
         {
@@ -76,15 +75,30 @@ impl DeviceFlags {
             layers: self.gpu_layers.unwrap_or_default(),
             vision: self.vision_device.unwrap_or_default(),
         };
-        Ok(Setup { device, workers: self.rpc.clone(), wish, ..setup })
+        let setup = Setup { device, workers: self.rpc.clone(), wish, ..setup };
+        if setup.looks_for_devices() {
+            self.backends.load_for(&setup.device)?;
+        }
+        Ok(setup)
     }
 }
 
-/// Prints a line a device.
+/// What `--device` says.
+pub fn chosen(names: &str) -> DeviceChoice {
+    match names {
+        "none" => DeviceChoice::Cpu,
+        "all" => DeviceChoice::All,
+        _ => DeviceChoice::Named(names.split(',').map(|name| name.trim().into()).collect()),
+    }
+}
+
+/// Prints a line a device, those of the backends in a directory among them, and notes what was passed over there. That is a
+/// failure where somebody named the directory.
 ///
 /// # Errors
 /// What standard output says.
-pub fn list() -> Result<ExitCode> {
+pub fn list(named: Option<&Path>) -> Result<ExitCode> {
+    let passed_over = backends::load(named)?;
     let line = |device: Device| {
         let memory = device.memory();
         format!(
@@ -98,5 +112,6 @@ pub fn list() -> Result<ExitCode> {
     let lines: String = Device::all().into_iter().map(line).collect();
     let none = format!("none: {}\n", why_no_device());
     Screen::new().say(if lines.is_empty() { &none } else { &lines })?;
-    Ok(ExitCode::SUCCESS)
+    passed_over.iter().for_each(|problem| note(&backends::passed_over(problem)));
+    Ok(if named.is_some() && !passed_over.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -3,6 +3,7 @@
 //! A door holds no loop over tokens: it submits requests to the engine and shows what happens. Exit status: 0 done, 1
 //! failed, 2 wrong usage, 3 done in part, 130 interrupted; a reader that closes our output early has had enough, which is 0.
 
+mod backends;
 mod bar;
 mod bench;
 mod cache;
@@ -55,6 +56,7 @@ use crate::error::{Error, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use settings::Settings;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Answers questions about pictures on the computer you already have.
@@ -65,6 +67,9 @@ struct Owlet {
     /// List the GPUs that models can go to
     #[arg(long, hide = !ggml::Device::GPUS_ARE_BUILT_IN)]
     list_devices: bool,
+    /// Directory of the backends for GPUs
+    #[arg(long, value_name = "DIR", requires = "list_devices", hide = !ggml::Device::CAN_BE_LOADED)]
+    backends: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -121,7 +126,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = start().and_then(|()| match owlet.command.filter(|_| !owlet.list_devices) {
-        None => devices::list(),
+        None => devices::list(owlet.backends.as_deref()),
         Some(Command::Run(run)) => run.run(),
         Some(Command::Chat(chat)) => chat.run(),
         Some(Command::Caption(caption)) => caption.run(),

@@ -1,9 +1,12 @@
 //! `owlet rpc-worker`: lends this machine's memory and processors to owlet on another one.
 
+use super::backends::BackendsFlag;
+use super::devices::chosen;
 use super::flags::n_threads;
 use super::quantity::parse_bytes;
 use super::screen::{Screen, note};
 use super::wrong_usage;
+use crate::engine::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::measure::{self, bytes_in_words};
 use clap::value_parser;
@@ -29,6 +32,8 @@ pub struct RpcWorker {
     /// GPUs to lend, as --list-devices names them, with commas, or none for the CPU [default: all]
     #[arg(long, value_name = "NAMES", hide = !Device::GPUS_ARE_BUILT_IN)]
     device: Option<String>,
+    #[command(flatten)]
+    backends: BackendsFlag,
 }
 
 impl RpcWorker {
@@ -69,16 +74,17 @@ impl RpcWorker {
     }
 
     fn devices(&self) -> Result<Vec<Device>> {
+        let choice = self.device.as_deref().map_or(DeviceChoice::All, chosen);
+        self.backends.load_for(&choice)?;
         let all = Device::all();
-        let Some(names) = self.device.as_deref() else { return Ok(all) };
-        if names == "none" {
-            return Ok(Vec::new());
-        }
-        let find = |name: &str| {
+        let DeviceChoice::Named(names) = choice else {
+            return Ok(if choice == DeviceChoice::Cpu { Vec::new() } else { all });
+        };
+        let find = |name: &String| {
             let found = all.iter().find(|device| device.name().eq_ignore_ascii_case(name));
             found.cloned().ok_or_else(|| Error::unsupported("device", format_args!("{name}: not found")))
         };
-        names.split(',').map(|name| find(name.trim())).collect()
+        names.iter().map(find).collect()
     }
 
     fn memory(&self) -> DeviceMemory {

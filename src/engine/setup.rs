@@ -83,10 +83,19 @@ impl Setup {
         Ok((backend, fit))
     }
 
+    /// Whether it makes a difference which devices beside the CPU this machine has.
+    pub fn looks_for_devices(&self) -> bool {
+        match &self.device {
+            // Exact products are kernels of ours.
+            DeviceChoice::First | DeviceChoice::All => self.arithmetic != Arithmetic::Exact,
+            DeviceChoice::Named(_) => true,
+            DeviceChoice::Cpu => false,
+        }
+    }
+
     fn backend(&self) -> Result<Backend> {
         let mut devices = match &self.device {
-            // Exact products are kernels of ours.
-            DeviceChoice::First | DeviceChoice::All if self.arithmetic == Arithmetic::Exact => Vec::new(),
+            _ if !self.looks_for_devices() => Vec::new(),
             DeviceChoice::First => Device::all().into_iter().take(1).collect(),
             DeviceChoice::All => Device::all(),
             DeviceChoice::Named(names) => named(names)?,
@@ -147,9 +156,12 @@ fn no_device() -> Error {
 
 /// Why there is no device.
 pub fn why_no_device() -> &'static str {
-    match Device::GPUS_ARE_BUILT_IN {
-        true => "no GPU was found: is there one, and a driver for it?",
-        false => "this owlet was built without a GPU backend (docs/gpu.md)",
+    match (Device::CAN_BE_LOADED, Device::GPUS_ARE_BUILT_IN) {
+        (true, _) => {
+            "no GPU was found: is there one, a driver for it, and a backend in a file (docs/gpu.md)?"
+        }
+        (false, true) => "no GPU was found: is there one, and a driver for it?",
+        (false, false) => "this owlet was built without a GPU backend (docs/gpu.md)",
     }
 }
 
@@ -179,19 +191,16 @@ mod tests {
             let setup = Setup { device, wish, ..Setup::cpu(1) };
             setup.backend().err().map(|error| error.to_string())
         };
-        let why = match Device::GPUS_ARE_BUILT_IN {
-            true => "device: no GPU was found: is there one, and a driver for it?",
-            false => "device: this owlet was built without a GPU backend (docs/gpu.md)",
-        };
+        let why = format!("device: {}", why_no_device());
         for (wish, needs_device) in cases {
             assert_eq!(
                 refused(DeviceChoice::First, wish).as_deref(),
-                needs_device.then_some(why),
+                needs_device.then_some(why.as_str()),
                 "{wish:?}"
             );
             assert_eq!(refused(DeviceChoice::Cpu, wish), None);
         }
         let named = refused(DeviceChoice::Named(vec!["CUDA7".into()]), Wish::default());
-        assert_eq!(named.as_deref(), Some(why));
+        assert_eq!(named, Some(why));
     }
 }

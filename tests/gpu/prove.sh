@@ -3,7 +3,7 @@
 #
 #     tests/gpu/prove.sh FEATURE DEVICE [OUT]
 #
-# FEATURE is cuda, metal or vulkan; DEVICE is a name from `owlet --list-devices`, which goes to the folder OUT as well.
+# FEATURE is cuda, metal or vulkan, with dynamic-backends before it for a backend in a file; DEVICE is a name from `owlet --list-devices`, which goes to the folder OUT as well.
 set -eu
 cd "$(dirname "$0")/../.."
 feature=$1 device=$2 out=${3:-$(mktemp -d)}
@@ -15,6 +15,8 @@ $owlet --version
 $owlet --list-devices | tee "$out/devices.txt"
 grep -q "^$device " "$out/devices.txt" || { echo "$device: not among the devices" >&2; exit 1; }
 
+# Tests lie elsewhere than the program.
+case $feature in *dynamic-backends*) export OWLET_BACKENDS="$PWD/target/release/backends" ;; esac
 OWLET_TEST_DEVICE=$device cargo test --release --locked --features "$feature" --lib placed -- --nocapture --test-threads=1
 
 # The built-in model, whole and in parts: the CPU's answer, and an end with status 0.

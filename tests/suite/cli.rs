@@ -76,6 +76,9 @@ fn flags_about_devices_are_refused_where_there_can_be_none() {
     let workers = owlet(&["run", "Who?", "--rpc", "10.0.0.1:50052", "--gpu-layers", "all"]);
     let expected = "owlet: --rpc: 10.0.0.1:50052: this owlet was built without feature rpc (docs/gpu.md)\n";
     assert_eq!((workers.code, workers.err.as_str()), (Some(1), expected));
+    let backends = owlet(&["run", "Who?", "--backends", "/usr/lib"]);
+    let expected = "owlet: --backends: this owlet was built without feature dynamic-backends (docs/gpu.md)\n";
+    assert_eq!((backends.code, backends.err.as_str()), (Some(1), expected));
     let listed = owlet(&["--list-devices"]).ok();
     assert_eq!(listed, "none: this owlet was built without a GPU backend (docs/gpu.md)\n");
     let Ran { code, err, .. } = owlet(&["run", "Who?", "--gpu-layers", "many"]);

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
+#[cfg(all(feature = "dynamic-backends", target_os = "linux"))]
+mod backends;
 mod bench;
 mod cache;
 mod caption;

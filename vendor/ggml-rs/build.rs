@@ -7,6 +7,8 @@
 
 #[path = "gpu/build.rs"]
 mod gpu;
+#[path = "gpu/lend.rs"]
+mod lend;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -80,10 +82,14 @@ fn main() {
     }
     println!("cargo::rerun-if-env-changed=GGML_SOURCE_DIR");
     println!("cargo::rerun-if-env-changed=OWLET_CPU");
+    if cfg!(feature = "dynamic-backends") {
+        lend::check().unwrap_or_else(|error| fail(&error));
+    }
 
     let source = Source::find();
     let out = PathBuf::from(var("OUT_DIR"));
     let version = source.version();
+    let built_for = format!("{} (ggml {version})", source.label);
     fs::write(
         out.join("ggml-version.h"),
         format!("#define GGML_VERSION \"{version}\"\n#define GGML_COMMIT \"{}\"\n", source.label),
@@ -125,22 +131,30 @@ fn main() {
     objects.extend(source.add(&mut cpu_c, arch.as_slice()).compile_intermediates());
     objects.extend(source.add(&mut base(false), BASE_C).compile_intermediates());
     let mut shim = base(true);
-    for name in gpu::backends() {
+    for name in gpu::linked() {
         shim.define(&format!("OWLET_{}", name.to_uppercase()), None);
     }
     source.add(&mut shim, BASE_CXX).files(["c/shim.cpp", "c/devices.cpp", "c/fatal.cpp", "c/stand_in.cpp"]);
-    if cfg!(feature = "vulkan") {
+    if gpu::linked().contains(&"vulkan") {
         shim.file("c/vulkan_loader.cpp");
+    }
+    if cfg!(feature = "dynamic-backends") {
+        shim.file("c/modules.cpp");
     }
     if cfg!(feature = "rpc") {
         shim.file("c/rpc.cpp");
     }
     objects.extend(shim.compile_intermediates());
     // One archive, so that calls between its parts need no order of libraries.
-    cc::Build::new().cpp(true).objects(objects).compile("owlet_ggml");
-    gpu::build(&source.dir, &out).unwrap_or_else(|error| fail(&error));
+    let mut archive = cc::Build::new();
+    if cfg!(feature = "dynamic-backends") {
+        lend::to_modules(&mut archive, &source.dir);
+    }
+    archive.cpp(true).objects(objects).compile("owlet_ggml");
+    gpu::build(&source.dir, &out, &built_for).unwrap_or_else(|error| fail(&error));
 
     println!("cargo::rustc-env=OWLET_GGML_SOURCE={}", source.label);
+    println!("cargo::rustc-env=OWLET_GGML_BUILT_FOR={built_for}");
     println!("cargo::rustc-env=OWLET_GGML_CPU={}", cpu.name);
     println!("cargo::rustc-env=OWLET_GGML_FEATURES={}", features.join(","));
 }

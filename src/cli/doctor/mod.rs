@@ -2,6 +2,7 @@
 
 mod words;
 
+use super::backends;
 use super::flags::{CachePlace, DEFAULT_CACHE_SIZE, n_threads};
 use super::interrupt::Interruptible;
 use super::progress::{Progress, Unit};
@@ -146,6 +147,11 @@ impl Doctor {
         let mut directories = Vec::new();
         for found in [look_at_cache(image_cache.dir()), look_at_state(state_dir())] {
             directories.extend(noted(found, &mut problems)?);
+        }
+        if value("device").as_deref() != Some("none") {
+            let named = value("backends").map(PathBuf::from);
+            let passed_over = noted(backends::load(named.as_deref()), &mut problems)?;
+            problems.extend(passed_over.iter().flatten().map(ToString::to_string));
         }
         let bench = if self.no_bench { None } else { noted(measured(n_threads, watch), &mut problems)? };
         Ok(Findings {

@@ -10,13 +10,14 @@ mod file;
 use crate::error::{Error, Result};
 use clap::{Arg, ArgAction, Command};
 use file::Entry;
+use ggml::Device;
 use serde::Serialize;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// A flag that may be set elsewhere, and whether it names a file or a directory.
-const SETTINGS: [(&str, bool); 17] = [
+const SETTINGS: [(&str, bool); 18] = [
     ("model", true),
     ("ctx", false),
     ("threads", false),
@@ -27,6 +28,7 @@ const SETTINGS: [(&str, bool); 17] = [
     ("gpu-layers", false),
     ("vision-device", false),
     ("device", false),
+    ("backends", true),
     ("temp", false),
     ("top-k", false),
     ("top-p", false),
@@ -92,7 +94,7 @@ impl Settings {
             let value: &'static str = Box::leak(value.clone().into_boxed_str());
             let set =
                 |flag: Arg| if flag.get_long() == Some(*name) { flag.default_value(value) } else { flag };
-            program = program.mut_subcommands(|command| command.mut_args(set));
+            program = program.mut_args(set).mut_subcommands(|command| command.mut_args(set));
         }
         program
     }
@@ -105,7 +107,8 @@ impl Settings {
         let is_named = |command: &&Command| words.first().is_some_and(|word| word == command.get_name());
         let named = program.get_subcommands().find(is_named);
         let has_some = |command: &Command| names().any(|name| has_flag(command, name));
-        named.is_some_and(|command| command.get_name() != JUDGE && has_some(command))
+        let lists_devices = Device::CAN_BE_LOADED && words.iter().any(|word| word == "--list-devices");
+        (lists_devices || named.is_some_and(|command| command.get_name() != JUDGE && has_some(command)))
             && !words.iter().any(is_help)
     }
 }

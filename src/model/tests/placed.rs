@@ -50,6 +50,11 @@ fn devices() -> &'static [Device] {
 }
 
 fn named(name: &str) -> Device {
+    #[cfg(feature = "dynamic-backends")]
+    if let Some(dir) = std::env::var_os("OWLET_BACKENDS") {
+        let passed_over = ggml::load_backends(dir.as_ref());
+        assert!(passed_over.is_empty(), "{passed_over:?}");
+    }
     #[cfg(feature = "rpc")]
     if name.contains(':') {
         return Device::remote(name).unwrap().remove(0);

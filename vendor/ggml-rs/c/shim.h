@@ -43,6 +43,10 @@ struct ggml_threadpool * owlet_threadpool_new(int n_threads);
 // Devices of the backends that this build has, as far as this machine can use them.
 size_t owlet_n_devices(void);
 ggml_backend_dev_t owlet_device(size_t i);
+// The backend that the entry of a loaded library gives; NULL where that fails, and owlet_problem() says why.
+ggml_backend_reg_t owlet_module_start(ggml_backend_reg_t (*entry)(void));
+size_t owlet_module_n_devices(ggml_backend_reg_t backend);
+ggml_backend_dev_t owlet_module_device(ggml_backend_reg_t backend, size_t i);
 // CPUs that behave as devices do: memory of their own, ggml's operations only. NULL beyond the last one.
 ggml_backend_dev_t owlet_stand_in(size_t i);
 // Another one, which has only so much memory.

@@ -1,8 +1,9 @@
-//! Features `cuda`, `metal` and `vulkan`: ggml's backends for GPUs, by ggml's own CMake rules, as one more archive each.
+//! Features `cuda`, `metal` and `vulkan`: ggml's backends for GPUs, by ggml's own CMake rules, as one more archive each, or
+//! with `dynamic-backends` as one file each that the program loads.
 //!
 //! In: ggml's tree, and what a backend needs where CMake finds it: a CUDA toolkit (or `CUDACXX`) and `CUDAARCHS`, the GPUs
 //! to compile for, as CMake takes them, by default the one in this machine; Vulkan's headers, those of SPIR-V and glslc; a
-//! Mac's frameworks. Out: what to link.
+//! Mac's frameworks. Out: what to link, or `backends/libggml-NAME.so` beside the program.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,14 +19,20 @@ pub fn backends() -> Vec<&'static str> {
     all.into_iter().filter(|(_, is_wanted)| *is_wanted).map(|(name, _)| name).collect()
 }
 
+/// Those that become part of the program.
+pub fn linked() -> Vec<&'static str> {
+    if cfg!(feature = "dynamic-backends") { Vec::new() } else { backends() }
+}
+
 /// What CMake's modules go by, too.
 const VARIABLES: [&str; 5] = ["CUDAARCHS", "CUDACXX", "CUDA_PATH", "CUDAToolkit_ROOT", "VULKAN_SDK"];
 
-/// Compiles the backends of the tree in `source` below `out`; nothing where there are none.
+/// Compiles the backends of the tree in `source` below `out`; nothing where there are none. Files that are loaded state
+/// what they were `built_for`.
 ///
 /// # Errors
 /// One line: what is missing, or which command failed.
-pub fn build(source: &Path, out: &Path) -> Result<(), String> {
+pub fn build(source: &Path, out: &Path, built_for: &str) -> Result<(), String> {
     let backends = backends();
     if backends.is_empty() {
         return Ok(());
@@ -41,6 +48,9 @@ pub fn build(source: &Path, out: &Path) -> Result<(), String> {
         let is_wanted = if backends.contains(&name) { "ON" } else { "OFF" };
         configure.arg(format!("-DGGML_{}={is_wanted}", name.to_uppercase()));
     }
+    if cfg!(feature = "dynamic-backends") {
+        configure.arg(format!("-DOWLET_BUILT_FOR={built_for}"));
+    }
     configure.arg(format!("-DCMAKE_CUDA_ARCHITECTURES={}", env::var("CUDAARCHS").unwrap_or("native".into())));
     if Command::new("ninja").arg("--version").output().is_ok() {
         configure.args(["-G", "Ninja"]);
@@ -50,6 +60,10 @@ pub fn build(source: &Path, out: &Path) -> Result<(), String> {
     for name in backends {
         let target = format!("ggml-{name}");
         run(Command::new("cmake").arg("--build").arg(&dir).args(["--target", &target, "--parallel", &jobs]))?;
+        if cfg!(feature = "dynamic-backends") {
+            put_beside_the_program(&dir.join("backends").join(file_name(&target)), out)?;
+            continue;
+        }
         println!("cargo::rustc-link-search=native={}", dir.join("ggml/src").join(&target).display());
         println!("cargo::rustc-link-lib=static={target}");
         match name {
@@ -59,6 +73,27 @@ pub fn build(source: &Path, out: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn file_name(target: &str) -> String {
+    let extension = if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("macos") { "dylib" } else { "so" };
+    format!("lib{target}.{extension}")
+}
+
+/// `out` is three levels below the folder of the profile, where programs lie.
+fn put_beside_the_program(file: &Path, out: &Path) -> Result<(), String> {
+    let (Some(profile), Some(name)) = (out.ancestors().nth(3), file.file_name()) else {
+        return Err(format!("{}: expected a folder three levels below a profile's", out.display()));
+    };
+    let to = profile.join("backends").join(name);
+    // Renamed, since a program that runs may have the one before in its memory.
+    let part = to.with_extension("part");
+    let put = || {
+        fs::create_dir_all(profile.join("backends"))?;
+        fs::copy(file, &part)?;
+        fs::rename(&part, &to)
+    };
+    put().map_err(|error| format!("{}: {error}", to.display()))
 }
 
 fn link_cuda(dir: &Path) -> Result<(), String> {

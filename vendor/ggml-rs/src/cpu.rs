@@ -30,7 +30,11 @@ pub fn build_info() -> BuildInfo {
         ggml_source: env!("OWLET_GGML_SOURCE"),
         cpu_level: env!("OWLET_GGML_CPU"),
         features: compiled_features().collect(),
-        backends: if cfg!(feature = "cuda") { &["cuda"] } else { &[] },
+        backends: match (cfg!(feature = "dynamic-backends"), cfg!(feature = "cuda")) {
+            (true, _) => &["backends in files"],
+            (false, true) => &["cuda"],
+            (false, false) => &[],
+        },
     }
 }
 

@@ -75,14 +75,17 @@ pub struct DeviceMemory {
 }
 
 impl Device {
-    /// Whether this binary was built for GPUs.
-    pub const GPUS_ARE_BUILT_IN: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));
+    /// Whether this binary was built for GPUs, with backends in it or in files.
+    pub const GPUS_ARE_BUILT_IN: bool =
+        Device::CAN_BE_LOADED || cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));
+    /// Whether it takes backends from files.
+    pub const CAN_BE_LOADED: bool = cfg!(feature = "dynamic-backends");
     /// Whether it was built for devices of other processes.
     pub const WORKERS_ARE_BUILT_IN: bool = cfg!(feature = "rpc");
     /// Whether it was built for any devices.
     pub const ARE_BUILT_IN: bool = Device::GPUS_ARE_BUILT_IN || Device::WORKERS_ARE_BUILT_IN;
 
-    fn new(raw: NonNull<sys::ggml_backend_device>) -> Device {
+    pub(crate) fn new(raw: NonNull<sys::ggml_backend_device>) -> Device {
         Device {
             raw,
             #[cfg(feature = "rpc")]
@@ -95,13 +98,16 @@ impl Device {
         Device { raw, remote: Some(remote) }
     }
 
-    /// What this machine has of what this binary was built for; none where a driver is missing.
+    /// What this machine has of what this binary was built for, and of what it loaded so far; none where a driver is missing.
     pub fn all() -> Vec<Device> {
         crate::backend::install_callbacks();
         // SAFETY: ggml finds its devices at the first call and keeps them.
         let device = |i| NonNull::new(unsafe { sys::owlet_device(i) });
         // SAFETY: as above.
-        (0..unsafe { sys::owlet_n_devices() }).filter_map(device).map(Device::new).collect()
+        let built_in = (0..unsafe { sys::owlet_n_devices() }).filter_map(device).map(Device::new);
+        #[cfg(feature = "dynamic-backends")]
+        let built_in = built_in.chain(crate::modules::devices());
+        built_in.collect()
     }
 
     /// The CPU in the place of a device: memory of its own, ggml's operations only. For proofs of placement.

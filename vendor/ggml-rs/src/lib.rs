@@ -4,7 +4,7 @@
 //! that outlive a graph. A [`GraphBuilder`] borrows both, makes nodes and ends in a [`Graph`], which an
 //! [`Executor`] allocates and computes, as often as wanted.
 //!
-//! Invariants: no argument makes a safe function misbehave; what ggml would end the process for is an
+//! Invariants: no argument makes a safe function misbehave, but for a directory of backends, whose code runs; what ggml would end the process for is an
 //! [`Error`] when it can come from data and an assertion with op, names and shapes when only our own graph
 //! code can cause it; no panic crosses C; types of C never leave this crate; shapes are ggml's `ne`,
 //! innermost first.
@@ -21,6 +21,8 @@ mod dtype;
 mod error;
 mod executor;
 mod memory;
+#[cfg(feature = "dynamic-backends")]
+mod modules;
 mod ops;
 pub mod quantize;
 #[cfg(feature = "rpc")]
@@ -40,6 +42,8 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use executor::{Executor, PlacedBytes};
 pub use memory::Memory;
+#[cfg(feature = "dynamic-backends")]
+pub use modules::{NotLoaded, load_backends};
 pub use ops::{Rope, RopeMode};
 #[cfg(feature = "rpc")]
 pub use rpc::Worker;

@@ -18,7 +18,7 @@ macro_rules! opaque {
 
 opaque! {
     ggml_context ggml_tensor ggml_cgraph ggml_threadpool ggml_backend ggml_backend_buffer
-    ggml_backend_sched ggml_backend_device
+    ggml_backend_sched ggml_backend_device ggml_backend_reg
 }
 
 /// `enum ggml_unary_op`
@@ -103,6 +103,8 @@ pub struct StandInUse {
 
 pub type AbortCallback = unsafe extern "C" fn(*mut c_void) -> bool;
 pub type CustomCallback = unsafe extern "C" fn(*mut ggml_tensor, c_int, c_int, *mut c_void);
+#[cfg(feature = "dynamic-backends")]
+pub type ModuleEntry = unsafe extern "C" fn() -> *mut ggml_backend_reg;
 
 unsafe extern "C" {
     // the C library: process
@@ -350,6 +352,16 @@ unsafe extern "C" {
     ) -> c_int;
     pub fn owlet_sched_bytes(sched: *mut ggml_backend_sched, graph: PlacedGraph, sizes: *mut usize);
     pub fn owlet_sched_compute(sched: *mut ggml_backend_sched, graph: *mut ggml_cgraph) -> c_int;
+
+    // c/shim.h: backends that were loaded
+    #[cfg(feature = "dynamic-backends")]
+    pub fn ggml_backend_reg_name(backend: *mut ggml_backend_reg) -> *const c_char;
+    #[cfg(feature = "dynamic-backends")]
+    pub fn owlet_module_start(entry: ModuleEntry) -> *mut ggml_backend_reg;
+    #[cfg(feature = "dynamic-backends")]
+    pub fn owlet_module_n_devices(backend: *mut ggml_backend_reg) -> usize;
+    #[cfg(feature = "dynamic-backends")]
+    pub fn owlet_module_device(backend: *mut ggml_backend_reg, i: usize) -> *mut ggml_backend_device;
 
     // ggml.h: types
     pub fn ggml_get_type_traits(dtype: c_int) -> *const ggml_type_traits;
