@@ -48,7 +48,7 @@ pub fn picture(seed: u8) -> Arc<Pixels> {
     const SIZE: usize = 112;
     let rgb: Vec<u8> = (0..SIZE * SIZE * 3).map(|i| (i as u8).wrapping_mul(seed)).collect();
     let planes = rgb.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
-    Arc::new(Pixels { size_px: SIZE, rgb, planes })
+    Arc::new(Pixels { size_px: SIZE, rgb: Arc::new(rgb), planes })
 }
 
 pub fn about(seed: u8) -> Request {

@@ -18,8 +18,11 @@ macro_rules! opaque {
 
 opaque! {
     ggml_context ggml_tensor ggml_cgraph ggml_threadpool ggml_backend ggml_backend_buffer
-    ggml_backend_sched ggml_backend_device ggml_backend_reg
+    ggml_backend_sched ggml_backend_device
 }
+
+#[cfg(feature = "dynamic-backends")]
+opaque! { ggml_backend_reg }
 
 /// `enum ggml_unary_op`
 pub const GGML_UNARY_OP_SIGMOID: c_int = 7;
