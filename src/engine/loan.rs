@@ -145,7 +145,8 @@ fn receive<T>(replies: &Receiver<T>) -> Result<T> {
     replies.recv().map_err(|_| stopped())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::engine::image_cache::ImageCache;
