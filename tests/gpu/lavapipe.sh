@@ -22,4 +22,6 @@ if [ -n "${missing:-}" ]; then
 fi
 # ggml passes over devices that are no GPUs, unless one is asked for.
 export GGML_VK_VISIBLE_DEVICES=0
+# Every process has its shaders compiled anew, which takes a minute of a core.
+export TRIES=1
 exec tests/gpu/prove.sh vulkan Vulkan0 "$@"

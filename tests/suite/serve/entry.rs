@@ -136,13 +136,7 @@ fn logs_and_metrics() {
     let id = server.chat(&body)["id"].as_str().unwrap().trim_start_matches("chatcmpl-").to_string();
     server.get("/nothing", &[]);
     // A slot is free a moment after its answer was sent.
-    let begun = Instant::now();
-    let metrics = loop {
-        let metrics = server.get("/metrics", &[]).body;
-        if metrics.contains("\nowlet_answering 0\n") || begun.elapsed() > Duration::from_secs(30) {
-            break metrics;
-        }
-    };
+    let metrics = server.metrics_with("owlet_answering 0");
     for line in [
         "owlet_responses_total{class=\"4xx\"} 1",
         "owlet_answers_total 1",
@@ -154,6 +148,7 @@ fn logs_and_metrics() {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
     // What it wrote is read a moment later.
+    let begun = Instant::now();
     let written = |log: &String| log.contains("\"event\":\"answer\"") && log.contains("/v1/chat/completions");
     while !written(&server.log()) && begun.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(10));

@@ -186,6 +186,7 @@ fn what_takes_too_long_is_cut_off() {
     assert!(lines.any(|line| line.starts_with(": picture 1: step ")));
     // One that waits for the slot.
     let waiting = server.stream(&song(3));
+    server.metrics_with("owlet_queued 1");
     let started = Instant::now();
     server.terminate();
     for lines in [lines.collect::<Vec<_>>(), waiting.collect()] {

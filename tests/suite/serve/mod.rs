@@ -82,6 +82,17 @@ impl Server {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// What /metrics says once `line` is among it, or after half a minute.
+    pub fn metrics_with(&self, line: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let metrics = self.get("/metrics", &[]).body;
+            if metrics.lines().any(|found| found == line) || begun.elapsed() > Duration::from_secs(30) {
+                return metrics;
+            }
+        }
+    }
+
     pub fn connect(&self) -> TcpStream {
         connect(self.address)
     }
