@@ -26,7 +26,7 @@ static ggml_backend_dev_t device(ggml_backend_reg_t, size_t i) {
 
 extern "C" ggml_backend_reg_t ggml_backend_init(void) {
 #ifdef PULLED_OUT
-    owlet_set_stand_in(OWLET_THROWS);
+    owlet_set_stand_in(owlet_stand_in(2), OWLET_THROWS, 0);
 #endif
     static ggml_backend_reg backend = {GGML_BACKEND_API_VERSION, {name, n_devices, device, nullptr}, nullptr};
     return &backend;
