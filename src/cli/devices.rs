@@ -46,7 +46,7 @@ impl DeviceFlags {
     }
 
     /// One of the flags, where any is given; not --device or --rpc before the others.
-    pub fn given(&self) -> Option<&'static str> {
+    fn given(&self) -> Option<&'static str> {
         let flags = [
             ("--gpu-layers", self.gpu_layers.is_some()),
             ("--vision-device", self.vision_device.is_some()),

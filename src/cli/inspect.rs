@@ -5,12 +5,11 @@ use super::flags::n_threads;
 use super::json;
 use super::plan::Outlook;
 use super::screen::Screen;
-use super::wrong_usage;
 use crate::engine::Setup;
 use crate::error::{Error, Result};
 use crate::measure::bytes_in_words;
 use crate::model::KvType;
-use clap::value_parser;
+use clap::{ArgGroup, value_parser};
 use owlet_format::{Array, Gguf, Metadata, ModelConfig, TensorInfo, Value};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 use std::collections::BTreeMap;
@@ -24,6 +23,7 @@ use std::process::ExitCode;
 /// Works on any GGUF file; one that is no owlet model is shown all the same, with what is in the way. Tables cut long
 /// values short; --json has them whole.
 #[derive(clap::Args)]
+#[command(group = ArgGroup::new("placed").args(PLACED).multiple(true).requires("plan"))]
 pub struct Inspect {
     /// Model file
     file: PathBuf,
@@ -43,15 +43,15 @@ pub struct Inspect {
     devices: DeviceFlags,
 }
 
+/// Flags that are of use to a plan only. Settings of their names are no flags: they wait for a plan.
+const PLACED: [&str; 5] = ["gpu_layers", "vision_device", "device", "rpc", "backends"];
+
 /// Items of an array, and characters of a string, that a table shows.
 const SHOWN_ITEMS: usize = 6;
 const SHOWN_CHARS: usize = 60;
 
 impl Inspect {
     pub fn run(self) -> Result<ExitCode> {
-        if let (false, Some(flag)) = (self.plan, self.devices.given()) {
-            wrong_usage("inspect", format_args!("{flag} has no effect without --plan"));
-        }
         let file = Gguf::open(&self.file)?;
         if self.plan {
             return self.print_plan(&file);

@@ -52,6 +52,23 @@ fn a_flag_comes_before_the_environment_before_the_file() {
     assert!(help.contains("[default: 3]"), "{help}");
 }
 
+/// Where a model lies matters to a plan of it, not to a look at its file; layers of text do not matter to pictures.
+#[test]
+fn a_setting_without_effect_is_no_error() {
+    let dir = config("gpu-layers = \"auto\"\n");
+    let model = path(Kind::Story);
+    let model = model.to_str().unwrap();
+    assert!(owlet_in(&dir, &[], &["inspect", model]).ok().contains("GGUF"));
+    let out = dir.path().join("out.npy");
+    let picture = ["embed", "-o", out.to_str().unwrap(), "examples/red-circle.png"];
+    owlet_in(&dir, &[], &picture).ok();
+    // As flags they are.
+    let ran = owlet_in(&dir, &[], &["inspect", "--gpu-layers", "1", model]);
+    assert!(ran.code == Some(2) && ran.err.contains("--plan"), "{ran:?}");
+    let ran = owlet_in(&dir, &[], &[&picture[..], &["--force", "--gpu-layers", "1"]].concat());
+    assert!(ran.code == Some(1) && ran.err.contains("--gpu-layers"), "{ran:?}");
+}
+
 /// Nothing is excluded by what somebody wrote into a file for another command.
 #[test]
 fn a_setting_excludes_no_flag() {

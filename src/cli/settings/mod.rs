@@ -94,7 +94,9 @@ impl Settings {
             let value: &'static str = Box::leak(value.clone().into_boxed_str());
             let set =
                 |flag: Arg| if flag.get_long() == Some(*name) { flag.default_value(value) } else { flag };
-            program = program.mut_args(set).mut_subcommands(|command| command.mut_args(set));
+            let set_in =
+                |command: Command| if has_flag(&command, name) { command.mut_args(set) } else { command };
+            program = program.mut_args(set).mut_subcommands(set_in);
         }
         program
     }
@@ -165,8 +167,10 @@ fn placed(value: &str, file: &Path) -> String {
     path.display().to_string()
 }
 
+/// Whether it takes the setting: embed refuses --gpu-layers, since no text layer runs there.
 fn has_flag(command: &Command, name: &str) -> bool {
     command.get_arguments().any(|flag| flag.get_long() == Some(name))
+        && (command.get_name(), name) != ("embed", "gpu-layers")
 }
 
 /// Whether the flag takes the value, said by the flag's own words.
