@@ -1,12 +1,12 @@
 //! What a run did, for people.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use owlet_format::Part;
 
 use crate::outline::PartSize;
-use crate::run::Done;
 
 /// Where the time went. Reading goes on while the others work, so only waiting for it counts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,6 +23,25 @@ impl Spent {
         let shares = [(self.waiting, "reading"), (self.writing, "writing"), (self.storing, "the quantizers")];
         shares.iter().max_by_key(|(spent, _)| *spent).map_or("", |(_, name)| name)
     }
+}
+
+/// What a run did.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// The file, or the first one of several.
+    pub path: PathBuf,
+    pub n_files: usize,
+    /// Length of all of them.
+    pub n_bytes: u64,
+    /// What the tensors were made of, in all.
+    pub n_source_bytes: u64,
+    /// The share of it that an earlier run had done.
+    pub n_resumed_bytes: u64,
+    /// Bytes of the source that this run read, everything counted.
+    pub n_read_bytes: u64,
+    pub spent: Spent,
+    /// Most memory that the process has had so far, where the system says so.
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// `Display` is the text behind a conversion.

@@ -17,7 +17,7 @@ use crate::job::{Chunk, Job, Stored, total_source_bytes};
 use crate::outline::{Outline, part_sizes};
 use crate::part::{Part, Subject, targets};
 use crate::read_ahead::read_ahead;
-use crate::report::{Report, Spent, peak_memory_bytes};
+use crate::report::{Done, Report, Spent, peak_memory_bytes};
 
 /// Elements that one task converts at least, so that short rows don't drown in bookkeeping.
 const TASK_ELEMENTS: usize = 1 << 14;
@@ -38,25 +38,6 @@ pub trait Progress {
 impl Progress for () {
     fn start(&mut self, _n_source_bytes: u64) {}
     fn advance(&mut self, _tensor: &str, _n_source_bytes: u64) {}
-}
-
-/// What a run did.
-#[derive(Debug, Clone)]
-pub struct Done {
-    /// The file, or the first one of several.
-    pub path: PathBuf,
-    pub n_files: usize,
-    /// Length of all of them.
-    pub n_bytes: u64,
-    /// What the tensors were made of, in all.
-    pub n_source_bytes: u64,
-    /// The share of it that an earlier run had done.
-    pub n_resumed_bytes: u64,
-    /// Bytes of the source that this run read, everything counted.
-    pub n_read_bytes: u64,
-    pub spent: Spent,
-    /// Most memory that the process has had so far, where the system says so.
-    pub peak_memory_bytes: Option<u64>,
 }
 
 /// Writes the file of `job` to `out`. Nothing but a whole file ever stands under `out`, and what stood there before

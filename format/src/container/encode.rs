@@ -4,20 +4,11 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use ggml::DType;
 use sha2::{Digest, Sha256};
 
-use super::header_bytes::HeaderBytes;
-use super::{Metadata, Shape, TensorInfo};
+use super::header_bytes::{HeaderBytes, TensorPlan};
+use super::{Metadata, TensorInfo};
 use crate::error::{Error, Result};
-
-/// A tensor that is to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorPlan {
-    pub name: String,
-    pub dtype: DType,
-    pub shape: Shape,
-}
 
 /// Writes one GGUF to `W`. Any order but that of the plan, and any length but a tensor's own, is an error.
 pub struct Encoder<W> {

@@ -2,12 +2,21 @@
 
 use std::collections::HashSet;
 
-use super::encode::TensorPlan;
+use ggml::DType;
+
 use super::header::{MAGIC, MAX_NAME_BYTES, VERSION, alignment};
 use super::number::Number;
 use super::size::Size;
-use super::{Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Metadata, TensorInfo, Value};
+use super::{Array, CHECKSUM_BYTES, CHECKSUMS_KEY, Metadata, Shape, TensorInfo, Value};
 use crate::error::{Error, Result};
+
+/// A tensor that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorPlan {
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Shape,
+}
 
 /// A header in memory, the checksums still zero.
 pub(super) struct HeaderBytes {

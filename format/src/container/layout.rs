@@ -3,9 +3,8 @@
 
 use std::ops::Range;
 
-use super::encode::TensorPlan;
 use super::header::{ALIGNMENT_KEY, alignment};
-use super::header_bytes::{HeaderBytes, tensor_bytes};
+use super::header_bytes::{HeaderBytes, TensorPlan, tensor_bytes};
 use super::size::Size;
 use super::split::{MAX_FILES, mark_split};
 use super::{CHECKSUM_BYTES, Metadata, TensorInfo};

@@ -27,8 +27,9 @@ mod value;
 mod write;
 
 pub use checksum::{CHECKSUM_BYTES, CHECKSUMS_KEY, hex};
-pub use encode::{Encoder, TensorPlan};
+pub use encode::Encoder;
 pub use gguf::{Gguf, Limits};
+pub use header_bytes::TensorPlan;
 pub(crate) use in_place::InPlace;
 pub use layout::Layout;
 pub use metadata::Metadata;

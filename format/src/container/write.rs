@@ -7,7 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::encode::{Encoder, TensorPlan};
+use super::encode::Encoder;
+use super::header_bytes::TensorPlan;
 use super::{Metadata, TensorInfo};
 use crate::error::{Error, Result};
 

@@ -2,7 +2,6 @@
 //! word of a question is a path.
 
 use super::commands::{COMMANDS, Takes};
-use super::editor::goes_on;
 use super::settings;
 use crate::cli::mentions;
 use rustyline::Context;
@@ -120,6 +119,11 @@ impl Hinter for Helper {
 impl Highlighter for Helper {}
 
 impl rustyline::Helper for Helper {}
+
+/// Whether a line says that it goes on in the next one: one backslash does, two are two.
+pub fn goes_on(line: &str) -> bool {
+    line.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1
+}
 
 #[cfg(test)]
 mod tests {

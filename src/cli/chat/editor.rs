@@ -1,6 +1,6 @@
 //! Where the chat's lines come from: an editor with history and completion on a terminal, plain lines from a pipe.
 
-use super::complete::Helper;
+use super::complete::{Helper, goes_on};
 use crate::cli::screen::note;
 use crate::cli::state::state_dir;
 use crate::cli::terminal::{self, Hushed};
@@ -111,11 +111,6 @@ impl Lines {
             },
         }
     }
-}
-
-/// Whether a line says that it goes on in the next one: one backslash does, two are two.
-pub fn goes_on(line: &str) -> bool {
-    line.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1
 }
 
 /// Without the backslashes that say that a line goes on.
