@@ -45,5 +45,7 @@ if dpkg --compare-versions "$(dpkg-query -W -f '${Version}' mesa-vulkan-drivers)
 fi
 # ggml passes over devices that are no GPUs, unless one is asked for.
 export GGML_VK_VISIBLE_DEVICES=0
+# LLVM takes several times as long where it optimizes what it compiles.
+export GALLIVM_PERF=nopt
 export TRIES=1
 exec tests/gpu/prove.sh vulkan Vulkan0 "$@"
