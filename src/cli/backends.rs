@@ -48,7 +48,7 @@ pub fn passed_over(problem: &Error) -> String {
 }
 
 fn is_there(name: &str) -> bool {
-    Device::all().iter().any(|device| device.name().eq_ignore_ascii_case(name))
+    Device::all().iter().any(|device| device.is_called(name))
 }
 
 /// Loads the backends in the directory that was `named`, else where they are by default, and yields what was passed over there.

@@ -81,7 +81,7 @@ impl RpcWorker {
             return Ok(if choice == DeviceChoice::Cpu { Vec::new() } else { all });
         };
         let find = |name: &String| {
-            let found = all.iter().find(|device| device.name().eq_ignore_ascii_case(name));
+            let found = all.iter().find(|device| device.is_called(name));
             found.cloned().ok_or_else(|| Error::unsupported("device", format_args!("{name}: not found")))
         };
         names.iter().map(find).collect()

@@ -130,7 +130,7 @@ fn named(names: &[String]) -> Result<Vec<Device>> {
     }
     let known: Vec<_> = devices.iter().map(Device::name).collect();
     let find = |name: &String| {
-        let found = devices.iter().find(|device| device.name().eq_ignore_ascii_case(name));
+        let found = devices.iter().find(|device| device.is_called(name));
         found.cloned().ok_or_else(|| {
             Error::unsupported("device", format_args!("expected one of {}, found {name}", known.join(", ")))
         })

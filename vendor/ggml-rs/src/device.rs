@@ -169,6 +169,11 @@ impl Device {
         text(unsafe { sys::ggml_backend_dev_name(self.raw.as_ptr()) })
     }
 
+    /// Whether somebody who says `name` means it.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name().eq_ignore_ascii_case(name)
+    }
+
     /// What its maker calls it.
     pub fn description(&self) -> String {
         if self.is_remote() {

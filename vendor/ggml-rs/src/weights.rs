@@ -107,20 +107,19 @@ impl Weights {
         }
         let (on_devices, turns) = layout.allocate("weights on the device")?;
         on_devices.mark_as_weights();
-        let mut ranges = HashMap::new();
         for spec in specs {
-            let raw = by_name[&spec.name].raw.as_ptr();
-            let range = spec.bytes();
-            ranges.insert(raw, range.clone());
             let (Place::Device(device), None) = (spec.place, spec.turn) else { continue };
-            let bytes = &bytes.as_slice()[range];
+            let (raw, bytes) = (by_name[&spec.name].raw.as_ptr(), &bytes.as_slice()[spec.bytes()]);
             // SAFETY: placed on its device, and as long as the tensor; no graph knows it yet.
             if !unsafe { sys::owlet_tensor_set(raw, bytes.as_ptr().cast(), 0, bytes.len()) } {
                 return Err(backend.lost(device));
             }
         }
         backend.check()?;
-        let turns = turns.into_iter().map(|turn| Guest { bytes: ranges[&turn.tensor].clone(), turn });
+        let guests = specs.iter().filter(|spec| spec.turn.is_some());
+        let bytes_of: HashMap<_, _> =
+            guests.map(|spec| (by_name[&spec.name].raw.as_ptr(), spec.bytes())).collect();
+        let turns = turns.into_iter().map(|turn| Guest { bytes: bytes_of[&turn.tensor].clone(), turn });
         Ok(Weights(Arc::new(Inner {
             arena,
             by_name,
