@@ -149,12 +149,9 @@ fn receive<T>(replies: &Receiver<T>) -> Result<T> {
 #[cfg(target_os = "linux")]
 mod tests {
     use super::*;
-    use crate::engine::image_cache::ImageCache;
-    use crate::engine::scheduler::{Orders, Scheduler};
-    use crate::engine::{CacheOptions, Engine, Event, Loaded, Options, Request, Speculation};
-    use crate::model::KvType;
+    use crate::engine::scheduler::by_hand::{options, scheduler};
+    use crate::engine::{Engine, Event, Loaded, Request};
     use crate::prompt::Message;
-    use ggml::Cancel;
     use std::fs;
     use std::sync::{Arc, OnceLock};
     use std::thread::{Builder, sleep};
@@ -176,23 +173,11 @@ mod tests {
     fn who_waits_for_a_lent_slot_costs_nothing() {
         let name = "waits for slots";
         let loaded = Loaded::open(None, 1).unwrap();
-        let options = Options {
-            n_ctx: 256,
-            n_slots: 1,
-            kv_type: KvType::F16,
-            cache: CacheOptions::default(),
-            speculation: Speculation::Off,
-            low_memory: false,
-        };
-        let counts = Arc::default();
-        let cache = ImageCache::new(options.cache.clone(), loaded.embedding_shape(), Arc::clone(&counts));
-        let (orders, submitted) = channel();
-        let stop = Cancel::new();
-        let of_scheduler = Orders { submitted, stop: stop.clone() };
-        let scheduler = Scheduler::new(loaded.clone(), options.clone(), cache, of_scheduler).unwrap();
+        let options = options(256, 1);
+        let (scheduler, orders, stop) = scheduler(&loaded, &options);
         let thread = Builder::new().name(name.into()).spawn(move || scheduler.run()).unwrap();
-        let engine =
-            Engine { loaded, options, orders, counts, spelling: OnceLock::new(), stop, thread: Some(thread) };
+        let (counts, spelling, thread) = (Arc::default(), OnceLock::new(), Some(thread));
+        let engine = Engine { loaded, options, orders, counts, spelling, stop, thread };
 
         let (loan, _) = Loan::new(&engine.orders, Wanted::Slot(0)).unwrap();
         let request = Request { max_tokens: 2, ..Request::new(vec![Message::user("What?", [])], vec![]) };

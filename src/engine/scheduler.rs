@@ -7,6 +7,8 @@
 //! bits do not depend on its neighbours, each answer is what it would be alone. Where tower and text share a device's memory, a round is
 //! the one's or the other's ([`Turns`]). Must not print.
 
+#[cfg(test)]
+pub mod by_hand;
 mod copying;
 mod pictures;
 

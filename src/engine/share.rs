@@ -57,26 +57,22 @@ impl Share {
 
     /// Rows of a prompt that a pass of answers may take along, at least 1.
     pub fn prompt_rows(&self) -> usize {
-        match (self.usual, self.prompt_row) {
-            (Some(usual), Some(row)) => ((OTHERS * usual / row) as usize).max(1),
-            _ => FIRST_ROWS,
-        }
+        self.n_beside(self.prompt_row).map_or(FIRST_ROWS, |n| (n as usize).max(1))
     }
 
     /// Positions that may be copied between two passes of answers, at least 1.
     pub fn copied_rows(&self) -> usize {
-        match (self.usual, self.copy) {
-            (Some(usual), Some(copy)) => ((OTHERS * usual / copy) as usize).max(1),
-            _ => FIRST_COPIES,
-        }
+        self.n_beside(self.copy).map_or(FIRST_COPIES, |n| (n as usize).max(1))
     }
 
     /// Multiplications of the tower that may come between two passes of answers; few where that was not measured.
     pub fn operations(&self) -> u64 {
-        match (self.usual, self.operation) {
-            (Some(usual), Some(operation)) => (OTHERS * usual / operation) as u64,
-            _ => 0,
-        }
+        self.n_beside(self.operation).map_or(0, |n| n as u64)
+    }
+
+    /// How many of what takes so long each have room beside answers, where both are known.
+    fn n_beside(&self, one: Option<f64>) -> Option<f64> {
+        Some(OTHERS * self.usual? / one?)
     }
 }
 

@@ -58,59 +58,20 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::engine::image_cache::ImageCache;
-    use crate::engine::scheduler::{Order, Orders, Share};
-    use crate::engine::{
-        CacheOptions, Constraint, Engine, Event, Loaded, Options, Outcome, Request, Speculation,
-    };
-    use crate::model::KvType;
+    use crate::engine::scheduler::Share;
+    use crate::engine::scheduler::by_hand::{ByHand, options};
+    use crate::engine::{Constraint, Event, Loaded, Outcome, Request};
     use crate::prompt::Message;
-    use ggml::Cancel;
-    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::mpsc::Receiver;
 
-    /// A scheduler whose rounds are run by hand, and an engine of the same model, which checks requests and answers alone.
-    struct Bench {
-        scheduler: Scheduler,
-        orders: Sender<Order>,
-        alone: Engine,
-    }
-
-    impl Bench {
-        fn new() -> Bench {
-            let loaded = Loaded::open(None, 1).unwrap();
-            let options = |n_slots| Options {
-                n_ctx: 1024,
-                n_slots,
-                kv_type: KvType::F16,
-                cache: CacheOptions::default(),
-                speculation: Speculation::Off,
-                low_memory: false,
-            };
-            let cache =
-                ImageCache::new(CacheOptions::default(), loaded.embedding_shape(), Default::default());
-            let (orders, submitted) = channel();
-            let of_scheduler = Orders { submitted, stop: Cancel::new() };
-            let scheduler = Scheduler::new(loaded.clone(), options(3), cache, of_scheduler).unwrap();
-            Bench { scheduler, orders, alone: Engine::start(loaded, options(1)).unwrap() }
-        }
-
-        fn submit(&self, request: Request) -> Receiver<Event> {
-            let (to, events) = channel();
-            let job = self.alone.check(request).unwrap().job(Cancel::new(), to);
-            self.orders.send(Order::Answer(Box::new(job))).unwrap();
-            events
-        }
-
-        /// Runs rounds until `events` come to their end.
-        fn finish(&mut self, events: &Receiver<Event>) -> Outcome {
-            loop {
-                if let Some(outcome) = events.try_iter().find_map(done) {
-                    return outcome;
-                }
-                self.scheduler.round();
-            }
-        }
+    /// Makes rounds until `events` come to their end.
+    fn finish(by_hand: &mut ByHand, events: &Receiver<Event>) -> Outcome {
+        let mut outcome = None;
+        by_hand.rounds_until(|_| {
+            outcome = events.try_iter().find_map(done);
+            outcome.is_some()
+        });
+        outcome.unwrap()
     }
 
     fn done(event: Event) -> Option<Outcome> {
@@ -136,15 +97,13 @@ mod tests {
     #[test]
     fn beside_an_answer_a_copy_goes_on_piece_by_piece() {
         for source_forgets in [false, true] {
-            let mut bench = Bench::new();
-            let expected = bench.alone.submit(long("that")).unwrap();
+            let mut bench = ByHand::new(Loaded::open(None, 1).unwrap(), &options(1024, 3));
+            let expected = bench.engine.submit(long("that")).unwrap();
             let expected = std::iter::repeat_with(|| expected.next_event()).find_map(done).unwrap();
             let first = bench.submit(long("this"));
-            bench.finish(&first);
+            finish(&mut bench, &first);
             let _stream = bench.submit(stream());
-            while !bench.scheduler.slots[1].is_answering() {
-                bench.scheduler.round();
-            }
+            bench.rounds_until(|scheduler| scheduler.slots[1].is_answering());
             bench.scheduler.share = Share::default();
             let second = bench.submit(long("that"));
             let mut sizes = Vec::new();
@@ -167,7 +126,7 @@ mod tests {
                     break;
                 }
             }
-            let outcome = bench.finish(&second);
+            let outcome = finish(&mut bench, &second);
             assert_eq!(outcome.ids, expected.ids);
             assert_eq!(outcome.n_reused, outcome.n_copied);
             match source_forgets {

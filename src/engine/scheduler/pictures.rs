@@ -154,85 +154,59 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::image_cache::{Embedding, ImageCache};
+    use crate::engine::Scope;
+    use crate::engine::image_cache::Embedding;
     use crate::engine::request::Request;
-    use crate::engine::scheduler::{Order, Orders};
+    use crate::engine::scheduler::Order;
+    use crate::engine::scheduler::by_hand::ByHand;
     use crate::engine::turns::at_work::{about, loaded, n_layer, options, picture, words};
-    use crate::engine::{Engine, Scope};
     use ggml::{Cancel, Device};
-    use std::sync::Arc;
     use std::sync::mpsc::{Receiver, channel};
     use std::time::Duration;
 
-    /// A scheduler whose rounds are made by hand, and an engine that checks requests for it.
-    struct ByHand(Scheduler, Engine);
+    fn see(by_hand: &ByHand, seed: u8) -> Receiver<Result<Embedding>> {
+        let (reply, received) = channel();
+        let pixels = picture(seed);
+        let key = by_hand.engine.keys(Scope::SHARED, std::iter::once(pixels.as_ref())).unwrap()[0];
+        let sight = Sight { pixels, key, cancel: Cancel::new(), reply, since: 0 };
+        by_hand.orders.send(Order::See(sight)).unwrap();
+        received
+    }
 
-    impl ByHand {
-        fn submit(&mut self, request: Request) -> Receiver<Event> {
-            let (events, received) = channel();
-            let job = self.1.check(request).unwrap().job(Cancel::new(), events);
-            self.0.take_in(Order::Answer(Box::new(job)));
-            self.0.admit();
-            received
-        }
-
-        fn see(&mut self, seed: u8) -> Receiver<Result<Embedding>> {
-            let (reply, received) = channel();
-            let pixels = picture(seed);
-            let key = self.1.keys(Scope::SHARED, std::iter::once(pixels.as_ref())).unwrap()[0];
-            self.0.take_in(Order::See(Sight { pixels, key, cancel: Cancel::new(), reply, since: 0 }));
-            received
-        }
-
-        fn rounds_until(&mut self, is_over: impl Fn(&Scheduler) -> bool) {
-            const MANY: usize = 1000;
-            for _ in 0..MANY {
-                if is_over(&self.0) {
-                    return;
-                }
-                self.0.work();
-            }
-            panic!("{MANY} rounds, and it is not over");
-        }
-
-        fn finish(&mut self) {
-            self.rounds_until(|all| !all.slots.iter().any(Slot::is_busy) && all.sights.is_empty());
-        }
+    /// Whatever was ordered.
+    fn finish(by_hand: &mut ByHand) {
+        by_hand.scheduler.round();
+        by_hand.rounds_until(|all| !all.slots.iter().any(Slot::is_busy) && all.sights.is_empty());
     }
 
     /// While an answer goes on because the tower had its turn, whoever needs no tower does not wait for the next one.
     #[test]
     fn pictures_that_are_known_do_not_wait_for_the_towers_turn() {
         let device = Device::small_stand_in(1 << 30);
-        let loaded = loaded(&device, n_layer());
-        let cache = ImageCache::new(options().cache, loaded.embedding_shape(), Arc::default());
-        let (_open, submitted) = channel();
-        let orders = Orders { submitted, stop: Cancel::new() };
-        let engine = Engine::start(loaded.clone(), options()).unwrap();
-        let mut by_hand = ByHand(Scheduler::new(loaded, options(), cache, orders).unwrap(), engine);
+        let mut by_hand = ByHand::new(loaded(&device, n_layer()), &options());
         // No slot holds the first one when all are over.
         for seed in [3, 5, 7] {
             // Whoever does not listen wants no answer.
             let _listening = by_hand.submit(about(seed));
-            by_hand.finish();
+            finish(&mut by_hand);
         }
         let _listening = by_hand.submit(Request { max_tokens: 64, ..words() });
         by_hand.rounds_until(|all| all.slots.iter().any(Slot::is_answering));
         let (now, nobody) = (Instant::now(), NextPicture { since: 0, is_begun: false });
-        let turns = &mut by_hand.0.turns;
+        let turns = &mut by_hand.scheduler.turns;
         assert!(turns.is_towers(Some(nobody), false, 0, now - Duration::from_secs(1000)));
         assert!(!turns.is_towers(None, true, 0, now) && turns.saw_pass(now), "text is owed some time");
 
         let before = device.stand_in_memory().written;
         let asked = by_hand.submit(about(3));
-        let (known, unknown) = (by_hand.see(3), by_hand.see(9));
-        by_hand.0.work();
+        let (known, unknown) = (see(&by_hand, 3), see(&by_hand, 9));
+        by_hand.scheduler.round();
         let given = asked.try_iter().find(|event| matches!(event, Event::Encoded { .. }));
         assert!(matches!(given, Some(Event::Encoded { source: EmbeddingSource::Reused, .. })), "{given:?}");
         assert!(known.try_recv().is_ok_and(|row| row.is_ok()));
-        by_hand.0.work();
+        by_hand.scheduler.round();
         assert!(unknown.try_recv().is_err() && device.stand_in_memory().written == before);
-        by_hand.finish();
+        finish(&mut by_hand);
         assert!(unknown.try_recv().is_ok_and(|row| row.is_ok()));
     }
 }

@@ -1,9 +1,9 @@
 //! Answers about pictures where tower and text layers share the memory of a device.
 
 use crate::engine::loan::{Loan, Wanted};
+use crate::engine::scheduler::by_hand;
 use crate::engine::{
-    CacheOptions, Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Scope, Speculation, Ticket,
-    open_file,
+    Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Scope, Ticket, open_file,
 };
 use crate::model::{Arithmetic, GpuLayers, Kernels, KvType, Model, Placement, Purpose, VisionDevice, Wish};
 use crate::prompt::{Message, Pixels};
@@ -26,14 +26,7 @@ pub fn loaded(device: &Device, n_shared: u32) -> Loaded {
 }
 
 pub fn options() -> Options {
-    Options {
-        n_ctx: 512,
-        n_slots: N_SLOTS,
-        kv_type: KvType::F16,
-        cache: CacheOptions::default(),
-        speculation: Speculation::Off,
-        low_memory: false,
-    }
+    by_hand::options(512, N_SLOTS)
 }
 
 fn engine(device: &Device, n_shared: u32) -> Engine {
