@@ -194,6 +194,11 @@ impl KvCache {
         self.layers.iter().all(|layer| layer.reader == Reader::Ours)
     }
 
+    /// Whether some layer's scores are all held at once.
+    pub(super) fn holds_scores(&self) -> bool {
+        self.layers.iter().any(|layer| matches!(layer.reader, Reader::Products | Reader::DeviceProducts))
+    }
+
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
     }
@@ -337,16 +342,21 @@ impl KvCache {
         let rows_ne = [self.head_dim, n_kv, n_head_kv];
         let rows_nb = [bytes(self.n_embd_kv), bytes(self.head_dim)];
         let k = net.graph.view_3d(layer.k, rows_ne, rows_nb, offset);
-        if layer.reader != Reader::Products {
-            let v = net.graph.view_3d(layer.v, rows_ne, rows_nb, offset);
-            return match layer.reader {
-                Reader::DeviceProducts => Cached::RowsOfProducts { k, v },
-                _ => Cached::Rows { k, v },
-            };
+        match layer.reader {
+            Reader::Ours | Reader::Flash => {
+                let v = net.graph.view_3d(layer.v, rows_ne, rows_nb, offset);
+                Cached::Rows { k, v }
+            }
+            Reader::DeviceProducts => {
+                let v = net.graph.view_2d(layer.v, [self.n_embd_kv, n_kv], rows_nb[0], offset);
+                Cached::RowsOfProducts { k, v }
+            }
+            Reader::Products => {
+                let v = net.graph.view_1d(layer.v, n_kv * self.n_embd_kv, offset);
+                let v = net.graph.reshape(v, [CELL_STEP, self.head_dim, n_head_kv, n_kv / CELL_STEP]);
+                Cached::Columns { k, v }
+            }
         }
-        let v = net.graph.view_1d(layer.v, n_kv * self.n_embd_kv, offset);
-        let v = net.graph.reshape(v, [CELL_STEP, self.head_dim, n_head_kv, n_kv / CELL_STEP]);
-        Cached::Columns { k, v }
     }
 }
 

@@ -93,26 +93,34 @@ pub(super) fn attention_over_all(net: &mut Net, heads: Heads, parts: [(Tensor, u
     if let Some(op) = net.kernels().attend_all(heads, parts.map(|(_, first)| first)) {
         return net.graph.custom("attention", DType::F32, ne, &parts.map(|(rows, _)| rows), op);
     }
-    let [q, k, v] = parts.map(|(rows, first)| {
+    let [q, k, v] = parts;
+    let heads = |net: &mut Net, (rows, first)| {
         let heads = views_of_heads(net, rows, first, [head_dim, n_head]);
         net.graph.permute(heads, [0, 2, 1, 3])
-    });
+    };
+    let [q, k] = [q, k].map(|part| heads(net, part));
     if net.graph.place().is_device() {
+        let (rows, first) = v;
+        let v = columns(net, rows, first, head_dim * n_head);
         let out = attention_by_products(net, [q, k, v], None);
         return net.graph.reshape(out, ne);
     }
+    let v = heads(net, v);
     let out = net.graph.flash_attn(q, k, v, None, inverse_sqrt(head_dim));
     net.graph.reshape(out, ne)
 }
 
-/// Attention of `q [head_dim, n_rows, n_head]` over `k` and `v [head_dim, n_kv, n_head_kv]`, all views, as two products:
-/// `[head_dim, n_head, n_rows]`. `mask [n_kv, n_rows]` is added to the scores.
+/// Attention of `q [head_dim, n_rows, n_head]` over `k [head_dim, n_kv, n_head_kv]` and `v [head_dim * n_head_kv, n_kv]`, all views, as two
+/// products: `[head_dim, n_head, n_rows]`. `mask [n_kv, n_rows]` is added to the scores.
 fn attention_by_products(net: &mut Net, [q, k, v]: [Tensor; 3], mask: Option<Tensor>) -> Tensor {
     let [head_dim, ..] = net.graph.ne(q);
     let scores = net.graph.mul_mat(k, q);
     let weights = net.graph.soft_max(scores, mask, inverse_sqrt(head_dim));
+    // All heads at once: devices turn a whole matrix by tiles, and parts of one element by element.
     let columns = net.graph.transpose(v);
     let columns = net.graph.cont(columns);
+    let [_, n_kv, n_head_kv, _] = net.graph.ne(k);
+    let columns = net.graph.reshape(columns, [n_kv, head_dim, n_head_kv, 1]);
     let sums = net.graph.mul_mat(columns, weights);
     let sums = net.graph.permute(sums, [0, 2, 1, 3]);
     net.graph.cont(sums)
@@ -125,7 +133,7 @@ pub(super) enum Cached {
     Columns { k: Tensor, v: Tensor },
     /// Both `[head_dim, n_kv, n_head_kv]`, quantized, or such as a device's flash attention reads.
     Rows { k: Tensor, v: Tensor },
-    /// The same for a device's products.
+    /// For a device's products: keys as in `Rows`, values in rows of all heads, `[n_embd_kv, n_kv]`.
     RowsOfProducts { k: Tensor, v: Tensor },
 }
 

@@ -195,7 +195,9 @@ impl Block<'_> {
         let v = linear(net, &w.v, &mut x).tensor(net);
 
         let [head_dim, _, n_rows, _] = net.graph.ne(q);
-        let k = net.graph.reshape(k, [head_dim * n_head_kv, n_rows, 1, 1]);
+        // A view, not another shape: CUDA's backend turns and stores in one kernel then.
+        let n_embd_kv = head_dim * n_head_kv;
+        let k = net.graph.view_2d(k, [n_embd_kv, n_rows], n_embd_kv * size_of::<f32>() as u64, 0);
         let layer = self.cache.store(net, il, &self.io.places, k, v);
         let heads = Heads { n_head, n_head_kv, head_dim };
         let out = match net.kernels().attend_cells(heads) {
