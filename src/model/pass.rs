@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Rows of one pass: enough that unpacking weights is free, few enough that a pass ends soon.
 pub(super) const MAX_ROWS: usize = 512;
 
-/// ggml's attention scores of a segment are held at once; far into a context fewer rows make a pass.
+/// Where products attend, scores of a segment are held at once; far into a context fewer rows make a pass then.
 pub(super) const MAX_SCORE_BYTES: u64 = 128 << 20;
 
 /// `0` and `-inf` in f16.
@@ -124,7 +124,10 @@ impl<'a> Pass<'a> {
 
     /// As many of the first rows as one pass of ggml's attention takes, at least one.
     pub(super) fn of_segments(rows: &'a [Row], config: &TextConfig, cache: &KvCache) -> Pass<'a> {
-        let max_scores = MAX_SCORE_BYTES / (size_of::<f32>() as u64 * u64::from(config.n_head));
+        let max_scores = match cache.holds_scores() {
+            true => MAX_SCORE_BYTES / (size_of::<f32>() as u64 * u64::from(config.n_head)),
+            false => u64::MAX,
+        };
         let mut topology = Topology { n_tokens: 0, n_embedded: 0, segments: Vec::new(), n_out: 0 };
         let mut n_rows = 0;
         for row in rows.iter().take(MAX_ROWS) {
