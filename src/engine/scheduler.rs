@@ -11,6 +11,7 @@
 pub mod by_hand;
 mod copying;
 mod pictures;
+mod room;
 
 use super::Options;
 use super::embed::Sight;
@@ -26,36 +27,16 @@ use super::speculate::Pace;
 use super::stop::FinishReason;
 use super::turns::Turns;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Input, Logits, Model, Row};
+use crate::model::{Decoder, Input, Logits, Row};
 use ggml::Cancel;
+use room::positions_of;
 use std::cmp::Reverse;
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
-/// Rows of prompts in one pass of a CPU: few enough that progress is seen and a waiting stream goes on soon.
-pub const PROMPT_ROWS: usize = 128;
-
-/// The same of `model`: a device takes milliseconds for more, and reads its weights once for all of them.
-pub fn prompt_rows(model: &Model) -> usize {
-    let placement = model.placement();
-    let is_all_on_device = placement.has_device() && placement.n_device_layers() == placement.n_layer();
-    if is_all_on_device { 4 * PROMPT_ROWS } else { PROMPT_ROWS }
-}
-
-/// Positions that the cache starts with. It grows by doubling, up to the context, so that a short answer of a large
-/// model does not pay for the longest one.
-const FIRST_CACHE: u32 = 512;
-
-/// Positions that the cache has room for when a context of at most `n_ctx` holds `n_filled`.
-pub fn cached_positions(n_filled: u32, n_ctx: u32) -> u32 {
-    let mut n = FIRST_CACHE;
-    while n < n_filled {
-        n = n.saturating_mul(2);
-    }
-    n.min(n_ctx)
-}
+pub use room::{PROMPT_ROWS, cached_positions, prompt_rows};
 
 /// What the thread that computes may be asked to do.
 pub enum Order {
@@ -108,7 +89,7 @@ impl Scheduler {
         if options.low_memory {
             encoder = encoder.releasing(loaded.vision_pages.clone());
         }
-        let n_ctx = cached_positions(0, options.n_ctx);
+        let n_ctx = positions_of(&loaded.model, 0, options.n_ctx);
         let decoder = Decoder::new(&loaded.model, n_ctx, options.n_slots, options.kv_type)?;
         let slots = (0..options.n_slots).map(Slot::new).collect();
         let (pace, share, turns, pass, logits) = Default::default();
@@ -256,7 +237,7 @@ impl Scheduler {
         }
         self.decoder.release();
         let model = self.loaded.model.again()?;
-        let n_ctx = self.options.n_ctx.min(FIRST_CACHE);
+        let n_ctx = positions_of(&model, 0, self.options.n_ctx);
         self.decoder = Decoder::new(&model, n_ctx, self.options.n_slots, self.options.kv_type)?;
         self.encoder.go_on_with(&model)?;
         self.loaded.model = model;
@@ -433,7 +414,7 @@ impl Scheduler {
                 n_needed.into(),
             ));
         }
-        let n_ctx = cached_positions(n_needed, self.options.n_ctx);
+        let n_ctx = positions_of(&self.loaded.model, n_needed, self.options.n_ctx);
         if n_ctx > self.decoder.n_ctx() { self.decoder.grow(n_ctx) } else { Ok(()) }
     }
 
