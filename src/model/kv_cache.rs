@@ -7,13 +7,14 @@
 
 mod rows;
 
+use std::ops::Range;
 use std::str::FromStr;
 
-use ggml::{DType, Executor, Memory, Place, Tensor};
+use ggml::{DType, Executor, Memory, Place, Runs, Tensor};
 use owlet_format::TextConfig;
 
 use super::Model;
-use super::layers::Cached;
+use super::layers::{Cached, Values};
 use super::net::Net;
 use crate::{Error, Result};
 
@@ -84,8 +85,7 @@ pub(super) struct Layer {
     reader: Reader,
     /// `[n_embd_kv, n_cells * n_seq]`
     pub(super) k: Tensor,
-    /// By columns `[1, n_cells * n_embd_kv * n_seq]`: step after step of cells, in each step the cells of
-    /// element 0, then those of element 1. Else as `k`. Memory is touched only as the context fills.
+    /// As its [`Order`] says. Memory of the CPU is touched only as the context fills.
     pub(super) v: Tensor,
 }
 
@@ -98,9 +98,21 @@ enum Reader {
     Flash,
     /// ggml's products on the CPU, which read values by columns: a fixed order of sums, whatever `n_kv`.
     Products,
-    /// A device's products. Values lie in rows and become columns when they are read, which takes a device no time,
-    /// while a place for every element would have to be sent there with every pass.
+    /// A device's products, which read values by columns.
     DeviceProducts,
+    /// Those of a device of another machine.
+    RemoteProducts,
+}
+
+/// How values lie in a layer's tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// `[n_embd_kv, n_cells * n_seq]`, as keys do.
+    Rows,
+    /// `[1, n_cells * n_embd_kv * n_seq]`: step after step of cells, in each step the cells of element 0, then those of element 1.
+    Steps,
+    /// `[n_cells * n_seq, n_embd_kv]`: all cells of element 0, then those of element 1.
+    Columns,
 }
 
 impl Reader {
@@ -118,10 +130,12 @@ impl Reader {
         let has_flash =
             model.backend().device_has_flash_attn(device, config.head_dim().into(), heads, kv_type.dtype());
         match kv_type {
-            // A device's flash attention reads f32 as f16.
-            KvType::F32 => Ok(Reader::DeviceProducts),
             KvType::F16 | KvType::Q8_0 if has_flash => Ok(Reader::Flash),
-            KvType::F16 => Ok(Reader::DeviceProducts),
+            // A device's flash attention reads f32 as f16.
+            KvType::F32 | KvType::F16 => Ok(match model.backend().devices().nth(device) {
+                Some(device) if device.is_remote() => Reader::RemoteProducts,
+                _ => Reader::DeviceProducts,
+            }),
             KvType::Q8_0 => Err(Error::unsupported(
                 "kv type q8_0",
                 format_args!(
@@ -131,6 +145,17 @@ impl Reader {
                     config.n_head_kv
                 ),
             )),
+        }
+    }
+}
+
+impl Reader {
+    fn order(self) -> Order {
+        match self {
+            Reader::Products => Order::Steps,
+            Reader::DeviceProducts => Order::Columns,
+            // A column of cells would be asked for alone, over the network, by whoever saves or copies rows.
+            Reader::Ours | Reader::Flash | Reader::RemoteProducts => Order::Rows,
         }
     }
 }
@@ -169,13 +194,17 @@ impl KvCache {
             ));
         }
         let n_rows = n_cells(n_ctx) * u64::from(n_seq);
-        let (k_ne, v_ne) = ([n_embd_kv, n_rows, 1, 1], [1, n_embd_kv * n_rows, 1, 1]);
+        let k_ne = [n_embd_kv, n_rows, 1, 1];
         let (mut tensors, mut readers) = (Vec::new(), Vec::new());
         for (il, block) in weights.blocks.iter().enumerate() {
             // Beside the weights that make them.
             let place = model.0.weights.place(block.attn_norm.weight);
             let reader = Reader::of(model, config, kv_type, place)?;
-            let v_ne = if reader == Reader::Products { v_ne } else { k_ne };
+            let v_ne = match reader.order() {
+                Order::Rows => k_ne,
+                Order::Steps => [1, n_embd_kv * n_rows, 1, 1],
+                Order::Columns => [n_rows, n_embd_kv, 1, 1],
+            };
             tensors.push((format!("k.{il}"), kv_type.dtype(), k_ne, place));
             tensors.push((format!("v.{il}"), kv_type.dtype(), v_ne, place));
             readers.push(reader);
@@ -196,7 +225,7 @@ impl KvCache {
 
     /// Whether some layer's scores are all held at once.
     pub(super) fn holds_scores(&self) -> bool {
-        self.layers.iter().any(|layer| matches!(layer.reader, Reader::Products | Reader::DeviceProducts))
+        self.layers.iter().any(|layer| !matches!(layer.reader, Reader::Ours | Reader::Flash))
     }
 
     pub(super) fn memory(&self) -> &Memory {
@@ -240,32 +269,57 @@ impl KvCache {
         let mut resized = KvCache::new(model, n_ctx, self.n_past.len() as u32, self.kv_type)?;
         resized.n_past.clone_from(&self.n_past);
         for (from, to) in self.layers.iter().zip(&resized.layers) {
-            for (from, to) in [(from.k, to.k), (from.v, to.v)] {
-                for (seq, &n_past) in (0..).zip(&self.n_past) {
-                    let mut steps = vec![0; self.bytes(n_cells(n_past) * self.n_embd_kv) as usize];
-                    self.memory.read(from, self.slot(seq), &mut steps)?;
-                    resized.memory.write(to, resized.slot(seq), &steps)?;
+            for (seq, &n_past) in (0..).zip(&self.n_past) {
+                let mut cells = vec![0; self.bytes(n_cells(n_past) * self.n_embd_kv) as usize];
+                self.memory.read(from.k, self.slot(seq), &mut cells)?;
+                resized.memory.write(to.k, resized.slot(seq), &cells)?;
+                if from.reader.order() == Order::Columns {
+                    let all = 0..n_cells(n_past) as u32;
+                    self.memory.read_runs(from.v, self.column_runs(seq, all.clone()), &mut cells)?;
+                    resized.memory.write_runs(to.v, resized.column_runs(seq, all), &cells)?;
+                } else {
+                    self.memory.read(from.v, self.slot(seq), &mut cells)?;
+                    resized.memory.write(to.v, resized.slot(seq), &cells)?;
                 }
             }
         }
         Ok(resized)
     }
 
-    /// Where the cells of a sequence begin, in bytes, in every tensor.
+    /// Where the cells of a sequence begin, in bytes, in every tensor but those of columns.
     fn slot(&self, seq: u64) -> usize {
         (seq * self.bytes(self.n_embd_kv * n_cells(self.n_ctx))) as usize
+    }
+
+    /// Cells of all sequences.
+    fn n_all_cells(&self) -> u64 {
+        n_cells(self.n_ctx) * self.n_past.len() as u64
+    }
+
+    /// Where `cells` of a sequence lie in a tensor of columns.
+    fn column_runs(&self, seq: u64, cells: Range<u32>) -> Runs {
+        let first = seq * n_cells(self.n_ctx) + u64::from(cells.start);
+        Runs {
+            offset: self.bytes(first) as usize,
+            run_bytes: self.bytes(cells.len() as u64) as usize,
+            n: self.n_embd_kv as usize,
+            stride: self.bytes(self.n_all_cells()) as usize,
+        }
     }
 
     /// Forgets a sequence and zeroes its cells: what is masked counts as zero times its value, which NaN and
     /// infinity survive.
     pub(super) fn wipe(&mut self, seq: u32) -> Result<()> {
-        let slot_bytes = self.bytes(self.n_embd_kv) * n_cells(self.n_ctx);
-        let zeros = vec![0; 1 << 20];
-        for tensor in self.layers.iter().flat_map(|layer| [layer.k, layer.v]) {
-            for start in (0..slot_bytes).step_by(zeros.len()) {
-                let n_bytes = zeros.len().min((slot_bytes - start) as usize);
-                let offset = u64::from(seq) * slot_bytes + start;
-                self.memory.write(tensor, offset as usize, &zeros[..n_bytes])?;
+        let zeros = vec![0; self.bytes(self.n_embd_kv * CELL_STEP) as usize];
+        for first in (0..n_cells(self.n_ctx)).step_by(CELL_STEP as usize) {
+            let offset = self.slot(seq.into()) + self.bytes(self.n_embd_kv * first) as usize;
+            let runs = self.column_runs(seq.into(), first as u32..(first + CELL_STEP) as u32);
+            for layer in &self.layers {
+                self.memory.write(layer.k, offset, &zeros)?;
+                match layer.reader.order() {
+                    Order::Columns => self.memory.write_runs(layer.v, runs, &zeros)?,
+                    Order::Rows | Order::Steps => self.memory.write(layer.v, offset, &zeros)?,
+                }
             }
         }
         self.truncate(seq, 0);
@@ -321,13 +375,24 @@ impl KvCache {
     pub(super) fn store(&self, net: &mut Net, il: u32, places: &Places, k: Tensor, v: Tensor) -> Layer {
         let layer = self.layers[il as usize];
         let k = net.graph.set_rows(layer.k, k, places.cells);
-        let v = match places.v.filter(|_| layer.reader == Reader::Products) {
-            None => net.graph.set_rows(layer.v, v, places.cells),
-            Some(v_places) => {
+        let v = match (layer.reader.order(), places.v) {
+            (Order::Steps, Some(v_places)) => {
                 let n_elements = net.graph.ne(v).iter().product();
                 let elements = net.graph.reshape(v, [1, n_elements, 1, 1]);
                 net.graph.set_rows(layer.v, elements, v_places)
             }
+            (Order::Columns, _) => {
+                // Each element of a row goes to one cell of its own column, so rows of one element and the cells' numbers say it all.
+                let [n_embd_kv, n_rows, ..] = net.graph.ne(v);
+                let f32_bytes = size_of::<f32>() as u64;
+                let elements = [1, n_rows, n_embd_kv];
+                let elements = net.graph.view_3d(v, elements, [n_embd_kv * f32_bytes, f32_bytes], 0);
+                let n_cells = self.n_all_cells();
+                let strides = [self.bytes(1), self.bytes(n_cells)];
+                let columns = net.graph.view_3d(layer.v, [1, n_cells, n_embd_kv], strides, 0);
+                net.graph.set_rows(columns, elements, places.cells)
+            }
+            _ => net.graph.set_rows(layer.v, v, places.cells),
         };
         Layer { k, v, ..layer }
     }
@@ -347,9 +412,16 @@ impl KvCache {
                 let v = net.graph.view_3d(layer.v, rows_ne, rows_nb, offset);
                 Cached::Rows { k, v }
             }
-            Reader::DeviceProducts => {
+            Reader::RemoteProducts => {
                 let v = net.graph.view_2d(layer.v, [self.n_embd_kv, n_kv], rows_nb[0], offset);
-                Cached::RowsOfProducts { k, v }
+                Cached::ForProducts { k, v: Values::Rows(v) }
+            }
+            Reader::DeviceProducts => {
+                let column = bytes(self.n_all_cells());
+                let ne = [n_kv, self.head_dim, n_head_kv];
+                let first = bytes(u64::from(seq) * n_cells(self.n_ctx));
+                let v = net.graph.view_3d(layer.v, ne, [column, self.head_dim * column], first);
+                Cached::ForProducts { k, v: Values::Columns(v) }
             }
             Reader::Products => {
                 let v = net.graph.view_1d(layer.v, n_kv * self.n_embd_kv, offset);

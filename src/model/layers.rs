@@ -102,7 +102,7 @@ pub(super) fn attention_over_all(net: &mut Net, heads: Heads, parts: [(Tensor, u
     if net.graph.place().is_device() {
         let (rows, first) = v;
         let v = columns(net, rows, first, head_dim * n_head);
-        let out = attention_by_products(net, [q, k, v], None);
+        let out = attention_by_products(net, [q, k], Values::Rows(v), None);
         return net.graph.reshape(out, ne);
     }
     let v = heads(net, v);
@@ -110,17 +110,22 @@ pub(super) fn attention_over_all(net: &mut Net, heads: Heads, parts: [(Tensor, u
     net.graph.reshape(out, ne)
 }
 
-/// Attention of `q [head_dim, n_rows, n_head]` over `k [head_dim, n_kv, n_head_kv]` and `v [head_dim * n_head_kv, n_kv]`, all views, as two
-/// products: `[head_dim, n_head, n_rows]`. `mask [n_kv, n_rows]` is added to the scores.
-fn attention_by_products(net: &mut Net, [q, k, v]: [Tensor; 3], mask: Option<Tensor>) -> Tensor {
+/// Attention of `q [head_dim, n_rows, n_head]` over `k [head_dim, n_kv, n_head_kv]` and values, all views, as two products:
+/// `[head_dim, n_head, n_rows]`. `mask [n_kv, n_rows]` is added to the scores.
+fn attention_by_products(net: &mut Net, [q, k]: [Tensor; 2], v: Values, mask: Option<Tensor>) -> Tensor {
     let [head_dim, ..] = net.graph.ne(q);
     let scores = net.graph.mul_mat(k, q);
     let weights = net.graph.soft_max(scores, mask, inverse_sqrt(head_dim));
-    // All heads at once: devices turn a whole matrix by tiles, and parts of one element by element.
-    let columns = net.graph.transpose(v);
-    let columns = net.graph.cont(columns);
-    let [_, n_kv, n_head_kv, _] = net.graph.ne(k);
-    let columns = net.graph.reshape(columns, [n_kv, head_dim, n_head_kv, 1]);
+    let columns = match v {
+        Values::Columns(columns) => columns,
+        Values::Rows(rows) => {
+            // All heads at once: devices turn a whole matrix by tiles, and parts of one element by element.
+            let columns = net.graph.transpose(rows);
+            let columns = net.graph.cont(columns);
+            let [_, n_kv, n_head_kv, _] = net.graph.ne(k);
+            net.graph.reshape(columns, [n_kv, head_dim, n_head_kv, 1])
+        }
+    };
     let sums = net.graph.mul_mat(columns, weights);
     let sums = net.graph.permute(sums, [0, 2, 1, 3]);
     net.graph.cont(sums)
@@ -133,8 +138,17 @@ pub(super) enum Cached {
     Columns { k: Tensor, v: Tensor },
     /// Both `[head_dim, n_kv, n_head_kv]`, quantized, or such as a device's flash attention reads.
     Rows { k: Tensor, v: Tensor },
-    /// For a device's products: keys as in `Rows`, values in rows of all heads, `[n_embd_kv, n_kv]`.
-    RowsOfProducts { k: Tensor, v: Tensor },
+    /// For a device's products: keys as in `Rows`.
+    ForProducts { k: Tensor, v: Values },
+}
+
+/// Values for a device's products.
+#[derive(Clone, Copy)]
+pub(super) enum Values {
+    /// `[n_kv, head_dim, n_head_kv]`
+    Columns(Tensor),
+    /// Of all heads: `[head_dim * n_head_kv, n_kv]`.
+    Rows(Tensor),
 }
 
 /// ggml's attention of `q [head_dim, n_head, n_rows]` over cached cells, where there is none of ours; `mask [n_kv, n_rows]` (f16) is added to the
@@ -162,7 +176,7 @@ pub(super) fn attention_over_cells(net: &mut Net, q: Tensor, cells: &Cached, mas
             net.graph.sum_rows(sums)
         }
         Cached::Rows { k, v } => net.graph.flash_attn(q, k, v, Some(mask), scale),
-        Cached::RowsOfProducts { k, v } => attention_by_products(net, [q, k, v], Some(mask)),
+        Cached::ForProducts { k, v } => attention_by_products(net, [q, k], v, Some(mask)),
     };
     net.graph.reshape(out, [head_dim * n_head, n_rows, 1, 1])
 }

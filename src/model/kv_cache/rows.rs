@@ -6,7 +6,7 @@ use std::ops::Range;
 use ggml::Tensor;
 use owlet_format::TextConfig;
 
-use super::{CELL_STEP, KvCache, KvType, Reader};
+use super::{CELL_STEP, KvCache, KvType, Order};
 use crate::{Error, Result};
 
 /// Which of the two things that are remembered of a position.
@@ -38,17 +38,21 @@ impl KvCache {
     pub(in crate::model) fn read_rows(&self, seq: u32, rows: KvRows) -> Result<Vec<u8>> {
         self.check_rows(seq, rows)?;
         let mut bytes = vec![0; rows.n as usize * self.row_bytes()];
-        if !self.lies_in_columns(rows) {
-            self.memory.read(self.tensor(rows), self.row_offset(seq, rows.first), &mut bytes)?;
-            return Ok(bytes);
-        }
-        let mut columns = vec![0; self.step_bytes()];
-        for part in self.step_parts(seq, rows) {
-            self.memory.read(self.tensor(rows), part.step_offset, &mut columns)?;
-            let rows = &mut bytes[part.rows];
-            match self.element_bytes() {
-                2 => self.to_rows::<2>(&columns, part.cells, rows),
-                _ => self.to_rows::<4>(&columns, part.cells, rows),
+        let tensor = self.tensor(rows);
+        match self.order(rows) {
+            Order::Rows => self.memory.read(tensor, self.row_offset(seq, rows.first), &mut bytes)?,
+            Order::Steps => {
+                let mut columns = vec![0; self.step_bytes()];
+                for part in self.step_parts(seq, rows) {
+                    self.memory.read(tensor, part.step_offset, &mut columns)?;
+                    self.to_rows(&columns, CELL_STEP as usize, part.cells, &mut bytes[part.rows]);
+                }
+            }
+            Order::Columns => {
+                let mut columns = vec![0; bytes.len()];
+                let runs = self.column_runs(seq.into(), rows.first..rows.first + rows.n);
+                self.memory.read_runs(tensor, runs, &mut columns)?;
+                self.to_rows(&columns, rows.n as usize, 0..rows.n as usize, &mut bytes);
             }
         }
         Ok(bytes)
@@ -71,19 +75,23 @@ impl KvCache {
         if !self.kv_type.is_finite(bytes) {
             return Err(Error::format("cached rows", "expected numbers, found infinities or NaN"));
         }
-        if !self.lies_in_columns(rows) {
-            self.memory.write(self.tensor(rows), self.row_offset(seq, rows.first), bytes)?;
-            return Ok(());
-        }
-        let mut columns = vec![0; self.step_bytes()];
-        for part in self.step_parts(seq, rows) {
-            self.memory.read(self.tensor(rows), part.step_offset, &mut columns)?;
-            let bytes = &bytes[part.rows];
-            match self.element_bytes() {
-                2 => self.to_columns::<2>(bytes, part.cells, &mut columns),
-                _ => self.to_columns::<4>(bytes, part.cells, &mut columns),
+        let tensor = self.tensor(rows);
+        match self.order(rows) {
+            Order::Rows => self.memory.write(tensor, self.row_offset(seq, rows.first), bytes)?,
+            Order::Steps => {
+                let mut columns = vec![0; self.step_bytes()];
+                for part in self.step_parts(seq, rows) {
+                    self.memory.read(tensor, part.step_offset, &mut columns)?;
+                    self.to_columns(&bytes[part.rows], CELL_STEP as usize, part.cells, &mut columns);
+                    self.memory.write(tensor, part.step_offset, &columns)?;
+                }
             }
-            self.memory.write(self.tensor(rows), part.step_offset, &columns)?;
+            Order::Columns => {
+                let mut columns = vec![0; bytes.len()];
+                self.to_columns(bytes, rows.n as usize, 0..rows.n as usize, &mut columns);
+                let runs = self.column_runs(seq.into(), rows.first..rows.first + rows.n);
+                self.memory.write_runs(tensor, runs, &columns)?;
+            }
         }
         Ok(())
     }
@@ -118,8 +126,11 @@ impl KvCache {
         Ok(())
     }
 
-    fn lies_in_columns(&self, rows: KvRows) -> bool {
-        rows.half == KvHalf::Values && self.layers[rows.layer as usize].reader == Reader::Products
+    fn order(&self, rows: KvRows) -> Order {
+        match rows.half {
+            KvHalf::Keys => Order::Rows,
+            KvHalf::Values => self.layers[rows.layer as usize].reader.order(),
+        }
     }
 
     fn tensor(&self, rows: KvRows) -> Tensor {
@@ -161,23 +172,50 @@ impl KvCache {
         })
     }
 
-    /// From a step of cells by columns to rows of `cells`; elements have `N` bytes.
-    fn to_rows<const N: usize>(&self, columns: &[u8], cells: Range<usize>, rows: &mut [u8]) {
-        let (columns, rows) = (columns.as_chunks::<N>().0, rows.as_chunks_mut::<N>().0);
-        // The columns are read in order; the rows written meanwhile stay in the nearest cache.
-        for (element, column) in columns.chunks_exact(CELL_STEP as usize).enumerate() {
-            for (row, value) in column[cells.clone()].iter().enumerate() {
-                rows[row * self.n_embd_kv as usize + element] = *value;
-            }
+    /// From columns of `n_cells` each to rows of `cells` of them.
+    fn to_rows(&self, columns: &[u8], n_cells: usize, cells: Range<usize>, rows: &mut [u8]) {
+        match self.element_bytes() {
+            2 => transpose_to_rows::<2>(columns, n_cells, cells, rows, self.n_embd_kv as usize),
+            _ => transpose_to_rows::<4>(columns, n_cells, cells, rows, self.n_embd_kv as usize),
         }
     }
 
-    fn to_columns<const N: usize>(&self, rows: &[u8], cells: Range<usize>, columns: &mut [u8]) {
-        let (rows, columns) = (rows.as_chunks::<N>().0, columns.as_chunks_mut::<N>().0);
-        for (element, column) in columns.chunks_exact_mut(CELL_STEP as usize).enumerate() {
-            for (row, value) in column[cells.clone()].iter_mut().enumerate() {
-                *value = rows[row * self.n_embd_kv as usize + element];
-            }
+    fn to_columns(&self, rows: &[u8], n_cells: usize, cells: Range<usize>, columns: &mut [u8]) {
+        match self.element_bytes() {
+            2 => transpose_to_columns::<2>(rows, self.n_embd_kv as usize, columns, n_cells, cells),
+            _ => transpose_to_columns::<4>(rows, self.n_embd_kv as usize, columns, n_cells, cells),
+        }
+    }
+}
+
+/// Rows of `n_embd` elements of `cells`, from columns of `n_cells`; elements have `N` bytes.
+fn transpose_to_rows<const N: usize>(
+    columns: &[u8],
+    n_cells: usize,
+    cells: Range<usize>,
+    rows: &mut [u8],
+    n_embd: usize,
+) {
+    let (columns, rows) = (columns.as_chunks::<N>().0, rows.as_chunks_mut::<N>().0);
+    // The columns are read in order; the rows written meanwhile stay in the nearest cache.
+    for (element, column) in columns.chunks_exact(n_cells.max(1)).enumerate() {
+        for (row, value) in column[cells.clone()].iter().enumerate() {
+            rows[row * n_embd + element] = *value;
+        }
+    }
+}
+
+fn transpose_to_columns<const N: usize>(
+    rows: &[u8],
+    n_embd: usize,
+    columns: &mut [u8],
+    n_cells: usize,
+    cells: Range<usize>,
+) {
+    let (rows, columns) = (rows.as_chunks::<N>().0, columns.as_chunks_mut::<N>().0);
+    for (element, column) in columns.chunks_exact_mut(n_cells.max(1)).enumerate() {
+        for (row, value) in column[cells.clone()].iter_mut().enumerate() {
+            *value = rows[row * n_embd + element];
         }
     }
 }

@@ -275,27 +275,75 @@ fn the_same_is_said_wherever_layers_are() {
 /// Rows go out of the device's cache and into another one, which grows, forgets, and goes on with the same bits.
 #[test]
 fn caches_on_a_device_are_caches() {
+    const SEQ: u32 = 1;
     let config = config(DType::F32);
     let (embd, cancel) = (embeddings(), Cancel::new());
-    let row_bytes = kv_row_bytes(&TEXT, KvType::F16) as usize;
+    let rows = |first, n| rows(first, n).into_iter().map(|row| Row { seq: SEQ, ..row }).collect::<Vec<_>>();
     for (what, placement) in placements(&config) {
         let model = on_device(DType::F32, &placement);
-        let new = |n_ctx| Decoder::new(&model, n_ctx, 1, KvType::F16).unwrap();
-        let mut first = new(300);
-        first.forward(&rows(0, 259), &embd, &cancel).unwrap();
-        let mut second = new(260);
-        second.assume(0, 259).unwrap();
-        for (layer, half) in [0, 1].into_iter().flat_map(|il| [(il, KvHalf::Keys), (il, KvHalf::Values)]) {
-            let rows = KvRows { layer, half, first: 0, n: 259 };
-            let bytes = first.read_rows(0, rows).unwrap();
-            assert!(bytes.chunks(row_bytes).all(|row| row.iter().any(|&byte| byte != 0)), "{what}");
-            second.write_rows(0, rows, &bytes).unwrap();
+        for kv_type in [KvType::F32, KvType::F16] {
+            let what = format!("{what}, {kv_type:?}");
+            let row_bytes = kv_row_bytes(&TEXT, kv_type) as usize;
+            let new = |n_ctx| Decoder::new(&model, n_ctx, 2, kv_type).unwrap();
+            let mut first = new(300);
+            first.forward(&rows(0, 259), &embd, &cancel).unwrap();
+            let mut second = new(260);
+            second.assume(SEQ, 259).unwrap();
+            for (layer, half) in [0, 1].into_iter().flat_map(|il| [(il, KvHalf::Keys), (il, KvHalf::Values)])
+            {
+                // In two parts, neither of which ends where a step of cells does.
+                for (from, n) in [(0, 200), (200, 59)] {
+                    let rows = KvRows { layer, half, first: from, n };
+                    let bytes = first.read_rows(SEQ, rows).unwrap();
+                    let mut read = bytes.chunks(row_bytes);
+                    assert!(read.all(|row| row.iter().any(|&byte| byte != 0)), "{what}");
+                    second.write_rows(SEQ, rows, &bytes).unwrap();
+                }
+            }
+            second.grow(600).unwrap();
+            second.truncate(SEQ, 255);
+            first.truncate(SEQ, 255);
+            let next = |decoder: &mut Decoder| decoder.forward(&rows(255, 3), &embd, &cancel).unwrap();
+            assert!(next(&mut first) == next(&mut second), "{what}");
         }
-        second.grow(300).unwrap();
-        second.truncate(0, 255);
-        first.truncate(0, 255);
-        let next = |decoder: &mut Decoder| decoder.forward(&rows(255, 3), &embd, &cancel).unwrap();
-        assert!(next(&mut first) == next(&mut second), "{what}");
+    }
+}
+
+/// Two sequences in one cache say what each says alone, also when one was wiped because of numbers that are none.
+#[test]
+fn sequences_on_a_device_do_not_see_each_other() {
+    let config = config(DType::F32);
+    let (embd, cancel) = (embeddings(), Cancel::new());
+    let of_seq = |seq: u32, rows: Vec<Row>| rows.into_iter().map(move |row| Row { seq, ..row });
+    let last = |logits: &[f32]| logits.iter().copied().map(f64::from).collect::<Vec<_>>();
+    for (what, placement) in placements(&config) {
+        let model = on_device(DType::F32, &placement);
+        for kv_type in [KvType::F32, KvType::F16] {
+            let new = |n_seq| Decoder::new(&model, 300, n_seq, kv_type).unwrap();
+            let alone = |n: u32| {
+                let logits = new(1).forward(&rows(0, n), &embd, &cancel).unwrap();
+                last(logits.rows().last().unwrap())
+            };
+            let (short, long) = (alone(5), alone(259));
+            let mut both = new(2);
+            let together: Vec<_> = of_seq(0, rows(0, 5)).chain(of_seq(1, rows(0, 258))).collect();
+            let logits = both.forward(&together, &embd, &cancel).unwrap();
+            let is_near = |found: &[f32], expected: &[f64]| mean_error(&last(found), expected) < 5e-3;
+            assert!(is_near(logits.rows().nth(4).unwrap(), &short), "{what}, {kv_type:?}");
+            let poison = vec![f32::NAN; embd.len()];
+            let next: Vec<_> = of_seq(0, rows(5, 1)).collect();
+            let error = both.forward(&next, &poison, &cancel).unwrap_err().to_string();
+            assert!(error.ends_with("logits: expected numbers, found infinities or NaN"), "{error}");
+            assert_eq!((both.n_past(0), both.n_past(1)), (0, 258));
+            for (seq, rows, expected) in [(0, rows(0, 5), &short), (1, rows(258, 1), &long)] {
+                let rows: Vec<_> = of_seq(seq, rows).collect();
+                let logits = both.forward(&rows, &embd, &cancel).unwrap();
+                assert!(
+                    is_near(logits.rows().last().unwrap(), expected),
+                    "{what}, {kv_type:?}, sequence {seq}"
+                );
+            }
+        }
     }
 }
 

@@ -138,3 +138,14 @@ bool owlet_tensor_set(ggml_tensor * tensor, const void * bytes, size_t offset, s
 bool owlet_tensor_get(const ggml_tensor * tensor, void * bytes, size_t offset, size_t n_bytes) {
     return guarded([&] { ggml_backend_tensor_get(tensor, bytes, offset, n_bytes); });
 }
+
+// n runs of run_bytes, from offset on stride apart in the tensor and side by side in bytes.
+bool owlet_tensor_set_runs(ggml_tensor * tensor, const void * bytes, size_t offset, size_t run_bytes, size_t n,
+                           size_t stride) {
+    return guarded([&] { ggml_backend_tensor_set_2d(tensor, bytes, offset, run_bytes, n, stride, run_bytes); });
+}
+
+bool owlet_tensor_get_runs(const ggml_tensor * tensor, void * bytes, size_t offset, size_t run_bytes, size_t n,
+                           size_t stride) {
+    return guarded([&] { ggml_backend_tensor_get_2d(tensor, bytes, offset, run_bytes, n, stride, run_bytes); });
+}

@@ -87,6 +87,10 @@ bool owlet_tensor_place(ggml_backend_buffer_t buffer, struct ggml_tensor * tenso
 bool owlet_tensor_fill(struct ggml_tensor * tensor, const void * bytes, size_t n_bytes);
 bool owlet_tensor_set(struct ggml_tensor * tensor, const void * bytes, size_t offset, size_t n_bytes);
 bool owlet_tensor_get(const struct ggml_tensor * tensor, void * bytes, size_t offset, size_t n_bytes);
+bool owlet_tensor_set_runs(struct ggml_tensor * tensor, const void * bytes, size_t offset, size_t run_bytes, size_t n,
+                           size_t stride);
+bool owlet_tensor_get_runs(const struct ggml_tensor * tensor, void * bytes, size_t offset, size_t run_bytes, size_t n,
+                           size_t stride);
 
 // A node or an input, and the device whose it is.
 struct owlet_placed {

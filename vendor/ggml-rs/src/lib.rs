@@ -41,7 +41,7 @@ pub use device::{Device, DeviceMemory, Place, StandIn, StandInMemory};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use executor::{Executor, PlacedBytes};
-pub use memory::Memory;
+pub use memory::{Memory, Runs};
 #[cfg(feature = "dynamic-backends")]
 pub use modules::{NotLoaded, load_backends};
 pub use ops::{Rope, RopeMode};

@@ -132,6 +132,44 @@ impl Memory {
         self.done(tensor, is_done)
     }
 
+    /// Copies `runs` of the bytes of `tensor`, one behind the other.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for runs beyond the tensor, or other than `bytes` has room for; [`Error::Lost`].
+    ///
+    /// # Panics
+    /// When `tensor` is not one of these.
+    pub fn read_runs(&self, tensor: Tensor, runs: Runs, bytes: &mut [u8]) -> Result<()> {
+        self.check_runs(tensor, runs, bytes.len())?;
+        let Runs { offset, run_bytes, n, stride } = runs;
+        let _lock = self.0.backend.lock();
+        // SAFETY: the runs lie in the tensor and fill `bytes`, and no graph runs while the lock is held.
+        let is_done = unsafe {
+            let to = bytes.as_mut_ptr().cast();
+            sys::owlet_tensor_get_runs(tensor.raw.as_ptr(), to, offset, run_bytes, n, stride)
+        };
+        self.done(tensor, is_done)
+    }
+
+    /// Replaces `runs` of the bytes of `tensor`.
+    ///
+    /// # Errors
+    /// As [`read_runs`](Self::read_runs).
+    ///
+    /// # Panics
+    /// When `tensor` is not one of these.
+    pub fn write_runs(&self, tensor: Tensor, runs: Runs, bytes: &[u8]) -> Result<()> {
+        self.check_runs(tensor, runs, bytes.len())?;
+        let Runs { offset, run_bytes, n, stride } = runs;
+        let _lock = self.0.backend.lock();
+        // SAFETY: as above; runs do not overlap.
+        let is_done = unsafe {
+            let from = bytes.as_ptr().cast();
+            sys::owlet_tensor_set_runs(tensor.raw.as_ptr(), from, offset, run_bytes, n, stride)
+        };
+        self.done(tensor, is_done)
+    }
+
     /// What became of a transfer.
     fn done(&self, tensor: Tensor, is_done: bool) -> Result<()> {
         match self.place_of(tensor.raw.as_ptr()) {
@@ -167,6 +205,17 @@ impl Memory {
         assert!(tensor.arena == self.arena_id(), "memory: this tensor belongs to another arena");
     }
 
+    fn check_runs(&self, tensor: Tensor, runs: Runs, n_bytes: usize) -> Result<()> {
+        let span = runs.span().filter(|_| runs.run_bytes.checked_mul(runs.n) == Some(n_bytes));
+        let Some(span) = span else {
+            return Err(Error::Request(format!(
+                "memory {}: expected runs of {n_bytes} bytes side by side, found {runs:?}",
+                arena::name(tensor)
+            )));
+        };
+        self.check_range(tensor, runs.offset, span)
+    }
+
     fn check_range(&self, tensor: Tensor, offset: usize, len: usize) -> Result<()> {
         self.check(tensor);
         let n_bytes = arena::facts(tensor).n_bytes;
@@ -180,9 +229,28 @@ impl Memory {
     }
 }
 
+/// Runs of bytes of a tensor: `n` of `run_bytes` each, the first one at byte `offset`, `stride` bytes from one to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs {
+    pub offset: usize,
+    pub run_bytes: usize,
+    pub n: usize,
+    pub stride: usize,
+}
+
+impl Runs {
+    /// From the first byte to behind the last one; none where runs overlap, or there are more bytes than addresses.
+    fn span(self) -> Option<usize> {
+        let Some(n_strides) = self.n.checked_sub(1) else { return Some(0) };
+        let fits = n_strides == 0 || self.run_bytes <= self.stride;
+        n_strides.checked_mul(self.stride)?.checked_add(self.run_bytes).filter(|_| fits)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Device;
 
     #[test]
     fn memory_is_zero_at_first_and_keeps_what_is_written() {
@@ -199,6 +267,43 @@ mod tests {
         memory.read(k, 0, &mut bytes).unwrap();
         assert_eq!(&bytes[26..], [0, 0, 7, 8]);
         memory.read(k, 30, &mut []).unwrap();
+    }
+
+    #[test]
+    fn runs_are_read_and_written_where_they_lie() {
+        let backend = Backend::with_devices(1, &[Device::stand_in()]).unwrap();
+        for place in [Place::Cpu, Place::Device(0)] {
+            let memory = Memory::placed(&backend, &[("k", DType::F16, [4, 3, 1, 1], place)]).unwrap();
+            let k = memory.tensor("k").unwrap();
+            let runs = Runs { offset: 2, run_bytes: 4, n: 3, stride: 8 };
+            let all: Vec<u8> = (0..24).collect();
+            memory.write(k, 0, &all).unwrap();
+            let mut bytes = [0; 12];
+            memory.read_runs(k, runs, &mut bytes).unwrap();
+            assert_eq!(bytes, [2, 3, 4, 5, 10, 11, 12, 13, 18, 19, 20, 21]);
+            memory.write_runs(k, runs, &[99; 12]).unwrap();
+            let mut found = [0; 24];
+            memory.read(k, 0, &mut found).unwrap();
+            let is_run = |at: usize| (2..6).contains(&(at % 8));
+            let expected: Vec<u8> = (0..24).map(|at| if is_run(at) { 99 } else { at as u8 }).collect();
+            assert_eq!(found[..], expected);
+            memory.read_runs(k, Runs { n: 0, ..runs }, &mut []).unwrap();
+
+            let refused = |runs: Runs, n: usize| {
+                let read = memory.read_runs(k, runs, &mut vec![0; n]).unwrap_err().to_string();
+                assert_eq!(read, memory.write_runs(k, runs, &vec![0; n]).unwrap_err().to_string());
+                read
+            };
+            assert_eq!(
+                refused(runs, 11),
+                format!("memory k: expected runs of 11 bytes side by side, found {runs:?}")
+            );
+            for wrong in [Runs { stride: 3, ..runs }, Runs { stride: usize::MAX, ..runs }] {
+                assert!(refused(wrong, 12).contains("side by side"), "{wrong:?}");
+            }
+            let beyond = "memory k: expected a range within 24 bytes, found 20 at 5";
+            assert_eq!(refused(Runs { offset: 5, ..runs }, 12), beyond);
+        }
     }
 
     #[test]

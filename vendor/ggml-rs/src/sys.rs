@@ -341,6 +341,22 @@ unsafe extern "C" {
         offset: usize,
         n_bytes: usize,
     ) -> bool;
+    pub fn owlet_tensor_set_runs(
+        tensor: *mut ggml_tensor,
+        bytes: *const c_void,
+        offset: usize,
+        run_bytes: usize,
+        n: usize,
+        stride: usize,
+    ) -> bool;
+    pub fn owlet_tensor_get_runs(
+        tensor: *const ggml_tensor,
+        bytes: *mut c_void,
+        offset: usize,
+        run_bytes: usize,
+        n: usize,
+        stride: usize,
+    ) -> bool;
     pub fn owlet_sched_new(
         devices: *const *mut ggml_backend,
         n_devices: usize,
