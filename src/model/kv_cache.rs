@@ -5,18 +5,20 @@
 //! A cell's place is its position, so the order of sums in attention never depends on how cells were filled.
 //! Cells behind a slot's end are masked, and hold finite numbers: zeros at first, later what was forgotten.
 
+mod reader;
 mod rows;
 
 use std::ops::Range;
 use std::str::FromStr;
 
-use ggml::{DType, Executor, Memory, Place, Runs, Tensor};
+use ggml::{DType, Executor, Memory, Runs, Tensor};
 use owlet_format::TextConfig;
 
 use super::Model;
 use super::layers::{Cached, Values};
 use super::net::Net;
 use crate::{Error, Result};
+use reader::{Order, Reader};
 
 pub use rows::{KvHalf, KvRows, kv_row_bytes};
 
@@ -87,77 +89,6 @@ pub(super) struct Layer {
     pub(super) k: Tensor,
     /// As its [`Order`] says. Memory of the CPU is touched only as the context fills.
     pub(super) v: Tensor,
-}
-
-/// Who attends over a layer's cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reader {
-    /// Kernels of ours, which read rows and find sequences by themselves.
-    Ours,
-    /// ggml's flash attention, which reads rows.
-    Flash,
-    /// ggml's products on the CPU, which read values by columns: a fixed order of sums, whatever `n_kv`.
-    Products,
-    /// A device's products, which read values by columns.
-    DeviceProducts,
-    /// Those of a device of another machine.
-    RemoteProducts,
-}
-
-/// How values lie in a layer's tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    /// `[n_embd_kv, n_cells * n_seq]`, as keys do.
-    Rows,
-    /// `[1, n_cells * n_embd_kv * n_seq]`: step after step of cells, in each step the cells of element 0, then those of element 1.
-    Steps,
-    /// `[n_cells * n_seq, n_embd_kv]`: all cells of element 0, then those of element 1.
-    Columns,
-}
-
-impl Reader {
-    fn of(model: &Model, config: &TextConfig, kv_type: KvType, place: Place) -> Result<Reader> {
-        let is_quantized = kv_type == KvType::Q8_0;
-        let Place::Device(device) = place else {
-            // ggml's flash attention for floats chooses its order of sums by the number of rows and threads.
-            return Ok(match model.0.kernels.attend_over_cells() {
-                true => Reader::Ours,
-                false if is_quantized => Reader::Flash,
-                false => Reader::Products,
-            });
-        };
-        let heads = [config.n_head.into(), config.n_head_kv.into()];
-        let has_flash =
-            model.backend().device_has_flash_attn(device, config.head_dim().into(), heads, kv_type.dtype());
-        match kv_type {
-            KvType::F16 | KvType::Q8_0 if has_flash => Ok(Reader::Flash),
-            // A device's flash attention reads f32 as f16.
-            KvType::F32 | KvType::F16 => Ok(match model.backend().devices().nth(device) {
-                Some(device) if device.is_remote() => Reader::RemoteProducts,
-                _ => Reader::DeviceProducts,
-            }),
-            KvType::Q8_0 => Err(Error::unsupported(
-                "kv type q8_0",
-                format_args!(
-                    "layers on the device need f16 or f32 for heads of {}, {} of {}",
-                    config.head_dim(),
-                    config.n_head,
-                    config.n_head_kv
-                ),
-            )),
-        }
-    }
-}
-
-impl Reader {
-    fn order(self) -> Order {
-        match self {
-            Reader::Products => Order::Steps,
-            Reader::DeviceProducts => Order::Columns,
-            // A column of cells would be asked for alone, over the network, by whoever saves or copies rows.
-            Reader::Ours | Reader::Flash | Reader::RemoteProducts => Order::Rows,
-        }
-    }
 }
 
 /// Graph inputs that say where the rows of a pass go, the same for all layers.
