@@ -107,13 +107,7 @@ impl Memory {
     /// # Panics
     /// When `tensor` is not one of these.
     pub fn read(&self, tensor: Tensor, offset: usize, bytes: &mut [u8]) -> Result<()> {
-        self.check_range(tensor, offset, bytes.len())?;
-        let _lock = self.0.backend.lock();
-        // SAFETY: the range lies in the tensor, and no graph runs while the lock is held.
-        let is_done = unsafe {
-            sys::owlet_tensor_get(tensor.raw.as_ptr(), bytes.as_mut_ptr().cast(), offset, bytes.len())
-        };
-        self.done(tensor, is_done)
+        self.read_runs(tensor, Runs::one(offset, bytes.len()), bytes)
     }
 
     /// Replaces the bytes of `tensor` from byte `offset` on.
@@ -124,12 +118,7 @@ impl Memory {
     /// # Panics
     /// When `tensor` is not one of these.
     pub fn write(&self, tensor: Tensor, offset: usize, bytes: &[u8]) -> Result<()> {
-        self.check_range(tensor, offset, bytes.len())?;
-        let _lock = self.0.backend.lock();
-        // SAFETY: the range lies in the tensor, and no graph runs while the lock is held.
-        let is_done =
-            unsafe { sys::owlet_tensor_set(tensor.raw.as_ptr(), bytes.as_ptr().cast(), offset, bytes.len()) };
-        self.done(tensor, is_done)
+        self.write_runs(tensor, Runs::one(offset, bytes.len()), bytes)
     }
 
     /// Copies `runs` of the bytes of `tensor`, one behind the other.
@@ -239,6 +228,10 @@ pub struct Runs {
 }
 
 impl Runs {
+    fn one(offset: usize, n_bytes: usize) -> Runs {
+        Runs { offset, run_bytes: n_bytes, n: 1, stride: n_bytes }
+    }
+
     /// From the first byte to behind the last one; none where runs overlap, or there are more bytes than addresses.
     fn span(self) -> Option<usize> {
         let Some(n_strides) = self.n.checked_sub(1) else { return Some(0) };
