@@ -200,17 +200,12 @@ impl KvCache {
         let mut resized = KvCache::new(model, n_ctx, self.n_past.len() as u32, self.kv_type)?;
         resized.n_past.clone_from(&self.n_past);
         for (from, to) in self.layers.iter().zip(&resized.layers) {
-            for (seq, &n_past) in (0..).zip(&self.n_past) {
-                let mut cells = vec![0; self.bytes(n_cells(n_past) * self.n_embd_kv) as usize];
-                self.memory.read(from.k, self.slot(seq), &mut cells)?;
-                resized.memory.write(to.k, resized.slot(seq), &cells)?;
-                if from.reader.order() == Order::Columns {
-                    let all = 0..n_cells(n_past) as u32;
-                    self.memory.read_runs(from.v, self.column_runs(seq, all.clone()), &mut cells)?;
-                    resized.memory.write_runs(to.v, resized.column_runs(seq, all), &cells)?;
-                } else {
-                    self.memory.read(from.v, self.slot(seq), &mut cells)?;
-                    resized.memory.write(to.v, resized.slot(seq), &cells)?;
+            for (from, to, order) in [(from.k, to.k, Order::Rows), (from.v, to.v, from.reader.order())] {
+                for (seq, &n_past) in (0..).zip(&self.n_past) {
+                    let cells = 0..n_cells(n_past);
+                    let mut bytes = vec![0; self.bytes(cells.end * self.n_embd_kv) as usize];
+                    self.memory.read_runs(from, self.runs(order, seq, cells.clone()), &mut bytes)?;
+                    resized.memory.write_runs(to, resized.runs(order, seq, cells), &bytes)?;
                 }
             }
         }
@@ -227,14 +222,20 @@ impl KvCache {
         n_cells(self.n_ctx) * self.n_past.len() as u64
     }
 
-    /// Where `cells` of a sequence lie in a tensor of columns.
-    fn column_runs(&self, seq: u64, cells: Range<u32>) -> Runs {
-        let first = seq * n_cells(self.n_ctx) + u64::from(cells.start);
+    /// Where `cells` of a sequence lie in a tensor of `order`; whole steps of them where it has steps.
+    fn runs(&self, order: Order, seq: u64, cells: Range<u64>) -> Runs {
+        let (first, n) = (seq * n_cells(self.n_ctx) + cells.start, cells.end - cells.start);
+        // Elements that lie side by side for each cell, and how often there are such.
+        let (width, n_runs) = match order {
+            Order::Rows | Order::Steps => (self.n_embd_kv, 1),
+            Order::Columns => (1, self.n_embd_kv),
+        };
+        let bytes = |n_cells: u64| self.bytes(n_cells * width) as usize;
         Runs {
-            offset: self.bytes(first) as usize,
-            run_bytes: self.bytes(cells.len() as u64) as usize,
-            n: self.n_embd_kv as usize,
-            stride: self.bytes(self.n_all_cells()) as usize,
+            offset: bytes(first),
+            run_bytes: bytes(n),
+            n: n_runs as usize,
+            stride: bytes(self.n_all_cells()),
         }
     }
 
@@ -243,13 +244,10 @@ impl KvCache {
     pub(super) fn wipe(&mut self, seq: u32) -> Result<()> {
         let zeros = vec![0; self.bytes(self.n_embd_kv * CELL_STEP) as usize];
         for first in (0..n_cells(self.n_ctx)).step_by(CELL_STEP as usize) {
-            let offset = self.slot(seq.into()) + self.bytes(self.n_embd_kv * first) as usize;
-            let runs = self.column_runs(seq.into(), first as u32..(first + CELL_STEP) as u32);
             for layer in &self.layers {
-                self.memory.write(layer.k, offset, &zeros)?;
-                match layer.reader.order() {
-                    Order::Columns => self.memory.write_runs(layer.v, runs, &zeros)?,
-                    Order::Rows | Order::Steps => self.memory.write(layer.v, offset, &zeros)?,
+                for (tensor, order) in [(layer.k, Order::Rows), (layer.v, layer.reader.order())] {
+                    let runs = self.runs(order, seq.into(), first..first + CELL_STEP);
+                    self.memory.write_runs(tensor, runs, &zeros)?;
                 }
             }
         }
@@ -271,8 +269,8 @@ impl KvCache {
     pub(super) fn places(&self, net: &mut Net, n_rows: u64) -> Places {
         let cells = net.graph.input("k_places", DType::I64, [n_rows, 1, 1, 1]);
         let n_elements = n_rows * self.n_embd_kv;
-        let has_columns = self.layers.iter().any(|layer| layer.reader == Reader::Products);
-        let v = has_columns.then(|| net.graph.input("v_places", DType::I64, [n_elements, 1, 1, 1]));
+        let has_steps = self.layers.iter().any(|layer| layer.reader.order() == Order::Steps);
+        let v = has_steps.then(|| net.graph.input("v_places", DType::I64, [n_elements, 1, 1, 1]));
         Places { cells, v }
     }
 

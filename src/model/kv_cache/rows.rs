@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use ggml::Tensor;
+use ggml::{Runs, Tensor};
 use owlet_format::TextConfig;
 
 use super::{CELL_STEP, KvCache, KvType, Order};
@@ -40,7 +40,7 @@ impl KvCache {
         let mut bytes = vec![0; rows.n as usize * self.row_bytes()];
         let tensor = self.tensor(rows);
         match self.order(rows) {
-            Order::Rows => self.memory.read(tensor, self.row_offset(seq, rows.first), &mut bytes)?,
+            Order::Rows => self.memory.read_runs(tensor, self.runs_of(seq, rows), &mut bytes)?,
             Order::Steps => {
                 let mut columns = vec![0; self.step_bytes()];
                 for part in self.step_parts(seq, rows) {
@@ -50,8 +50,7 @@ impl KvCache {
             }
             Order::Columns => {
                 let mut columns = vec![0; bytes.len()];
-                let runs = self.column_runs(seq.into(), rows.first..rows.first + rows.n);
-                self.memory.read_runs(tensor, runs, &mut columns)?;
+                self.memory.read_runs(tensor, self.runs_of(seq, rows), &mut columns)?;
                 self.to_rows(&columns, rows.n as usize, 0..rows.n as usize, &mut bytes);
             }
         }
@@ -77,7 +76,7 @@ impl KvCache {
         }
         let tensor = self.tensor(rows);
         match self.order(rows) {
-            Order::Rows => self.memory.write(tensor, self.row_offset(seq, rows.first), bytes)?,
+            Order::Rows => self.memory.write_runs(tensor, self.runs_of(seq, rows), bytes)?,
             Order::Steps => {
                 let mut columns = vec![0; self.step_bytes()];
                 for part in self.step_parts(seq, rows) {
@@ -89,8 +88,7 @@ impl KvCache {
             Order::Columns => {
                 let mut columns = vec![0; bytes.len()];
                 self.to_columns(bytes, rows.n as usize, 0..rows.n as usize, &mut columns);
-                let runs = self.column_runs(seq.into(), rows.first..rows.first + rows.n);
-                self.memory.write_runs(tensor, runs, &columns)?;
+                self.memory.write_runs(tensor, self.runs_of(seq, rows), &columns)?;
             }
         }
         Ok(())
@@ -151,9 +149,9 @@ impl KvCache {
         self.bytes(1) as usize
     }
 
-    /// Where the row of `pos` begins in a tensor of rows.
-    fn row_offset(&self, seq: u32, pos: u32) -> usize {
-        self.slot(seq.into()) + pos as usize * self.row_bytes()
+    fn runs_of(&self, seq: u32, rows: KvRows) -> Runs {
+        let first = u64::from(rows.first);
+        self.runs(self.order(rows), seq.into(), first..first + u64::from(rows.n))
     }
 
     /// `rows`, cut where steps of cells begin.
