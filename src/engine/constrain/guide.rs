@@ -1,8 +1,7 @@
 //! The guide of one answer: which tokens may come next, given those that came.
 
 use super::digits::Digits;
-use super::spelling::failed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::token::TokenId;
 use llguidance::Matcher;
 use llguidance::toktrie::{SimpleVob, TokEnv};
@@ -116,6 +115,15 @@ impl Guide {
         self.matcher.stop_reason().is_ok()
             && (self.is_complete() || self.matcher.is_accepting().unwrap_or(false))
     }
+}
+
+/// What the parser says, as one line.
+pub(super) fn failed(place: &str, error: &impl std::fmt::Display) -> Error {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with('<'));
+    let said: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let said: String = said.join(", ").chars().take(300).collect();
+    Error::unsupported(place, if said.is_empty() { "no token of the vocabulary fits" } else { &said })
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 //! The space before a word belongs to its piece, also at the beginning of an answer, where it is not shown; grammars
 //! allow for one there.
 
+use super::Constraint;
 use super::digits::{Digits, WithDigits, with_digits};
-use super::guide::Numbers;
-use super::{Constraint, Guide};
+use super::guide::{Guide, Numbers, failed};
 use crate::error::{Error, Result};
 use crate::prompt::Tokenizer;
 use crate::token::TokenId;
@@ -134,15 +134,6 @@ fn words(tokenizer: &Tokenizer, stop_ids: &[TokenId]) -> Vec<Vec<u8>> {
 /// Whether any text in UTF-8 has this byte.
 fn is_of_utf8(byte: u8) -> bool {
     !matches!(byte, 0xC0 | 0xC1 | 0xF5..)
-}
-
-/// What the parser says, as one line.
-pub(super) fn failed(place: &str, error: &impl std::fmt::Display) -> Error {
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with('<'));
-    let said: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    let said: String = said.join(", ").chars().take(300).collect();
-    Error::unsupported(place, if said.is_empty() { "no token of the vocabulary fits" } else { &said })
 }
 
 #[cfg(test)]
