@@ -1,25 +1,15 @@
 //! Pooled features of pictures from an engine at work: what `owlet embed` calls pooler_output, the row of the tower's class token behind
 //! its last block. The picture takes its turn among those of questions and needs no slot, so that no conversation is forgotten for it.
 
-use super::image_cache::{Embedding, ImageKey};
-use super::scheduler::Order;
-use super::{Engine, Scope, stopped};
+use super::image_cache::Embedding;
+use super::order::{Order, Sight, stopped};
+use super::{Engine, Scope};
 use crate::error::{Error, Result};
 use crate::prompt::Pixels;
 use ggml::Cancel;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
-
-/// A picture on its way to the tower.
-pub struct Sight {
-    pub pixels: Arc<Pixels>,
-    pub key: ImageKey,
-    pub cancel: Cancel,
-    pub reply: Sender<Result<Embedding>>,
-    /// When it came, by the scheduler's count.
-    pub since: u64,
-}
 
 /// A picture whose features somebody waits for. Dropping it cancels that.
 pub struct Pooling {

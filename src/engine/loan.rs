@@ -3,58 +3,14 @@
 //! The borrower's thread does the waiting for disks and the hashing; the thread that computes only copies rows, between
 //! two passes of the requests that go on meanwhile. A borrower that vanishes gives its slot back. Must not know files.
 
-use super::scheduler::Order;
-use super::scope::Scope;
-use super::session::Cell;
+use super::order::{Lent, LoanOrder, Order, Wanted, stopped};
 use super::slot::Holding;
-use super::stopped;
 use crate::error::Result;
 use crate::model::KvRows;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Rows that may be on their way between the two threads: enough that neither waits for the other all the time.
 const MAX_UNDERWAY: usize = 4;
-
-/// What a borrower wants of the thread that computes.
-pub enum LoanOrder {
-    Lend {
-        wanted: Wanted,
-        reply: Sender<Result<Lent>>,
-    },
-    Read {
-        slot: usize,
-        rows: KvRows,
-        reply: Sender<Result<Vec<u8>>>,
-    },
-    Write {
-        slot: usize,
-        rows: KvRows,
-        bytes: Vec<u8>,
-        reply: Sender<Result<()>>,
-    },
-    /// The slot goes back; with something that it knows now.
-    Return {
-        slot: usize,
-        knows: Option<Holding>,
-    },
-}
-
-/// The free slot that somebody wants.
-pub enum Wanted {
-    /// The one that holds most of this prompt, for those of this scope; if it is all there, with what stands behind it.
-    Holding(Vec<Cell>, Scope),
-    /// One with room for so many positions, whose rows are to be written: that one, or any.
-    Room(Option<usize>, u32),
-    /// That one, with what it knows.
-    Slot(usize),
-}
-
-/// The slot that somebody got.
-pub struct Lent {
-    pub slot: usize,
-    /// Its positions may be read.
-    pub knows: Holding,
-}
 
 /// A slot that goes back when this is dropped. Rows that were written count only after [`Loan::keep`].
 pub struct Loan<'a> {
@@ -145,8 +101,8 @@ fn receive<T>(replies: &Receiver<T>) -> Result<T> {
     replies.recv().map_err(|_| stopped())
 }
 
-#[cfg(test)]
 #[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::scheduler::by_hand::{options, scheduler};

@@ -15,6 +15,8 @@ pub mod image_cache;
 mod loaded;
 mod loan;
 mod logprobs;
+mod options;
+mod order;
 mod part_file;
 mod request;
 mod rows;
@@ -37,6 +39,7 @@ pub use features::{FeatureExtractor, FeatureShape};
 pub use image_cache::{CacheCounts, CacheOptions};
 pub use loaded::{Loaded, open_file};
 pub use logprobs::TokenLogprob;
+pub use options::Options;
 pub use part_file::{PartFile, sweep};
 pub use request::{EmbeddingSource, Event, Outcome, Request, Timings};
 pub use sampler::{Sampler, Sampling};
@@ -49,30 +52,16 @@ pub use stop::FinishReason;
 pub use store::{Conversation, NamedPicture, Restored, Saved};
 
 use crate::error::{Error, Result};
-use crate::model::KvType;
 use ggml::Cancel;
 use image_cache::ImageCache;
-use loan::{Loan, Wanted};
-use scheduler::{Order, Orders, Scheduler};
+use loan::Loan;
+use order::{Order, Orders, Wanted, stopped};
+use scheduler::Scheduler;
 use slot::Holding;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
-
-/// How an engine is set up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Positions that a prompt and its answer share; at most what the model was trained for.
-    pub n_ctx: u32,
-    /// Requests that are worked on at the same time.
-    pub n_slots: u32,
-    pub kv_type: KvType,
-    pub cache: CacheOptions,
-    pub speculation: Speculation,
-    /// Gives the memory of the tower's weights back when no picture is left to encode; the next one reads them again.
-    pub low_memory: bool,
-}
 
 /// A model at work. Requests are answered in the order in which slots become free. Dropping it cancels them, and waits for
 /// the thread that computes: a process that ended while a device is still at work would end with an error of its driver.
@@ -228,14 +217,10 @@ impl Drop for Ticket {
     }
 }
 
-fn stopped() -> Error {
-    Error::internal("the engine has stopped")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Arithmetic, Kernels, Model, Placement};
+    use crate::model::{Arithmetic, Kernels, KvType, Model, Placement};
     use crate::prompt::Message;
     use ggml::{Backend, Device, Place};
 

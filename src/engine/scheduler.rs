@@ -13,46 +13,28 @@ mod copying;
 mod pictures;
 mod room;
 
-use super::Options;
-use super::embed::Sight;
 use super::encode::ImageEncoder;
 use super::image_cache::{ImageCache, ImageKey};
 use super::loaded::Loaded;
-use super::loan::{Lent, LoanOrder, Wanted};
+use super::options::Options;
+use super::order::{Lent, LoanOrder, Order, Orders, Sight, Wanted};
 use super::scope::Scope;
 use super::session::Cell;
 use super::share::Share;
-use super::slot::{Holding, Job, Slot, SlotFacts};
+use super::slot::{Holding, Job, Slot};
 use super::speculate::Pace;
 use super::stop::FinishReason;
 use super::turns::Turns;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Input, Logits, Row};
-use ggml::Cancel;
 use room::positions_of;
 use std::cmp::Reverse;
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 pub use room::{PROMPT_ROWS, cached_positions, prompt_rows};
-
-/// What the thread that computes may be asked to do.
-pub enum Order {
-    Answer(Box<Job>),
-    /// A picture that is looked at for its own sake.
-    See(Sight),
-    Loan(LoanOrder),
-    /// How the slots are.
-    Look(Sender<Vec<SlotFacts>>),
-}
-
-/// Where orders come from, and what stops all work on them.
-pub struct Orders {
-    pub submitted: Receiver<Order>,
-    pub stop: Cancel,
-}
 
 pub struct Scheduler {
     loaded: Loaded,

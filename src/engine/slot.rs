@@ -4,11 +4,11 @@
 //! run, so reading a prompt and writing an answer are the same act. The scheduler asks what is to be done, does it
 //! together with what other slots need, and brings back logits. Must not know the network.
 
-use super::Options;
 use super::constrain::Guide;
 use super::image_cache::{Embedding, ImageKey};
 use super::loaded::Loaded;
 use super::logprobs::TokenLogprob;
+use super::options::Options;
 use super::request::{EmbeddingSource, Event, Outcome, Request, Timings};
 use super::sampler::Sampler;
 use super::scope::Scope;

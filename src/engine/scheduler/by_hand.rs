@@ -1,7 +1,8 @@
 //! For tests: a scheduler whose rounds are made one by one, and an engine of the same model, which checks requests and answers alone.
 
-use super::{Order, Orders, Scheduler};
+use super::Scheduler;
 use crate::engine::image_cache::ImageCache;
+use crate::engine::order::{Order, Orders};
 use crate::engine::{CacheOptions, Engine, Event, Loaded, Options, Request, Speculation};
 use crate::model::KvType;
 use ggml::Cancel;

@@ -1,8 +1,8 @@
 //! The scheduler's rounds, as far as they are about pictures: whose is looked at next, and what becomes of it.
 
 use super::Scheduler;
-use crate::engine::embed::Sight;
 use crate::engine::encode::{Encoded, ImageEncoder};
+use crate::engine::order::Sight;
 use crate::engine::request::{EmbeddingSource, Event};
 use crate::engine::slot::Slot;
 use crate::engine::turns::NextPicture;
@@ -156,8 +156,8 @@ mod tests {
     use super::*;
     use crate::engine::Scope;
     use crate::engine::image_cache::Embedding;
+    use crate::engine::order::Order;
     use crate::engine::request::Request;
-    use crate::engine::scheduler::Order;
     use crate::engine::scheduler::by_hand::ByHand;
     use crate::engine::turns::at_work::{about, loaded, n_layer, options, picture, words};
     use ggml::{Cancel, Device};

@@ -3,7 +3,8 @@
 use super::head::{self, Head, ModelId};
 use super::sums::Summed;
 use super::{Conversation, MAGIC, MAX_HEAD_BYTES, NamedPicture, Saved, VERSION};
-use crate::engine::loan::{Loan, Wanted};
+use crate::engine::loan::Loan;
+use crate::engine::order::Wanted;
 use crate::engine::part_file::PartFile;
 use crate::engine::rows::pieces;
 use crate::engine::scope::Scope;

@@ -1,6 +1,7 @@
 //! Answers about pictures where tower and text layers share the memory of a device.
 
-use crate::engine::loan::{Loan, Wanted};
+use crate::engine::loan::Loan;
+use crate::engine::order::Wanted;
 use crate::engine::scheduler::by_hand;
 use crate::engine::{
     Engine, Event, FinishReason, Loaded, Options, Outcome, Request, Scope, Ticket, open_file,
