@@ -16,6 +16,7 @@ pub use pace::Pace;
 use super::session::Cell;
 use crate::token::TokenId;
 use ngrams::{Match, Ngrams};
+use pace::MAX_ROWS;
 use std::time::Duration;
 
 /// Whether answers are drafted ahead. No choice changes a word of them.
@@ -29,8 +30,8 @@ pub enum Speculation {
     Always,
 }
 
-/// Longest draft.
-pub const MAX_DRAFT: usize = 15;
+/// Longest draft. A pass has one row beside it, of the token before.
+const MAX_DRAFT: usize = MAX_ROWS - 1;
 
 /// Part of an answer's time that drafts may cost it before they have won anything.
 const LOSABLE: f64 = 0.01;

@@ -1,11 +1,10 @@
 //! What a pass of several rows costs on this machine, against a pass of one. Learnt from the passes of answers, since it
 //! depends on kernels, memory and what else the machine does. Must not know what rows are.
 
-use super::MAX_DRAFT;
 use std::time::Duration;
 
-/// Rows of the largest pass with a draft.
-const MAX_ROWS: usize = MAX_DRAFT + 1;
+/// Rows of the largest pass whose cost is learnt.
+pub const MAX_ROWS: usize = 16;
 
 /// What a further row is thought to cost before it was measured: little, since measuring is how it comes to be known.
 const HOPED_FOR: f64 = 0.1;
