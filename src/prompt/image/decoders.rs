@@ -8,10 +8,9 @@ use std::io::Cursor;
 use image::codecs::bmp::BmpDecoder;
 use image::codecs::gif::GifDecoder;
 use image::codecs::webp::WebPDecoder;
-use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError};
 
-use super::{PictureFormat, Raster, Source, jpeg, webp};
+use super::{PictureFormat, Raster, Source, jpeg, orient, webp};
 use crate::{Error, Result};
 
 impl Source<'_> {
@@ -45,7 +44,7 @@ impl Source<'_> {
             return Err(self.broken("the first frame does not fill the picture"));
         }
         let exif = reader.info().exif_metadata.as_deref();
-        Ok(Raster { width, height, n_channels, samples, orientation: orientation(exif) })
+        Ok(Raster { width, height, n_channels, samples, orientation: orient::of_exif(exif) })
     }
 
     fn png_error(&self, error: png::DecodingError) -> Error {
@@ -78,7 +77,7 @@ impl Source<'_> {
         let exif = exif.as_deref().map(|exif| exif.strip_prefix(b"Exif\0\0").unwrap_or(exif));
         let mut samples = vec![0; width * height * n_channels];
         decoder.read_image(&mut samples).map_err(|error| self.image_error(error))?;
-        Ok(Raster { width, height, n_channels, samples, orientation: orientation(exif) })
+        Ok(Raster { width, height, n_channels, samples, orientation: orient::of_exif(exif) })
     }
 
     fn image_error(&self, error: ImageError) -> Error {
@@ -89,13 +88,4 @@ impl Source<'_> {
             error => self.broken(error),
         }
     }
-
-    pub(super) fn cut_off(&self) -> Error {
-        self.broken("the file ends before the picture does")
-    }
-}
-
-/// The orientation, 1 to 8, in an EXIF block that begins with its TIFF header.
-pub(super) fn orientation(exif: Option<&[u8]>) -> u8 {
-    exif.and_then(Orientation::from_exif_chunk).map_or(1, Orientation::to_exif)
 }

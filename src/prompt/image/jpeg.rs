@@ -11,8 +11,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::decoders::orientation;
-use super::{Raster, Source};
+use super::{Raster, Source, orient};
 use crate::{Error, Result};
 
 /// More scans than any encoder makes; each costs a pass over the whole picture.
@@ -37,7 +36,7 @@ pub(super) fn decode(source: &Source) -> Result<Raster> {
     }
     let mut samples = vec![0; width * height * n_channels];
     decoder.decode_into(&mut samples).map_err(|error| broken(source, error))?;
-    let orientation = orientation(decoder.exif().map(Vec::as_slice));
+    let orientation = orient::of_exif(decoder.exif().map(Vec::as_slice));
     Ok(Raster { width, height, n_channels, samples, orientation })
 }
 

@@ -148,6 +148,10 @@ impl Source<'_> {
         Error::format(self.name, format!("broken {}: {problem}", self.format))
     }
 
+    fn cut_off(&self) -> Error {
+        self.broken("the file ends before the picture does")
+    }
+
     fn unsupported(&self, problem: impl std::fmt::Display) -> Error {
         Error::unsupported(self.name, format!("{}: {problem}", self.format))
     }

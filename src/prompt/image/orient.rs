@@ -1,5 +1,12 @@
 //! EXIF orientation: how a stored picture is turned to stand upright.
 
+use image::metadata::Orientation;
+
+/// The orientation, 1 to 8, in an EXIF block that begins with its TIFF header.
+pub(super) fn of_exif(exif: Option<&[u8]>) -> u8 {
+    exif.and_then(Orientation::from_exif_chunk).map_or(1, Orientation::to_exif)
+}
+
 /// Where the camera's top-left corner lies decides which way rows and columns run (EXIF 2.3, tag 0x0112).
 /// `orientation` is 1 to 8; anything else counts as 1. Returns the upright sides `[width, height]` and pixels.
 pub(super) fn upright(
