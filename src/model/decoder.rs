@@ -10,27 +10,10 @@ use ggml::{Cancel, Executor, Graph, GraphBuilder, PlacedBytes};
 use super::kv_cache::{KvCache, KvRows, KvType};
 use super::net::{Net, Watched};
 use super::pass::{self, Pass, Scratch};
+use super::row::{Input, Row};
 use super::text::{self, Io, Topology};
 use super::{Model, Observe};
-use crate::token::TokenId;
 use crate::{Error, Result};
-
-/// What one row is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    Token(TokenId),
-    /// Row of the embeddings that the call brings along.
-    Embd(usize),
-}
-
-/// One row: the next position of a sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub input: Input,
-    pub seq: u32,
-    pub pos: u32,
-    pub want_logits: bool,
-}
 
 /// Logits of the rows that wanted them, in the order of the call. Used again, they need no new memory.
 #[derive(Clone, Debug, Default, PartialEq)]

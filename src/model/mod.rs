@@ -18,6 +18,7 @@ mod pass;
 mod pieces;
 mod place;
 mod projector;
+mod row;
 mod text;
 mod tower;
 mod vision;
@@ -31,10 +32,11 @@ use std::sync::Arc;
 use ggml::{Backend, Device, Place, Weights};
 use owlet_format::{Gguf, ModelConfig, ProjectorConfig, Role, TextConfig, VisionConfig};
 
-pub use decoder::{Decoder, Input, Logits, Row};
+pub use decoder::{Decoder, Logits};
 pub use kv_cache::{KvHalf, KvRows, KvType, kv_bytes, kv_row_bytes};
 pub use observe::Observe;
 pub use place::{Fit, GpuLayers, Placement, Purpose, VisionDevice, Wish};
+pub use row::{Input, Row};
 pub use vision::{Progress, Step, VisionEncoder};
 
 pub use crate::kernels::{Arithmetic, Kernels};

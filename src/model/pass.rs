@@ -4,8 +4,8 @@
 use ggml::Executor;
 use owlet_format::TextConfig;
 
-use super::decoder::{Input, Row};
 use super::kv_cache::KvCache;
+use super::row::{Input, Row};
 use super::text::{Io, MAX_SEGMENTS, RowInput, Segment, Topology};
 use crate::kernels::Turns;
 use crate::{Error, Result};
