@@ -3,29 +3,16 @@
 //! alone, whatever rows ride along. Knows neither files nor configs of whole models. Shapes are proven when a
 //! model is loaded, so a wrong one here is our bug and asserts in the graph builder.
 
-use std::ops::Range;
-
 use ggml::{DType, Tensor};
-use owlet_format::NormKind;
 
 use super::net::Net;
 use super::operand::{Operand, Sum};
+use super::views;
 use crate::kernels::{Heads, Product};
-
-const F32_BYTES: u64 = size_of::<f32>() as u64;
 
 /// A matrix `[n_in, n_out]` and what is added to its product.
 #[derive(Clone, Copy)]
 pub(super) struct Linear {
-    pub(super) weight: Tensor,
-    pub(super) bias: Option<Tensor>,
-}
-
-/// A norm over `ne[0]` with its learned vectors.
-#[derive(Clone, Copy)]
-pub(super) struct Norm {
-    pub(super) kind: NormKind,
-    pub(super) eps: f32,
     pub(super) weight: Tensor,
     pub(super) bias: Option<Tensor>,
 }
@@ -60,26 +47,6 @@ fn product(net: &mut Net, weight: Tensor, x: &mut Operand) -> Option<Tensor> {
     Some(net.graph.custom("mul_mat", DType::F32, [n_out, n_columns, 1, 1], &[weight, columns], op))
 }
 
-/// `width` elements from `first` on of every row of a contiguous `x [n, n_rows]`: a view `[width, n_rows]`.
-pub(super) fn columns(net: &mut Net, x: Tensor, first: u64, width: u64) -> Tensor {
-    let [n, n_rows, ..] = net.graph.ne(x);
-    net.graph.view_2d(x, [width, n_rows], n * F32_BYTES, first * F32_BYTES)
-}
-
-/// The same as [`columns`] as heads: a view `[head_dim, n_head, n_rows]`.
-fn views_of_heads(net: &mut Net, x: Tensor, first: u64, [head_dim, n_head]: [u64; 2]) -> Tensor {
-    let [n, n_rows, ..] = net.graph.ne(x);
-    let strides = [head_dim * F32_BYTES, n * F32_BYTES];
-    net.graph.view_3d(x, [head_dim, n_head, n_rows], strides, first * F32_BYTES)
-}
-
-/// Rows `rows` of a contiguous `x [n, ...]`: a view `[n, rows.len()]`.
-pub(super) fn view_of_rows(net: &mut Net, x: Tensor, rows: Range<u32>) -> Tensor {
-    let [n, ..] = net.graph.ne(x);
-    let row_bytes = n * F32_BYTES;
-    net.graph.view_2d(x, [n, rows.len() as u64], row_bytes, u64::from(rows.start) * row_bytes)
-}
-
 /// Every row of queries attends to every row of keys. Queries, keys and values are in rows of contiguous matrices, each
 /// from an element on; the result is `[n_head * head_dim, n_rows]`, a row a query. Only a kernel of ours takes fewer queries than
 /// keys.
@@ -95,13 +62,13 @@ pub(super) fn attention_over_all(net: &mut Net, heads: Heads, parts: [(Tensor, u
     }
     let [q, k, v] = parts;
     let heads = |net: &mut Net, (rows, first)| {
-        let heads = views_of_heads(net, rows, first, [head_dim, n_head]);
+        let heads = views::heads(net, rows, first, [head_dim, n_head]);
         net.graph.permute(heads, [0, 2, 1, 3])
     };
     let [q, k] = [q, k].map(|part| heads(net, part));
     if net.graph.place().is_device() {
         let (rows, first) = v;
-        let v = columns(net, rows, first, head_dim * n_head);
+        let v = views::columns(net, rows, first, head_dim * n_head);
         let out = attention_by_products(net, [q, k], Values::Rows(v), None);
         return net.graph.reshape(out, ne);
     }

@@ -21,6 +21,7 @@ mod projector;
 mod row;
 mod text;
 mod tower;
+mod views;
 mod vision;
 mod weights;
 

@@ -8,8 +8,8 @@ use std::fmt::Display;
 use ggml::{DType, Tensor};
 use owlet_format::{Activation, NormKind};
 
-use super::layers::{Norm, columns};
 use super::net::Net;
+use super::views;
 use crate::kernels::{Columns, Curve, Statistics, Work};
 
 /// A product `[n_out, n_columns]` and the bias that it waits for: who reads it adds that in passing.
@@ -36,6 +36,15 @@ impl Sum {
         let sum = self.tensor(net);
         Sum { product: net.name(sum, name), bias: None }
     }
+}
+
+/// A norm over `ne[0]` with its learned vectors.
+#[derive(Clone, Copy)]
+pub(super) struct Norm {
+    pub(super) kind: NormKind,
+    pub(super) eps: f32,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
 }
 
 /// `x` normalised row by row, then the learned scale (and shift).
@@ -191,7 +200,7 @@ impl Recipe {
             Recipe::Given(x) => x,
             Recipe::Norm { norm, x, first } => {
                 let n = net.graph.ne(norm.weight)[0];
-                let x = if net.graph.ne(x)[0] == n { x } else { columns(net, x, first, n) };
+                let x = if net.graph.ne(x)[0] == n { x } else { views::columns(net, x, first, n) };
                 let normal = match norm.kind {
                     NormKind::Rms => net.graph.rms_norm(x, norm.eps),
                     NormKind::Layer => net.graph.norm(x, norm.eps),

@@ -11,9 +11,9 @@ use ggml::{DType, Memory, Place, Tensor};
 use owlet_format::VisionConfig;
 
 use super::Model;
-use super::layers::view_of_rows;
 use super::net::Net;
 use super::tower::{self, Attended};
+use super::views;
 use super::weights::VisionBlock;
 use crate::kernels::Heads;
 use crate::{Error, Result};
@@ -159,13 +159,13 @@ impl Pieces {
     pub(super) fn attended(&self, net: &mut Net, (config, w, il): Block, hidden: Tensor, rows: &Range<u32>) {
         let aside = self.aside(net);
         net.follow(w.norm1.weight);
-        let hidden = view_of_rows(net, hidden, rows.clone());
+        let hidden = views::rows(net, hidden, rows.clone());
         let qkv = tower::qkv(net, w, hidden);
-        let to = view_of_rows(net, aside.qkv, rows.clone());
+        let to = views::rows(net, aside.qkv, rows.clone());
         net.graph.cpy(qkv, to);
         if let Some(all) = aside.keys {
             let (keys, _) = tower::keys(net, config, w, il, qkv);
-            let to = view_of_rows(net, all, rows.clone());
+            let to = views::rows(net, all, rows.clone());
             net.graph.cpy(keys, to);
         }
     }
@@ -178,8 +178,8 @@ impl Pieces {
         let aside = self.aside(net);
         net.follow(w.norm1.weight);
         let keys = aside.keys.map_or((aside.qkv, config.n_embd.into()), |keys| (keys, 0));
-        let qkv = view_of_rows(net, aside.qkv, rows.clone());
-        let hidden = view_of_rows(net, hidden, rows.clone());
+        let qkv = views::rows(net, aside.qkv, rows.clone());
+        let hidden = views::rows(net, hidden, rows.clone());
         let out = tower::behind(net, config, (w, il), hidden, Attended { qkv, keys, values: aside.qkv });
         net.graph.cpy(out, hidden);
     }

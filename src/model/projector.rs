@@ -7,9 +7,10 @@ use ggml::{DType, Tensor};
 use owlet_format::{Activation, ProjectorConfig, VisionConfig};
 
 use super::grid::shuffle_order;
-use super::layers::{linear, view_of_rows};
+use super::layers::linear;
 use super::net::Net;
 use super::operand::{Operand, activation, norm};
+use super::views;
 use super::weights::ProjectorWeights;
 
 /// Reads the patches that an input `[n_patches]` (i32) will name, some rows of [`order`], from `hidden`; yields that input, and
@@ -45,7 +46,7 @@ pub(super) fn watch_patches(net: &mut Net, tower: &VisionConfig, weights: &Proje
     if net.is_watched("v.out") {
         net.follow(weights.first.weight);
         let class_rows = u32::from(tower.cls);
-        let patches = view_of_rows(net, hidden, class_rows..class_rows + tower.n_patches());
+        let patches = views::rows(net, hidden, class_rows..class_rows + tower.n_patches());
         let patches = net.graph.cont(patches);
         net.name(patches, "v.out");
     }

@@ -5,9 +5,9 @@
 use ggml::{DType, Tensor};
 use owlet_format::VisionConfig;
 
-use super::layers::{Linear, Norm, attention_over_all, linear};
+use super::layers::{Linear, attention_over_all, linear};
 use super::net::Net;
-use super::operand::{Operand, activation, join, norm, norm_of_columns};
+use super::operand::{Norm, Operand, activation, join, norm, norm_of_columns};
 use super::weights::{VisionBlock, VisionWeights};
 use crate::kernels::Heads;
 

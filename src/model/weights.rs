@@ -7,7 +7,8 @@ use std::fmt::Display;
 use ggml::{Tensor, Weights};
 use owlet_format::{NormKind, ProjectorConfig, ProjectorKind, QkNorm, TextConfig, VisionConfig};
 
-use super::layers::{Linear, Norm};
+use super::layers::Linear;
+use super::operand::Norm;
 use crate::{Error, Result};
 
 /// The tower.
