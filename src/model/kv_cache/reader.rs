@@ -4,7 +4,7 @@
 use ggml::Place;
 use owlet_format::TextConfig;
 
-use super::KvType;
+use super::units::KvType;
 use crate::model::Model;
 use crate::{Error, Result};
 

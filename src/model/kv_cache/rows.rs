@@ -4,31 +4,11 @@
 use std::ops::Range;
 
 use ggml::{Runs, Tensor};
-use owlet_format::TextConfig;
 
-use super::{CELL_STEP, KvCache, KvType, Order};
+use super::KvCache;
+use super::reader::Order;
+use super::units::{CELL_STEP, KvHalf, KvRows, KvType};
 use crate::{Error, Result};
-
-/// Which of the two things that are remembered of a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvHalf {
-    Keys,
-    Values,
-}
-
-/// Rows of one layer: of `n` positions from `first` on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvRows {
-    pub layer: u32,
-    pub half: KvHalf,
-    pub first: u32,
-    pub n: u32,
-}
-
-/// Bytes of a row: the keys, or the values, of one position in one layer.
-pub fn kv_row_bytes(config: &TextConfig, kv_type: KvType) -> u64 {
-    kv_type.dtype().row_bytes(u64::from(config.n_embd_kv())).unwrap_or(0)
-}
 
 impl KvCache {
     /// The bytes of `rows` of `seq`.
