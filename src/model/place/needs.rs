@@ -5,27 +5,16 @@
 use ggml::Place;
 use owlet_format::{ModelConfig, TextConfig, VisionConfig};
 
-use super::super::{kv_bytes, pass};
-use super::{Ask, Placement, Purpose};
+use super::placement::{Home, Placement};
+use super::wish::Ask;
+use crate::model::{KvType, kv_bytes, pass};
 
-/// The part of a model that a tensor goes with.
-pub(super) enum Home {
-    Vision,
-    Layer(u32),
-    Output,
-    Embeddings,
-}
-
-impl Home {
-    pub(super) fn of(tensor: &str) -> Home {
-        let mut words = tensor.split('.');
-        match (words.next(), words.next()) {
-            (Some("v" | "mm"), _) => Home::Vision,
-            (Some("blk"), Some(il)) => il.parse().map_or(Home::Embeddings, Home::Layer),
-            (Some("output" | "output_norm"), _) => Home::Output,
-            _ => Home::Embeddings,
-        }
-    }
+/// What a model is loaded for: memory goes by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purpose {
+    pub n_ctx: u32,
+    pub n_seq: u32,
+    pub kv_type: KvType,
 }
 
 /// Bytes on devices, by part.
@@ -77,7 +66,7 @@ impl Needs {
     pub(in crate::model) fn on_device(&self, placement: &Placement, device: usize) -> u64 {
         let place = Place::Device(device);
         let (mut n_bytes, mut vision, mut shared) = (0, 0, 0);
-        if placement.vision == place {
+        if placement.vision() == place {
             n_bytes += self.vision_buffers;
             vision = self.vision_weights;
         }
@@ -88,7 +77,7 @@ impl Needs {
         if placement.n_layers(place) > 0 {
             n_bytes += self.text_buffers;
         }
-        if placement.layers.last() == Some(&place) {
+        if placement.output() == place {
             n_bytes += self.output;
         }
         n_bytes + vision.max(shared)
