@@ -1,8 +1,7 @@
 //! Requests to the hub about one model: with patience that ends, redirects that are looked at, a token that only the hub
 //! gets to see, and errors that say what to do.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use super::address::Address;
 use super::answers::{LINK_BYTES_MAX, next_link};
 use super::environment::{Environment, Token};
 use super::name::ModelName;
-use super::tries::{Failure, GLANCE, PAUSE_MAX, Tries};
+use super::tries::{Contact, Failure, GLANCE, PAUSE_MAX, Tries};
 use crate::error::{Error, Result};
 
 const REDIRECTS_MAX: usize = 5;
@@ -27,11 +26,7 @@ pub struct Client {
     pub(super) name: ModelName,
     endpoint: Address,
     token: Option<Token>,
-    pub(super) patience: Duration,
-    cancel: Cancel,
-    notes: Mutex<Vec<String>>,
-    /// Somebody answered something.
-    was_reached: AtomicBool,
+    pub(super) contact: Contact,
     /// The thread that watches for a cancellation ends with it.
     _alive: Arc<()>,
 }
@@ -85,10 +80,7 @@ impl Client {
             name,
             endpoint: environment.endpoint.clone(),
             token: environment.token.clone(),
-            patience: environment.patience,
-            cancel: cancel.clone(),
-            notes: Mutex::default(),
-            was_reached: AtomicBool::new(false),
+            contact: Contact::new(environment.patience, cancel.clone()),
             _alive: alive,
         }
     }
@@ -117,7 +109,7 @@ impl Client {
                 }
             }
             let response = request.call().map_err(|error| self.unanswered(&at, &error))?;
-            self.was_reached.store(true, Ordering::Relaxed);
+            self.contact.reached();
             if !response.status().is_redirection() {
                 return Ok(Answer { response, address: at });
             }
@@ -144,7 +136,7 @@ impl Client {
     /// # Errors
     /// After several tries; see [`Client::get`].
     pub fn json(&self, address: &Address) -> Result<(Value, Option<Address>)> {
-        let mut tries = Tries::new(self);
+        let mut tries = Tries::new(&self.contact);
         loop {
             match self.json_once(address) {
                 Ok(found) => return Ok(found),
@@ -211,7 +203,7 @@ impl Client {
     /// Nobody answered, or stopped in the middle.
     pub fn unanswered(&self, at: &Address, error: &ureq::Error) -> Failure {
         let server = at.server();
-        let seconds = self.patience.as_secs();
+        let seconds = self.contact.patience.as_secs();
         let (what, may_pass) = match error {
             ureq::Error::Timeout(_) => (format!("{server} says nothing for {seconds} s"), true),
             ureq::Error::HostNotFound => (format!("{server} is not found"), true),
@@ -226,27 +218,6 @@ impl Client {
     /// `what` about the model.
     pub fn network(&self, what: impl std::fmt::Display) -> Error {
         Error::network(&self.name, what)
-    }
-
-    pub fn was_reached(&self) -> bool {
-        self.was_reached.load(Ordering::Relaxed)
-    }
-
-    pub fn cancel(&self) -> &Cancel {
-        &self.cancel
-    }
-
-    pub fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-
-    /// What went wrong and is tried again, since the last call.
-    pub fn notes(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub fn note(&self, line: String) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 }
 

@@ -72,7 +72,7 @@ impl<'a> Part<'a> {
                 break;
             }
             part.took(&buf[..n], &ranges.file.name, progress);
-            if ranges.client.is_cancelled() {
+            if ranges.client.contact.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
         }
@@ -93,14 +93,15 @@ impl<'a> Part<'a> {
 
     fn complete(&mut self, ranges: &mut Ranges, progress: &mut dyn Progress) -> Result<()> {
         let client = ranges.client.clone();
-        let mut tries = Tries::new(&client);
+        let contact = &client.contact;
+        let mut tries = Tries::new(contact);
         let mut buf = vec![0; BUFFER_BYTES];
         while self.n_bytes < ranges.file.n_bytes {
             let mut opened = match ranges.open(self.n_bytes, None) {
                 Ok(opened) => opened,
                 Err(failure) => {
                     tries.again(failure)?;
-                    client.notes().iter().for_each(|line| progress.note(line));
+                    contact.notes().iter().for_each(|line| progress.note(line));
                     continue;
                 }
             };
@@ -115,7 +116,7 @@ impl<'a> Part<'a> {
                         written.map_err(|error| Error::doing(self.path, "cannot write", error))?;
                         self.took(&buf[..n], &ranges.file.name, progress);
                         tries.arrived(n as u64);
-                        if client.is_cancelled() {
+                        if contact.cancel.is_cancelled() {
                             return Err(Error::Cancelled);
                         }
                         continue;
@@ -123,7 +124,7 @@ impl<'a> Part<'a> {
                     Err(error) => ranges.broken(Some(&error)),
                 };
                 tries.again(failure)?;
-                client.notes().iter().for_each(|line| progress.note(line));
+                contact.notes().iter().for_each(|line| progress.note(line));
                 break;
             }
         }

@@ -92,7 +92,7 @@ impl Far for Remote {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.client.notes()
+        self.client.contact.notes()
     }
 }
 
@@ -135,7 +135,7 @@ impl State {
     /// One piece by a request of its own.
     fn fetch(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let client = self.ranges.client.clone();
-        let mut tries = Tries::new(&client);
+        let mut tries = Tries::new(&client.contact);
         let mut n = 0;
         while n < buf.len() {
             let start = offset + n as u64;
@@ -176,7 +176,7 @@ impl State {
 
     fn go_on_to(&mut self, end: u64) -> Result<()> {
         let client = self.ranges.client.clone();
-        let mut tries = Tries::new(&client);
+        let mut tries = Tries::new(&client.contact);
         // twice as long, so that bytes are moved now and then only
         if self.kept.len() > 2 * KEPT_BYTES {
             let n_gone = self.kept.len() - KEPT_BYTES;

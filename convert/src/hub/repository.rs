@@ -94,7 +94,7 @@ pub fn find(
     let info = client.json(&client.at(&format!("api/models/{}/revision/{address}", wish.name)));
     let info = match info {
         Ok((info, _)) => info,
-        Err(error) if !client.was_reached() && !client.is_cancelled() => {
+        Err(error) if !client.contact.was_reached() && !client.contact.cancel.is_cancelled() => {
             let Some(dir) = in_cache() else { return Err(error) };
             progress.note(&error.to_string());
             return Ok(Found::InCache(dir));
@@ -135,7 +135,7 @@ impl Repository {
 
     /// What stops whatever is fetched of it.
     pub fn cancel(&self) -> &Cancel {
-        self.client.cancel()
+        &self.client.contact.cancel
     }
 
     /// Where its files are kept.

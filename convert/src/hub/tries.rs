@@ -1,9 +1,12 @@
 //! Trying again: how often, behind what pauses, and what is said in the end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::client::Client;
+use ggml::Cancel;
+
 use crate::error::{Error, Result};
 
 /// Failures in a row.
@@ -37,16 +40,50 @@ impl Failure {
     }
 }
 
+/// What all requests about one model have in common: whether there is anybody, how long to wait, and what to say.
+#[derive(Debug)]
+pub struct Contact {
+    pub patience: Duration,
+    pub cancel: Cancel,
+    notes: Mutex<Vec<String>>,
+    /// Somebody answered something.
+    was_reached: AtomicBool,
+}
+
+impl Contact {
+    pub fn new(patience: Duration, cancel: Cancel) -> Contact {
+        Contact { patience, cancel, notes: Mutex::default(), was_reached: AtomicBool::new(false) }
+    }
+
+    /// An answer has come, whatever it says.
+    pub fn reached(&self) {
+        self.was_reached.store(true, Ordering::Relaxed);
+    }
+
+    pub fn was_reached(&self) -> bool {
+        self.was_reached.load(Ordering::Relaxed)
+    }
+
+    /// What went wrong and is tried again, since the last call.
+    pub fn notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, line: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
 /// How often the same thing may fail in a row.
 pub struct Tries<'a> {
-    client: &'a Client,
+    contact: &'a Contact,
     n_failed: u32,
     n_bytes: u64,
 }
 
 impl<'a> Tries<'a> {
-    pub fn new(client: &'a Client) -> Tries<'a> {
-        Tries { client, n_failed: 0, n_bytes: 0 }
+    pub fn new(contact: &'a Contact) -> Tries<'a> {
+        Tries { contact, n_failed: 0, n_bytes: 0 }
     }
 
     /// `n_bytes` more have arrived.
@@ -62,8 +99,8 @@ impl<'a> Tries<'a> {
     /// # Errors
     /// The failure itself where it is no use, and [`Error::Cancelled`].
     pub fn again(&mut self, failure: Failure) -> Result<()> {
-        let client = self.client;
-        if client.is_cancelled() {
+        let contact = self.contact;
+        if contact.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
         self.n_failed += 1;
@@ -72,15 +109,15 @@ impl<'a> Tries<'a> {
             return Err(failure.error);
         }
         // a server that never answered is away, or was never there
-        if !client.was_reached() {
+        if !contact.was_reached() {
             return Err(failure.error.advised("check the network, and HF_ENDPOINT if it is set"));
         }
         if self.n_failed >= TRIES_MAX {
             return Err(failure.error.advised("the same command goes on where it was"));
         }
-        let pause = failure.wait.unwrap_or(client.patience / PAUSE_SHARE * (1 << (self.n_failed - 1)));
+        let pause = failure.wait.unwrap_or(contact.patience / PAUSE_SHARE * (1 << (self.n_failed - 1)));
         let mut pause = pause.min(PAUSE_MAX);
-        client.note(format!(
+        contact.note(format!(
             "{}: try {} of {TRIES_MAX} in {:.1} s",
             failure.error,
             self.n_failed + 1,
@@ -89,7 +126,7 @@ impl<'a> Tries<'a> {
         while !pause.is_zero() {
             thread::sleep(pause.min(GLANCE));
             pause = pause.saturating_sub(GLANCE);
-            if client.is_cancelled() {
+            if contact.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
         }
