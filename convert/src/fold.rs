@@ -6,14 +6,12 @@
 //! In: the planned tensors and the norms' weights, the only ones that a plan reads. Out: a factor by channel for every
 //! row of the norm and of its readers. Not known here: families.
 
-use std::sync::Arc;
-
 use owlet_format::Role;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::dtype::widen;
 use crate::error::Result;
-use crate::plan::PlannedTensor;
+use crate::planned::{Fold, PlannedTensor};
 
 /// Norms by the end of their names, and who alone reads what they yield.
 const BLOCK_READERS: [(&str, &[&str]); 4] = [
@@ -29,14 +27,6 @@ const READERS: [(&str, &[&str]); 2] = [("mm.0", &["mm.1"]), ("output_norm", &["o
 const OUTLIER: f32 = 8.0;
 /// More than this is not moved: a weight of 8 still fits f16.
 const LARGEST: f32 = 4096.0;
-
-/// What the rows of a tensor are multiplied with, channel by channel: powers of two.
-#[derive(Debug, Clone)]
-pub struct Fold {
-    pub factors: Arc<[f32]>,
-    /// Factors that are not 1.
-    pub n_channels: usize,
-}
 
 /// Looks at every norm that matrices read, and gives both sides of an outlier their factors.
 ///

@@ -5,21 +5,21 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ggml::DType;
 use owlet_format::{ModelConfig, Part, Provenance, Strings, TensorSpec};
 
-use crate::checkpoint::file::Known;
-use crate::checkpoint::{Checkpoint, SourceType, WeightFormat, shape_text};
+use crate::checkpoint::{Checkpoint, WeightFormat, shape_text};
 use crate::error::{Error, Result};
 use crate::family::{self, Skipped, Source, Transform};
-use crate::fold::{self, Fold, fold_outliers};
+use crate::fold::{self, fold_outliers};
 use crate::hf::ConfigFiles;
+use crate::input::Input;
 use crate::mixture::{Size, TypeChoice};
-use crate::origin::Origin;
 use crate::outline::{Line, Outline, write_fallbacks, write_table};
-use crate::recipe::{Chosen, Recipe};
+use crate::planned::PlannedTensor;
+use crate::recipe::Recipe;
 use crate::rules::Rules;
 use crate::weighting::{Weighted, Weighting};
 
@@ -66,35 +66,6 @@ impl Default for Options {
             n_threads: None,
         }
     }
-}
-
-/// A checkpoint, or a vision tower: a directory, with what is known of its files from somewhere else.
-#[derive(Debug, Clone)]
-pub struct Input {
-    pub(crate) dir: PathBuf,
-    pub(crate) origin: Origin,
-    pub(crate) known: Known,
-}
-
-impl Input {
-    /// What lies in `dir` and nowhere else.
-    pub fn of_dir(dir: impl Into<PathBuf>) -> Input {
-        let dir = dir.into();
-        Input { origin: Origin::of(&dir), dir, known: Known::new() }
-    }
-}
-
-/// One tensor of the file to be.
-#[derive(Debug, Clone)]
-pub struct PlannedTensor {
-    pub spec: TensorSpec,
-    pub source: Source,
-    pub source_type: SourceType,
-    pub chosen: Chosen,
-    /// What rows are multiplied with before they are stored.
-    pub fold: Option<Fold>,
-    /// Bytes in the file.
-    pub n_bytes: u64,
 }
 
 /// A conversion that can run. `Display` is what `--dry-run` prints.

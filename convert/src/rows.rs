@@ -6,7 +6,7 @@ use crate::checkpoint::{Checkpoint, SourceTensor, SourceType};
 use crate::error::Result;
 use crate::family::Transform;
 use crate::job::{Chunk, Stored};
-use crate::plan::PlannedTensor;
+use crate::planned::PlannedTensor;
 use crate::position_grid;
 
 /// Source bytes of a chunk; two wait while one is worked on.

@@ -8,7 +8,8 @@ use owlet_format::{Gguf, Importance, ModelConfig, Role, TensorSpec, hex};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::fold::{self, Fold};
+use crate::fold;
+use crate::planned::Fold;
 
 /// An importance matrix from a file.
 #[derive(Debug, Clone)]

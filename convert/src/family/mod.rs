@@ -13,17 +13,17 @@ pub(crate) mod llava;
 mod vision_tower;
 
 use std::ops::Range;
+use std::path::Path;
 
 use owlet_format::{ModelConfig, TensorSpec};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hf::ConfigFiles;
-use crate::hf::json::Json;
+use crate::hf::json::{Json, JsonFile};
 use crate::hf::settings::Places;
-use crate::plan::Input;
+use crate::input::Input;
 use vision_tower::VisionTower;
-pub use vision_tower::named_vision_tower;
 
 /// What happens to a tensor's rows on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,20 @@ pub fn read(
             llava::read_of_authors(files, tower, checkpoint)
         }
         Family::LlavaOfTransformers => llava::read_of_transformers(files, vision_tower.is_some(), checkpoint),
+    }
+}
+
+/// The vision tower that config.json in `dir` names, where its family's own loader takes the tower from there: a name at
+/// the hub, or whatever its authors wrote.
+///
+/// # Errors
+/// For a family that is not known.
+pub fn named_vision_tower(dir: &Path) -> Result<Option<String>> {
+    let config = JsonFile::read(&dir.join("config.json"))?;
+    let root = config.root();
+    match (Family::of(&root)?, root.key("mm_vision_tower")) {
+        (Family::LlavaOfAuthors, Some(name)) => Ok(Some(name.str()?.to_string())),
+        _ => Ok(None),
     }
 }
 

@@ -21,8 +21,8 @@ use super::sum::{HubFile, Sum};
 use crate::checkpoint::file::KnownFile;
 use crate::checkpoint::{LAYOUTS, read_index};
 use crate::error::{Error, Result};
+use crate::input::Input;
 use crate::origin::Origin;
-use crate::plan::Input;
 use crate::run::Progress;
 
 /// What a conversion reads beside the weights, as far as a repository has it.

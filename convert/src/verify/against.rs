@@ -10,8 +10,9 @@ use super::bounds::bound;
 use super::{Comparison, Deviation, SourceDirs};
 use crate::checkpoint::Sha256;
 use crate::error::{Error, Result};
+use crate::input::Input;
 use crate::job::{Chunk, Job};
-use crate::plan::{Input, Options, Plan};
+use crate::plan::{Options, Plan};
 use crate::read_ahead::read_ahead;
 use crate::run::{Progress, pool, shards};
 
