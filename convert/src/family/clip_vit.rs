@@ -3,8 +3,7 @@
 
 use owlet_format::{Activation, NormKind, QkNorm, TensorSpec, VisionConfig};
 
-use super::{Skipped, Transform, skipped};
-use super::{Source, find, torch_shape};
+use super::reading::{Skipped, Source, Transform, find, skipped, torch_shape};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::hf::json::Json;

@@ -3,7 +3,7 @@
 
 use owlet_format::{Activation, NormKind, QkNorm, TensorSpec, VisionConfig};
 
-use super::{Source, Transform, find, torch_shape};
+use super::reading::{Source, Transform, find, torch_shape};
 use crate::checkpoint::{Checkpoint, shape_text};
 use crate::error::{Error, Result};
 use crate::hf::json::Json;

@@ -7,7 +7,7 @@
 use owlet_format::{Fit, ImageConfig, ModelConfig, Part, Provenance};
 
 use super::intern_vit::{Grid, Tower, blocks_run};
-use super::{Reading, sources, tables, unused_blocks};
+use super::reading::{Reading, sources, tables, unused_blocks};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::hf::settings::{Place, Places};

@@ -10,7 +10,8 @@ use owlet_format::{
 };
 
 use super::intern_vit::{Grid, Tower, blocks_run};
-use super::{Reading, llama, renamed, sources, tables, unused_blocks};
+use super::llama;
+use super::reading::{Reading, renamed, sources, tables, unused_blocks};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::hf::json::Json;

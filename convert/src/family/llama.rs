@@ -3,7 +3,7 @@
 
 use owlet_format::{TensorSpec, TextConfig};
 
-use super::{Source, Transform, find, torch_shape};
+use super::reading::{Source, Transform, find, torch_shape};
 use crate::error::Result;
 use crate::hf::json::Json;
 

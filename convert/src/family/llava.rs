@@ -11,9 +11,9 @@ use owlet_format::{
 };
 
 use super::intern_vit::{self, blocks_run};
+use super::reading::{Reading, Skipped, Source, renamed, skipped, sources, tables, unused_blocks};
 use super::vision_tower::VisionTower;
-use super::{Reading, Skipped, Source, clip_vit};
-use super::{llama, renamed, skipped, sources, tables, unused_blocks};
+use super::{clip_vit, llama};
 use crate::checkpoint::{BESIDE, Checkpoint};
 use crate::error::{Error, Result};
 use crate::hf::json::Json;
