@@ -1,13 +1,13 @@
 //! `owlet convert`: a checkpoint in, from a directory or the hub, or a pair of llama.cpp's files; one model file out.
 
 use super::pair::PairFlags;
-use super::screen::Screen;
+use super::screen::{Screen, note};
 use super::source::HubFlags;
 use super::types::TypeFlags;
 use super::writing::{WriteFlags, carry_out};
 use crate::error::Result;
 use ggml::Cancel;
-use owlet_convert::{Estimate, Options};
+use owlet_convert::{Estimate, Options, Pair, PairOptions, RequantizeOptions};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,24 +29,24 @@ pub struct Convert {
     pair: PairFlags,
     /// Model file to write
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
-    pub(super) output: Option<PathBuf>,
+    output: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) types: TypeFlags,
+    types: TypeFlags,
     /// Directory or name at the hub of the vision tower, where the checkpoint only names it: openai/clip-vit-large-patch14-336
     /// for LLaVA-1.5, an InternViT for InternVL-Chat-V1.0 [default: with a checkpoint from the hub what its config.json names]
     #[arg(long, value_name = "DIR|ORG/NAME", conflicts_with = "text_half")]
     vision_tower: Option<PathBuf>,
     /// Name of the model [default: the directory's, that of a pair's text half]
     #[arg(long)]
-    pub(super) name: Option<String>,
+    name: Option<String>,
     /// Override a fact of the configuration; may be given several times (--help lists the keys)
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    pub(super) set: Vec<(String, String)>,
+    set: Vec<(String, String)>,
     /// Print what would be done, and do nothing
     #[arg(long)]
-    pub(super) dry_run: bool,
+    dry_run: bool,
     #[command(flatten)]
-    pub(super) write: WriteFlags,
+    write: WriteFlags,
     #[command(flatten)]
     hub: HubFlags,
 }
@@ -91,6 +91,35 @@ impl Convert {
         write.refuse_existing(&plan.files(output)?)?;
         let plan = self.hub.ready(planned, output, write.quiet)?;
         carry_out(&cancel, write.quiet, |bar, cancel| plan.run(output, bar, cancel))
+    }
+
+    /// Packs a pair, as [`Convert::run`] packs a directory.
+    ///
+    /// # Errors
+    /// What is wrong with one of the files, and with writing.
+    fn run_pair(&self, text: &Path, mmproj: &Path) -> Result<ExitCode> {
+        let Convert { types, write, .. } = self;
+        let types = RequantizeOptions {
+            text: types.text,
+            vision: types.vision_type,
+            projector: types.projector_type.or(types.vision_type),
+            rules: types.rules()?,
+            importance: types.importance()?,
+            allow_requantize: false,
+            split_max_bytes: types.split_max_size,
+            n_threads: write.n_threads(),
+        };
+        let options = PairOptions { name: self.name.clone(), set: self.set.clone(), types };
+        let pair = Pair::from_files(text, mmproj, &options)?;
+        let Some(output) = self.output.as_ref().filter(|_| !self.dry_run) else {
+            Screen::new().say(&format!("{pair}{}", pair.estimate()))?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        write.refuse_existing(&pair.files(output)?)?;
+        if !write.quiet {
+            pair.remarks().for_each(|line| note(&line));
+        }
+        carry_out(&Cancel::new(), write.quiet, |bar, cancel| pair.run(output, bar, cancel))
     }
 }
 
