@@ -1,6 +1,6 @@
 //! The file of settings: TOML, a setting a line.
 
-use super::names;
+use super::known::names;
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{ErrorKind, Read};

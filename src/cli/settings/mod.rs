@@ -6,37 +6,18 @@
 //! excludes another is not excluded by a setting.
 
 mod file;
+mod known;
 
 use crate::error::{Error, Result};
 use clap::{Arg, ArgAction, Command};
 use file::Entry;
 use ggml::Device;
+use known::SETTINGS;
+pub use known::{names, variable};
 use serde::Serialize;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-
-/// A flag that may be set elsewhere, and whether it names a file or a directory.
-const SETTINGS: [(&str, bool); 18] = [
-    ("model", true),
-    ("ctx", false),
-    ("threads", false),
-    ("kv-type", false),
-    ("low-memory", false),
-    ("image-cache", true),
-    ("image-cache-size", false),
-    ("gpu-layers", false),
-    ("vision-device", false),
-    ("device", false),
-    ("backends", true),
-    ("temp", false),
-    ("top-k", false),
-    ("top-p", false),
-    ("min-p", false),
-    ("repeat-penalty", false),
-    ("max-tokens", false),
-    ("system", false),
-];
 
 /// The command that says what is wrong with settings, and goes on.
 const JUDGE: &str = "doctor";
@@ -113,16 +94,6 @@ impl Settings {
         (lists_devices || named.is_some_and(|command| command.get_name() != JUDGE && has_some(command)))
             && !words.iter().any(is_help)
     }
-}
-
-/// The name of the variable that sets `name`.
-pub fn variable(name: &str) -> String {
-    format!("OWLET_{}", name.to_uppercase().replace('-', "_"))
-}
-
-/// The names of all settings.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().map(|(name, _)| *name)
 }
 
 /// Where the file is, and whether somebody said so.
