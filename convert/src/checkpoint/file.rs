@@ -228,6 +228,17 @@ impl SourceFile {
         self.read_at(offset, &mut bytes)?;
         Ok(bytes)
     }
+
+    /// A repository cloned without git-lfs has small text files in place of its weights.
+    pub(super) fn refuse_pointer(&self, start: &[u8]) -> Result<()> {
+        if start.starts_with(b"version ") && self.n_bytes() < 1024 {
+            return Err(Error::format(
+                self.label(),
+                "a git-lfs pointer and not the weights: fetch them with git lfs pull",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl SourceFile {

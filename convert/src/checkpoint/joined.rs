@@ -3,19 +3,9 @@
 //! In: an opened checkpoint. Out: the same with more names, or with one name for what lay in several tensors. Nothing is
 //! read here.
 
-use std::path::PathBuf;
-
-use super::{Checkpoint, SourceTensor, shape_text};
+use super::tensor::{SourceTensor, shape_text};
+use super::{BESIDE, Beside, Checkpoint};
 use crate::error::{Error, Result};
-
-/// What the names of tensors out of a second directory begin with. No text that people see has it.
-pub const BESIDE: &str = "beside/";
-
-#[derive(Debug)]
-pub(super) struct Beside {
-    pub(super) dir: PathBuf,
-    n_own_files: usize,
-}
 
 impl Checkpoint {
     /// Takes in the tensors of `other` whose names `is_wanted` picks, under their names behind [`BESIDE`].
@@ -76,23 +66,5 @@ impl Checkpoint {
         top.shape[0] = n_rows;
         self.tensors.insert(name.to_string(), top);
         Ok(())
-    }
-}
-
-impl SourceTensor {
-    /// The file and the byte in it where the first of its parts lies.
-    pub fn first_place(&self) -> (usize, u64) {
-        let below = self.below.iter().map(|tensor| (tensor.file, tensor.offset));
-        below.fold((self.file, self.offset), std::cmp::min)
-    }
-
-    /// The tensors that this one is made of, from the top: itself if it is no stack.
-    pub(super) fn parts(&self) -> Vec<SourceTensor> {
-        if self.below.is_empty() {
-            return vec![self.clone()];
-        }
-        let mut top = SourceTensor { below: Vec::new(), ..self.clone() };
-        top.shape[0] -= self.below.iter().map(|tensor| tensor.shape[0]).sum::<u64>();
-        [top].into_iter().chain(self.below.iter().cloned()).collect()
     }
 }

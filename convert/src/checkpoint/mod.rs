@@ -11,6 +11,7 @@ pub mod pickle;
 mod rows;
 pub mod safetensors;
 mod sha256;
+mod tensor;
 pub mod torch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,40 +21,16 @@ use serde_json::Value;
 
 pub use dtype::SourceType;
 use file::{Known, SourceFile};
-pub use joined::BESIDE;
-use joined::Beside;
 pub use sha256::{SAVED_BYTES, Sha256};
+pub use tensor::SourceTensor;
+pub(crate) use tensor::shape_text;
 
 use crate::error::{Error, Result};
 
-pub(crate) const N_TENSORS_MAX: usize = 100_000;
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 
-/// A tensor's place. Sizes and strides count elements, outermost first as PyTorch has them.
-#[derive(Debug, Clone)]
-pub struct SourceTensor {
-    /// Which of the checkpoint's files.
-    pub file: usize,
-    pub dtype: SourceType,
-    pub shape: Vec<u64>,
-    /// Byte in the file where its first element lies.
-    pub offset: u64,
-    /// `None`: row-major without gaps.
-    pub strides: Option<Vec<u64>>,
-    /// Tensors whose rows follow this one's: `shape` is that of all of them.
-    pub below: Vec<SourceTensor>,
-}
-
-impl SourceTensor {
-    /// Elements of the tensor; the readers checked that the count fits.
-    pub fn n_elements(&self) -> u64 {
-        self.shape.iter().product()
-    }
-
-    pub fn n_bytes(&self) -> u64 {
-        self.n_elements() * self.dtype.n_bytes()
-    }
-}
+/// What the names of tensors out of a second directory begin with. No text that people see has it.
+pub const BESIDE: &str = "beside/";
 
 /// How the weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +48,13 @@ pub struct Checkpoint {
     pub tensors: BTreeMap<String, SourceTensor>,
     /// A directory beside this one, whose files are the last ones.
     beside: Option<Beside>,
+}
+
+/// A second directory, and how many files come before its own.
+#[derive(Debug)]
+struct Beside {
+    dir: PathBuf,
+    n_own_files: usize,
 }
 
 /// Index, single file and format, in the order of preference; safetensors first, as transformers prefers them.
@@ -208,30 +192,4 @@ pub(crate) fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// Product of the sizes, `None` beyond 2^64.
-pub(crate) fn n_elements(shape: &[u64]) -> Option<u64> {
-    // a zero anywhere makes the product zero, whatever the others multiply to
-    if shape.contains(&0) {
-        return Some(0);
-    }
-    shape.iter().try_fold(1u64, |n, size| n.checked_mul(*size))
-}
-
-/// PyTorch order is printed in round brackets; ggml's order has the square ones.
-pub(crate) fn shape_text(shape: &[u64]) -> String {
-    let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
-    format!("({})", sizes.join(", "))
-}
-
-/// A repository cloned without git-lfs has small text files in place of its weights.
-fn refuse_pointer_file(file: &SourceFile, start: &[u8]) -> Result<()> {
-    if start.starts_with(b"version ") && file.n_bytes() < 1024 {
-        return Err(Error::format(
-            file.label(),
-            "a git-lfs pointer and not the weights: fetch them with git lfs pull",
-        ));
-    }
-    Ok(())
 }

@@ -1,7 +1,8 @@
 //! Rows of a tensor by position. A tensor is seen as `n_rows` rows of `n_per_row` elements, its last dimension
 //! (or all but the first, for the kernel of a convolution) being the row.
 
-use super::{Checkpoint, SourceTensor, shape_text};
+use super::Checkpoint;
+use super::tensor::{SourceTensor, shape_text};
 use crate::error::{Error, Result};
 
 impl Checkpoint {

@@ -10,7 +10,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::dtype::SourceType;
 use super::file::SourceFile;
-use super::{N_TENSORS_MAX, SourceTensor, n_elements};
+use super::tensor::{N_TENSORS_MAX, SourceTensor, n_elements, shape_text};
 use crate::error::{Error, Result};
 
 /// What the format's own reader allows for the header.
@@ -33,7 +33,7 @@ pub fn read(file: &SourceFile, file_index: usize) -> Result<Vec<(String, SourceT
     }
     let mut len = [0; 8];
     file.read_at(0, &mut len)?;
-    super::refuse_pointer_file(file, &len)?;
+    file.refuse_pointer(&len)?;
     let header_len = u64::from_le_bytes(len);
     if header_len > HEADER_BYTES_MAX {
         return Err(Error::limit(&label, format!("header of {header_len} bytes"), HEADER_BYTES_MAX));
@@ -67,7 +67,7 @@ pub fn read(file: &SourceFile, file_index: usize) -> Result<Vec<(String, SourceT
                 "tensor {name}: expected {} bytes for {} of shape {}, found {}",
                 expected.map_or_else(|| "more than 2^64".to_string(), |n| n.to_string()),
                 entry.dtype,
-                super::shape_text(&entry.shape),
+                shape_text(&entry.shape),
                 end - begin
             )));
         }

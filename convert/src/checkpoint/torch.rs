@@ -9,7 +9,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::file::SourceFile;
 use super::pickle::{self, PickledTensor};
-use super::{N_TENSORS_MAX, SourceTensor, n_elements, shape_text};
+use super::tensor::{N_TENSORS_MAX, SourceTensor, n_elements, shape_text};
 use crate::error::{Error, Result};
 
 /// Far above what names and shapes of a model take.
@@ -141,7 +141,7 @@ fn entries(file: &SourceFile) -> Result<HashMap<String, Entry>> {
 
 fn refuse_other_formats(file: &SourceFile) -> Result<()> {
     let start = file.bytes_at(0, file.n_bytes().min(16) as usize)?;
-    super::refuse_pointer_file(file, &start)?;
+    file.refuse_pointer(&start)?;
     if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
         return Ok(());
     }
