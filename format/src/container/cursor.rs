@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::Limits;
+use super::limits::Limits;
 use super::size::Size;
 use crate::error::{Error, Result, Shown};
 

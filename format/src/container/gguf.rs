@@ -9,27 +9,11 @@ use sha2::{Digest, Sha256};
 
 use super::cursor::Place;
 use super::header::{self, Header};
+use super::limits::Limits;
 use super::pages::Pages;
 use super::size::Size;
 use super::{Metadata, TensorInfo, map, split};
 use crate::error::{Error, Result};
-
-/// What a header may ask for. The defaults fit every model that is known; lower them for files of strangers.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub n_tensors: u64,
-    pub n_keys: u64,
-    /// A string of the metadata.
-    pub string_bytes: u64,
-    /// Everything in front of the tensor data.
-    pub metadata_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { n_tensors: 65_536, n_keys: 16_384, string_bytes: 16 << 20, metadata_bytes: 256 << 20 }
-    }
-}
 
 /// A GGUF, in one file or several, whose header was checked against its bytes.
 pub struct Gguf {

@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 use ggml::DType;
 
 use super::cursor::{Cursor, Place};
+use super::limits::Limits;
 use super::size::Size;
-use super::{Limits, Metadata, Shape, TensorInfo, parse_value};
+use super::{Metadata, Shape, TensorInfo, parse_value};
 use crate::error::{Error, Result};
 
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";

@@ -6,9 +6,10 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::Metadata;
 use super::header::Header;
+use super::limits::Limits;
 use super::size::Size;
-use super::{Limits, Metadata};
 use crate::error::{Error, Result};
 
 /// Which file it is, from 0 on.
