@@ -3,10 +3,10 @@
 //! A peer has so long for a request's head, for its body and to read on; one that closes its side is gone, and what it asked for
 //! is cancelled.
 
-use super::app::{self, App};
+use super::app::App;
 use super::patient::Patient;
 use super::tls::Tls;
-use super::{Addresses, log};
+use super::{log, routes};
 use crate::error::{Error, Result};
 use axum::Router;
 use ggml::Cancel;
@@ -43,6 +43,14 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// When the system has no place for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where a server is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub server: SocketAddr,
+    /// Where metrics have a listener of their own.
+    pub metrics: Option<SocketAddr>,
+}
+
 /// Serves until told to end, then until what is under way is done or the time for that is over.
 ///
 /// # Errors
@@ -65,7 +73,7 @@ pub async fn serve(app: Arc<App>, stop: &Cancel, tell: impl FnOnce(&Addresses)) 
         observers.spawn(observe(app, listener, leaving));
     }
     observers.spawn(Arc::clone(&app.keeper).tend());
-    let router = app::router(&app);
+    let router = routes::router(&app);
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -107,7 +115,7 @@ async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
 
 /// Lets metrics and health be read at `listener`.
 async fn observe(app: Arc<App>, listener: TcpListener, leaving: watch::Receiver<bool>) {
-    let router = app::observers_router(&app);
+    let router = routes::observers_router(&app);
     let places = Arc::new(Semaphore::new(N_OBSERVERS));
     let mut connections = JoinSet::new();
     loop {

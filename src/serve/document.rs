@@ -17,7 +17,7 @@ mod tests {
     use crate::engine::{CacheOptions, Engine, Loaded, Options as EngineOptions, Speculation};
     use crate::model::KvType;
     use crate::serve::app::App;
-    use crate::serve::entry::Caller;
+    use crate::serve::caller::Caller;
     use crate::serve::fields::{Fields, known};
     use crate::serve::keeper::{Keeper, Source};
     use crate::serve::{Limits, Options, anthropic, ollama, openai, slots};
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn every_route_is_told_and_no_other() {
-        let routes = include_str!("app.rs").split(".route(\"").skip(1).map(|route| {
+        let routes = include_str!("routes.rs").split(".route(\"").skip(1).map(|route| {
             let (path, rest) = route.split_once("\", ").unwrap();
             let (method, _) = rest.split_once('(').unwrap();
             (path.replace("{*name}", "{name}"), method.to_string())

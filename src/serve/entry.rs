@@ -1,6 +1,7 @@
 //! What holds for every request, whatever it asks: it has an id, its host, origin and key are right, and it is logged.
 
 use super::app::App;
+use super::caller::Caller;
 use super::dialect::{Dialect, refusal};
 use super::fault::{Fault, Kind, Result};
 use super::{log, origin};
@@ -14,15 +15,6 @@ use std::time::Instant;
 
 /// Where no key is asked for: these tell nothing that a connection does not tell. The page asks for a key itself.
 const OPEN_PATHS: [&str; 3] = ["/", "/livez", "/readyz"];
-
-/// Whoever makes a request.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// The request's id.
-    pub id: String,
-    /// Which key was given.
-    pub key: Option<usize>,
-}
 
 /// Passes a request on, or refuses it.
 pub async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {

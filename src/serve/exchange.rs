@@ -3,8 +3,8 @@
 
 use super::answering::Answering;
 use super::app::App;
+use super::caller::Caller;
 use super::dialect::{Dialect, json_response, refusal};
-use super::entry::Caller;
 use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::gate::{Place, Turn};

@@ -1,7 +1,7 @@
 //! A question as every dialect has it, and what the engine makes of it: pictures are decoded, settings checked, turns put in order.
 
 use super::app::App;
-use super::entry::Caller;
+use super::caller::Caller;
 use super::fault::{Fault, Result};
 use super::picture::{Picture, Pictures, Seen};
 use crate::engine::{Checked, Constraint, Request, Sampling};

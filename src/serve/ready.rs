@@ -4,7 +4,7 @@
 
 use super::app::App;
 use super::body;
-use super::entry::Caller;
+use super::caller::Caller;
 use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::gate::Place;

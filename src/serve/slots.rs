@@ -2,8 +2,8 @@
 //! operator has named a directory; clients name files in it, and nothing else.
 
 use super::app::App;
+use super::caller::Caller;
 use super::dialect::{Dialect, json_response, refusal};
-use super::entry::Caller;
 use super::fault::{Fault, Kind, Result};
 use super::fields::Fields;
 use super::keeper::Condition;

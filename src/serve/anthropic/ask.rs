@@ -4,7 +4,7 @@ use super::reply::Reply;
 use crate::engine::Constraint;
 use crate::prompt::Role;
 use crate::serve::app::App;
-use crate::serve::entry::Caller;
+use crate::serve::caller::Caller;
 use crate::serve::exchange::Asked;
 use crate::serve::fault::{Fault, Result};
 use crate::serve::fields::{Fields, Neutral, wrong};

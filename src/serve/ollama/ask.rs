@@ -3,7 +3,7 @@
 use super::reply::{Form, Reply};
 use crate::prompt::Role;
 use crate::serve::app::App;
-use crate::serve::entry::Caller;
+use crate::serve::caller::Caller;
 use crate::serve::exchange::Asked;
 use crate::serve::fault::{Fault, Result};
 use crate::serve::fields::{Fields, Neutral, wrong};

@@ -2,7 +2,7 @@
 
 use crate::prompt::Pixels;
 use crate::serve::app::App;
-use crate::serve::entry::Caller;
+use crate::serve::caller::Caller;
 use crate::serve::fault::{Fault, Result};
 use crate::serve::fields::{Fields, Neutral, wrong};
 use crate::serve::picture::{Picture, Pictures};
