@@ -5,29 +5,20 @@ use owlet_format::ModelConfig;
 
 use super::limits::Limits;
 use super::machine::{self, Machine};
+use super::options::Options;
 use super::report::{Measured, Report, Skipped, unsteady};
-use super::runs::{Outcome, Runs, Timing, Watch};
+use super::runs::{Outcome, Runs};
 use super::subject::{Source, Subject};
 use super::test::Test;
+use super::timing::Timing;
+use super::watch::Watch;
 use super::work::Work;
 use super::{available, memory};
-use crate::engine::Setup;
 use crate::error::Result;
 use crate::model::{Arithmetic, KvType, kv_bytes};
 
 /// Positions that the longest test fills.
 pub const POSITIONS: u32 = 2304;
-
-/// What a bench does.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub tests: Vec<Test>,
-    /// Of each test; one more run comes before them and does not count.
-    pub repetitions: u32,
-    pub setup: Setup,
-    /// Without them there are no shares.
-    pub with_limits: bool,
-}
 
 /// Runs the tests of `options` on the model of `source`.
 ///

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Limits;
 use super::machine::Machine;
-use super::runs::Timing;
 use super::test::Test;
+use super::timing::Timing;
 
 /// Everything about one bench.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

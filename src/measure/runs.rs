@@ -5,51 +5,19 @@
 
 use std::time::Instant;
 
-use ggml::Cancel;
 use owlet_format::{ImageConfig, Part, TextConfig, VisionConfig};
 
-use super::bench::Options;
+use super::options::Options;
 use super::photo;
 use super::subject::Subject;
 use super::test::Test;
+use super::timing::Timing;
+use super::watch::Watch;
 use super::work::{Typed, Work};
 use crate::engine::{self, Engine, Loaded};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Decoder, Input, Logits, Row, VisionEncoder};
 use crate::prompt::{Limits, decode, preprocess};
-
-/// Who is told how far a bench is, and who may end it.
-pub struct Watch<'a> {
-    pub cancel: &'a Cancel,
-    /// What is going on, and how much of how much is done.
-    pub progress: &'a mut dyn FnMut(&str, u64, u64),
-}
-
-impl Watch<'_> {
-    pub(super) fn tell(&mut self, what: &str, done: u64, of: u64) -> Result<()> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        (self.progress)(what, done, of);
-        Ok(())
-    }
-}
-
-/// How a test went.
-#[derive(Clone, Debug)]
-pub(super) struct Timing {
-    pub test: Test,
-    /// Of the weights, or of the file.
-    pub dtype: Option<String>,
-    /// One entry a repetition.
-    pub seconds: Vec<f64>,
-    /// How many `unit`s take so long.
-    pub n_units: f64,
-    pub unit: &'static str,
-    pub work: Option<Work>,
-    /// The same test at the model's full depth, where this one has fewer layers.
-    pub full: Option<Work>,
-}
 
 /// Why a test did not run.
 pub(super) enum Outcome {

@@ -13,8 +13,8 @@ use owlet_format::{Gguf, ImageConfig, ModelConfig, Part, Role, SelfTest, SelfTes
 use serde::Serialize;
 
 use super::asker::Asker;
-use super::runs::Watch;
 use super::subject::typed;
+use super::watch::Watch;
 use crate::engine::{self, Setup};
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Model, Row, VisionEncoder};

@@ -7,8 +7,8 @@ use ggml::DType;
 use owlet_format::{Gguf, ModelConfig, Part, Role};
 
 use super::report::ModelFacts;
-use super::runs::Watch;
 use super::synthetic::Synthetic;
+use super::watch::Watch;
 use super::work::Typed;
 use super::{available, bytes_in_words};
 use crate::engine::{self, Setup};
