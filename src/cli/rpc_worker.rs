@@ -76,15 +76,7 @@ impl RpcWorker {
     fn devices(&self) -> Result<Vec<Device>> {
         let choice = self.device.as_deref().map_or(DeviceChoice::All, chosen);
         self.backends.load_for(&choice)?;
-        let all = Device::all();
-        let DeviceChoice::Named(names) = choice else {
-            return Ok(if choice == DeviceChoice::Cpu { Vec::new() } else { all });
-        };
-        let find = |name: &String| {
-            let found = all.iter().find(|device| device.is_called(name));
-            found.cloned().ok_or_else(|| Error::unsupported("device", format_args!("{name}: not found")))
-        };
-        names.iter().map(find).collect()
+        choice.devices()
     }
 
     fn memory(&self) -> DeviceMemory {

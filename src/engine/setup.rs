@@ -21,6 +21,21 @@ pub enum DeviceChoice {
     Cpu,
 }
 
+impl DeviceChoice {
+    /// Those of this machine's devices that were chosen.
+    ///
+    /// # Errors
+    /// `Unsupported` where there is none of a name.
+    pub fn devices(&self) -> Result<Vec<Device>> {
+        match self {
+            DeviceChoice::First => Ok(Device::all().into_iter().take(1).collect()),
+            DeviceChoice::All => Ok(Device::all()),
+            DeviceChoice::Named(names) => named(names),
+            DeviceChoice::Cpu => Ok(Vec::new()),
+        }
+    }
+}
+
 /// How a model is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
@@ -94,13 +109,7 @@ impl Setup {
     }
 
     fn backend(&self) -> Result<Backend> {
-        let mut devices = match &self.device {
-            _ if !self.looks_for_devices() => Vec::new(),
-            DeviceChoice::First => Device::all().into_iter().take(1).collect(),
-            DeviceChoice::All => Device::all(),
-            DeviceChoice::Named(names) => named(names)?,
-            DeviceChoice::Cpu => Vec::new(),
-        };
+        let mut devices = if self.looks_for_devices() { self.device.devices()? } else { Vec::new() };
         for address in &self.workers {
             devices.extend(devices_at(address)?);
         }
