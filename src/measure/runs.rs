@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::model::{Decoder, Input, Logits, Row, VisionEncoder};
 use crate::prompt::{Limits, decode, preprocess};
 
-/// Why a test did not run.
+/// What became of a test.
 pub(super) enum Outcome {
     Ran(Vec<Timing>),
     Skipped(String),
