@@ -288,8 +288,9 @@ impl Shared {
             _ => body.len(),
         };
         for piece in body[..n_sent].chunks(PIECE_BYTES) {
-            out.write_all(piece)?;
+            // before whoever reads it can go on
             self.n_sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            out.write_all(piece)?;
             if let Act::Slow(pause) = act {
                 thread::sleep(pause);
             }
