@@ -49,7 +49,7 @@ fn root() -> PathBuf {
 }
 
 /// Every Rust file of the four packages (sources and build scripts, not folders of tests), with its path from the root.
-fn sources() -> BTreeMap<String, String> {
+pub fn sources() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for package in PACKAGES {
         let dir = root().join(package.0);
@@ -81,7 +81,7 @@ fn relative(path: &Path) -> String {
 }
 
 /// The source without comments, and without its trailing test module.
-fn code(text: &str) -> String {
+pub fn code(text: &str) -> String {
     let body = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text);
     body.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
 }

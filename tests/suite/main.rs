@@ -9,6 +9,7 @@ mod cache;
 mod caption;
 mod chat;
 mod checkpoint;
+mod circles;
 mod cli;
 #[cfg(unix)]
 mod colours;
