@@ -1,4 +1,4 @@
-//! What a conversion reads: a directory, with what is known of its files from somewhere else.
+//! What a conversion reads, below the families and plans that read it.
 
 use std::path::PathBuf;
 

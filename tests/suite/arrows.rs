@@ -93,30 +93,29 @@ fn rooms_named(code: &str) -> Vec<String> {
         let rest = &code[at..];
         let rest = &rest[rest.find("::").map_or(0, |p| p + 2)..];
         if let Some(list) = rest.strip_prefix('{') {
-            let mut depth = 1;
-            let mut item = String::new();
-            for c in list.chars() {
-                match c {
-                    '{' => depth += 1,
-                    '}' => depth -= 1,
-                    _ => {}
-                }
-                if depth == 0 || (depth == 1 && c == ',') {
-                    named.push(first_word(&item));
-                    item.clear();
-                } else {
-                    item.push(c);
-                }
-                if depth == 0 {
-                    break;
-                }
-            }
+            named.extend(items(list).iter().map(|item| first_word(item)));
         } else {
             named.push(first_word(rest));
         }
     }
     named.retain(|word| !word.is_empty());
     named
+}
+
+/// The items of a list, from behind its opening brace to where that closes.
+pub fn items(list: &str) -> Vec<String> {
+    let (mut items, mut depth) = (vec![String::new()], 1);
+    for c in list.chars() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        match (c, depth, items.last_mut()) {
+            (_, 0, _) => break,
+            (',', 1, _) => items.push(String::new()),
+            (_, _, Some(item)) => item.push(c),
+            _ => {}
+        }
+    }
+    items.retain(|item| !item.trim().is_empty());
+    items
 }
 
 fn first_word(text: &str) -> String {

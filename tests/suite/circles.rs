@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::arrows::{code, sources};
+use super::arrows::{code, items, sources};
 
 /// Folders of sources, with the names that others have for the package.
 const PACKAGES: &[(&str, &str)] =
     &[("src/", "owlet"), ("convert/src/", "owlet_convert"), ("format/src/", "owlet_format")];
 
-/// Circles that stay: how fast these loops are depends on which files the compiler sees together, and moving the types that tie them
-/// made prompts some percent slower.
+/// Circles that stay: how fast these loops are depends on which files the compiler sees together, and whether they are as fast with
+/// the types moved that tie them has not been measured on a quiet machine.
 const LEFT: &[&str] = &[
     "owlet: kernels::x86_64, kernels::x86_64::chunks",
     "owlet: kernels::x86_64::attention, kernels::x86_64::attention_one",
@@ -77,11 +77,8 @@ impl Package {
         let mut path = path.to_vec();
         // a chain of modules that hand something on is short
         for _ in 0..8 {
-            let (short, from) =
-                match (1..=path.len()).find_map(|n| Some((n, self.handed_on.get(&path[..n])?))) {
-                    Some(found) => found,
-                    None => break,
-                };
+            let found = (1..=path.len()).find_map(|n| Some((n, self.handed_on.get(&path[..n])?)));
+            let Some((short, from)) = found else { break };
             path = [from.as_slice(), &path[short..]].concat();
         }
         let module = (0..=path.len()).rev().find(|n| self.files.contains_key(&path[..*n]))?;
@@ -153,18 +150,7 @@ fn leaves(tree: &str) -> Vec<Path> {
         let path = tree.split(" as ").next().unwrap_or("");
         return vec![path.split("::").map(|part| part.trim().to_string()).collect()];
     };
-    let list = list.trim_end().strip_suffix('}').unwrap_or(list);
-    let (mut items, mut depth) = (vec![String::new()], 0);
-    for c in list.chars() {
-        depth += i32::from(c == '{') - i32::from(c == '}');
-        match (c, depth, items.last_mut()) {
-            (',', 0, _) => items.push(String::new()),
-            (_, _, Some(item)) => item.push(c),
-            _ => {}
-        }
-    }
-    let items = items.iter().filter(|item| !item.trim().is_empty());
-    items.flat_map(|item| leaves(&format!("{head}{}", item.trim()))).collect()
+    items(list).iter().flat_map(|item| leaves(&format!("{head}{}", item.trim()))).collect()
 }
 
 /// `src/model/place.rs` is `[model, place]`, a `mod.rs` its folder, and `lib.rs` the root.
